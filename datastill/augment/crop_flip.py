@@ -1,0 +1,84 @@
+"""Random crop of the padded image and horizontal flip: a finite set of numbered views."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from datastill.augment._windows import read_window
+from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.options import option
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Crop at one of (2·padding + 1)² offsets of the padded image, then flip or not.
+
+    A view number stands for one (offset, flip), the same for every image, so that what a network
+    says of (image, view) can be kept. Padding is zero; as in the official code of KRR-ST that is
+    black, so crop bytes or unit pixels, and normalize afterwards.
+    """
+
+    padding: int = option(4, "pixels added on each side before a crop of the old size")
+    flip: bool = option(True, "flip half of the views left to right; off for letters and digits")
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise ConfigError(f"padding={self.padding} must be zero or more pixels")
+
+    @property
+    def views(self) -> int:
+        """How many different views there are: (2·padding + 1)², twice that with flips."""
+        return self._offsets**2 * self._flips
+
+    @property
+    def identity(self) -> int:
+        """The number of the view that changes nothing: the centre crop, not flipped."""
+        return (self.padding * self._offsets + self.padding) * self._flips
+
+    def draw(self, count: int, generator: Generator) -> Tensor:  # (count,) int64
+        """View numbers, uniform in [0, views), on the CPU."""
+        return torch.randint(self.views, (count,), generator=generator)
+
+    def __call__(self, images: Tensor, view: Tensor) -> Tensor:  # (B, C, H, W) -> the same
+        """View number `view[b]` (int64, (B,), on any device) of image b, of any number type.
+
+        Raises:
+            DataError: not one view number for each image, or one outside of [0, views). The
+                range is not checked on a GPU, where looking would stop the queue.
+        """
+        self._check(images, view)
+        view = view.to(images.device, non_blocking=True)
+        offset, flipped = view // self._flips, view % self._flips
+        height, width = images.shape[2:]
+        row, column = (
+            torch.arange(height, device=view.device),
+            torch.arange(width, device=view.device),
+        )
+        column = torch.where(flipped[:, None] == 1, width - 1 - column, column)  # (B, W)
+        return read_window(
+            F.pad(images, [self.padding] * 4),
+            (offset // self._offsets)[:, None] + row,
+            (offset % self._offsets)[:, None] + column,
+        )
+
+    @property
+    def _offsets(self) -> int:
+        return 2 * self.padding + 1
+
+    @property
+    def _flips(self) -> int:
+        return 2 if self.flip else 1
+
+    def _check(self, images: Tensor, view: Tensor) -> None:
+        if images.ndim != 4 or view.shape != images.shape[:1]:
+            raise DataError(
+                f"need images (B, C, H, W) and views (B,),"
+                f" got {tuple(images.shape)} and {tuple(view.shape)}"
+            )
+        if view.device.type == "cpu" and ((view < 0) | (view >= self.views)).any():
+            raise DataError(
+                f"{self!r} has views 0 to {self.views - 1},"
+                f" got {int(view.min())} to {int(view.max())}"
+            )

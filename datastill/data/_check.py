@@ -1,0 +1,103 @@
+"""What `datastill data prepare` and `datastill data check` do and report."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datastill.data._base import AbstractImageSource
+from datastill.ground.options import Json
+from datastill.images import ImageSet
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One line of `datastill data prepare`."""
+
+    split: str
+    count: int
+    path: Path | None  # the cached images; None for embedded sources, which need no cache
+
+
+def prepare(
+    source: AbstractImageSource,
+    image_size: int | None = None,
+    data_root: str | Path | None = None,
+) -> list[PreparedSplit]:
+    """Read, resize and cache every split that is there, and say where it lies.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
+    size = source.size(image_size)
+    embedded, splits = _splits(source, size, data_root)
+    return [
+        PreparedSplit(
+            split,
+            len(source.load(split, size, data_root)),
+            None if embedded else source.prepared(split, size).path,
+        )
+        for split in splits
+    ]
+
+
+def check(
+    source: AbstractImageSource,
+    image_size: int | None = None,
+    data_root: str | Path | None = None,
+) -> Json:
+    """Verify every byte of the cache and compare counts with the official ones; JSON values.
+
+    `complete` is None where no official count is known.
+
+    Raises:
+        DataError: files are missing or damaged.
+        ChecksumError: a cached file has changed since it was written.
+    """
+    size = source.size(image_size)
+    embedded, splits = _splits(source, size, data_root)
+    sets = {split: source.load(split, size, data_root) for split in splits}
+    facts = {split: _facts(source, split, images) for split, images in sets.items()}
+    for split in splits:
+        prepared = source.prepared(split, size)
+        facts[split]["path"] = None if embedded else str(prepared.path)
+        facts[split]["sha256"] = {} if embedded else prepared.verify()
+    train = sets["train"]
+    return {
+        "source": source.name,
+        "licence": source.licence,
+        "citation": source.citation,
+        "image_size": size,
+        "channels": train.channels,
+        "classes": list(train.classes),
+        "official_classes": source.num_classes,
+        "normalizer": asdict(train.normalizer),
+        "splits": facts,
+    }
+
+
+def _splits(
+    source: AbstractImageSource, size: int, data_root: str | Path | None
+) -> tuple[bool, tuple[str, ...]]:
+    """Is the source embedded, and which splits does it have here?"""
+    origin = source.origin(size, data_root)
+    return origin is None, source.splits if origin is None else origin.splits
+
+
+def _facts(source: AbstractImageSource, split: str, images: ImageSet) -> Json:
+    official = source.counts.get(split)
+    return {
+        "count": len(images),
+        "official_count": official,
+        "complete": None if official is None else len(images) == official,
+        "images_per_class": _range(images.labels, len(images.classes)),
+    }
+
+
+def _range(labels: Tensor | None, num_classes: int) -> list[int] | None:
+    """Fewest and most images of a class."""
+    if labels is None:
+        return None
+    counts = torch.bincount(labels, minlength=num_classes)
+    return [int(counts.min()), int(counts.max())]

@@ -1,0 +1,28 @@
+"""Small random pictures for the miniatures of official archives."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datastill.data._raw import Bytes
+
+
+def random_images(count: int, image_size: int = 32, *, seed: int = 0) -> Bytes:
+    """Smooth random pictures, (count, 3, S, S): they survive JPEG, unlike white noise."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 3, 4, 4), np.uint8)
+    repeats = -(-image_size // 4)
+    return coarse.repeat(repeats, 2).repeat(repeats, 3)[:, :, :image_size, :image_size]
+
+
+def save_image(file: Path, image: Bytes) -> None:  # (3, H, W), or (H, W) for one grey channel
+    """Write an image in the format of its suffix, making folders as needed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = image if image.ndim == 2 else image.transpose(1, 2, 0)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file)
+
+
+def write_lines(file: Path, lines: list[str]) -> None:
+    """Write a text file of lines, making folders as needed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n", "utf-8")

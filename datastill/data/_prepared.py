@@ -1,0 +1,147 @@
+"""The cache: decoded images as memory-mapped .npy files, each split with a manifest beside it.
+
+`<cache>/prepared/<key>/<image size>/` holds, for every split, `train.images.npy`,
+`train.labels.npy` (where there are labels) and `train.json`. The manifest is written last and
+says what the files must be; files that do not fit are as good as absent.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datastill.data._cache_folder import cache_folder
+from datastill.data._raw import Origin, RawImages
+from datastill.ground.atomic import sha256, whole_file, write_json
+from datastill.ground.errors import ChecksumError, DataError
+from datastill.ground.options import Json
+from datastill.images import Normalizer
+
+FORMAT = 1  # raise it when images are decoded or resized differently: old caches are then stale
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One split as tensors, with the statistics of this very split."""
+
+    images: Tensor  # (N, C, H, W) uint8, copy-on-write where memory-mapped
+    labels: Tensor | None  # (N,) int64
+    classes: tuple[str, ...]
+    normalizer: Normalizer
+
+
+def arrays_of(raw: RawImages) -> Arrays:
+    """Tensors of freshly read images."""
+    images = torch.from_numpy(np.ascontiguousarray(raw.images))
+    labels = None if raw.labels is None else torch.from_numpy(raw.labels)
+    return Arrays(images, labels, raw.classes, Normalizer.of(images))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One split of one source at one size, on disk or about to be."""
+
+    folder: Path
+    split: str
+
+    @staticmethod
+    def place(key: str, image_size: int, split: str) -> "Prepared":
+        """Where the cache keeps the split of the source that is called `key`."""
+        return Prepared(cache_folder() / "prepared" / key / str(image_size), split)
+
+    @property
+    def path(self) -> Path:
+        """The file with the images."""
+        return self.folder / f"{self.split}.images.npy"
+
+    def write(self, raw: RawImages, origin: Origin) -> None:
+        """Write images, labels and, last, the manifest."""
+        files: dict[str, NDArray[np.generic]] = {"images": raw.images}
+        if raw.labels is not None:
+            files["labels"] = raw.labels
+        manifest: Json = {
+            "format": FORMAT,
+            "files": {part: self._save(part, array) for part, array in files.items()},
+            "classes": list(raw.classes),
+            "normalizer": asdict(arrays_of(raw).normalizer),
+            "origin": _plain(origin),
+        }
+        write_json(self.folder / f"{self.split}.json", manifest)
+
+    def origin(self) -> Origin | None:
+        """Where the cached split was read from; None where nothing usable is cached."""
+        manifest = self._manifest()
+        if manifest is None:
+            return None
+        plain = manifest["origin"]
+        splits = tuple(plain["splits"])
+        return Origin(Path(plain["path"]), plain["facts"], splits, plain["outlives"])
+
+    def read(self, origin: Origin) -> Arrays | None:
+        """The cached split; None where it is absent, damaged or not of today's `origin`."""
+        manifest = self._manifest()
+        if manifest is None or manifest["origin"] != _plain(origin):
+            return None
+        images, labels = self._open(manifest, "images"), self._open(manifest, "labels")
+        if images is None or (labels is None and "labels" in manifest["files"]):
+            return None
+        measured = manifest["normalizer"]
+        normalizer = Normalizer(tuple(measured["mean"]), tuple(measured["std"]))
+        return Arrays(images, labels, tuple(manifest["classes"]), normalizer)
+
+    def verify(self) -> dict[str, str]:
+        """Compare every byte with the manifest; the digests, by part.
+
+        Raises:
+            DataError: nothing is cached here.
+            ChecksumError: a file has changed since it was written.
+        """
+        manifest = self._manifest()
+        if manifest is None:
+            raise DataError(f"{self.path} is not prepared; run 'datastill data prepare'")
+        for part, facts in manifest["files"].items():
+            if sha256(self._file(part)) != facts["sha256"]:
+                raise ChecksumError(
+                    f"{self._file(part)} has changed since it was written;"
+                    " delete it and run 'datastill data prepare' again"
+                )
+        return {part: facts["sha256"] for part, facts in manifest["files"].items()}
+
+    def _file(self, part: str) -> Path:
+        return self.folder / f"{self.split}.{part}.npy"
+
+    def _save(self, part: str, array: NDArray[np.generic]) -> Json:
+        with whole_file(self._file(part)) as target, target.open("wb") as file:
+            np.save(file, array)
+        return {
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "bytes": self._file(part).stat().st_size,
+            "sha256": sha256(self._file(part)),
+        }
+
+    def _manifest(self) -> Json | None:
+        try:
+            manifest: Json = json.loads((self.folder / f"{self.split}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        known = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        return manifest if known else None
+
+    def _open(self, manifest: Json, part: str) -> Tensor | None:
+        facts, file = manifest["files"].get(part), self._file(part)
+        if facts is None or not file.is_file() or file.stat().st_size != facts["bytes"]:
+            return None
+        # copy-on-write: torch warns of arrays that it must not write to
+        array = np.load(file, mmap_mode="c", allow_pickle=False)
+        if list(array.shape) != facts["shape"] or str(array.dtype) != facts["dtype"]:
+            return None
+        return torch.from_numpy(np.asarray(array))
+
+
+def _plain(origin: Origin) -> Json:
+    return {**asdict(origin), "path": str(origin.path), "splits": list(origin.splits)}

@@ -1,0 +1,68 @@
+"""What readers hand over: decoded images, and where they came from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datastill.ground.errors import DataError
+from datastill.ground.options import Json
+
+Bytes = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """One split, decoded and resized, not yet cached."""
+
+    images: Bytes  # (N, C, H, W)
+    labels: Labels | None = None  # (N,) in [0, K)
+    classes: tuple[str, ...] = ()  # K names in label order
+
+    def check(self, name: str) -> None:
+        """Refuse what cannot be a split; `name` is for the message.
+
+        Raises:
+            DataError: nothing was read, or labels do not fit the images or the classes.
+        """
+        if not len(self.images):
+            raise DataError(f"{name}: there is not a single image")
+        if self.labels is None:
+            return
+        if len(self.labels) != len(self.images):
+            raise DataError(f"{name}: {len(self.images)} images but {len(self.labels)} labels")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(
+                f"{name}: labels run from {low} to {high}, but there are"
+                f" {len(self.classes)} classes"
+            )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the images of a source lie on this machine, and what would change if they did.
+
+    `facts` are cheap to gather (sizes and times, no contents) and go into the cache's manifest:
+    a cache whose facts differ from today's is stale.
+    """
+
+    path: Path
+    facts: Json
+    splits: tuple[str, ...] = ("train", "test")
+    outlives: bool = False  # may the cache still be used after `path` was deleted?
+
+
+def stamp(path: Path) -> Json:
+    """Size in bytes and time of change in nanoseconds of a file.
+
+    Of a folder: when files were last added or removed in it or two levels below it. Looking at
+    every one of 100,000 files at each start would take longer than reading the cache.
+    """
+    if path.is_file():
+        status = path.stat()
+        return {"bytes": status.st_size, "changed_ns": status.st_mtime_ns}
+    folders = [path, *path.glob("*/"), *path.glob("*/*/")]
+    return {"changed_ns": max(folder.stat().st_mtime_ns for folder in folders)}

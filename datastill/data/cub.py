@@ -1,0 +1,75 @@
+"""CUB-200-2011: 11,788 photographs of 200 species of birds (Wah et al., 2011)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+
+from datastill.data._archives import Archive, find_archive, open_archive
+from datastill.data._base import AbstractImageSource
+from datastill.data._decode import decode_all
+from datastill.data._miniature import random_images, save_image, write_lines
+from datastill.data._raw import Origin, RawImages
+from datastill.ground.errors import DataError
+
+TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+ARCHIVE = Archive(
+    url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+    md5="97eceeb196236b17998738112f37df78",
+    folder="CUB_200_2011",
+    files=(*TABLES, "images"),
+)
+
+
+@dataclass(frozen=True)
+class Cub(AbstractImageSource):
+    """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
+
+    num_classes: ClassVar[int | None] = 200
+    native_size: ClassVar[int | None] = 64  # photographs of many sizes; this is what the paper uses
+    channels: ClassVar[int] = 3
+    licence: ClassVar[str] = "non-commercial research and education"
+    citation: ClassVar[str] = (
+        "C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie. The Caltech-UCSD Birds-200-2011"
+        " Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011."
+    )
+    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 5_994, "test": 5_794})
+
+    def write_miniature(self, folder: Path) -> None:
+        """Three classes, four training and two test photographs of each, not square."""
+        root, names = folder / ARCHIVE.folder, ["001.Auk", "002.Jay", "003.Owl"]
+        rows: dict[str, list[str]] = {table: [] for table in TABLES}
+        for i, image in enumerate(random_images(18, 48), start=1):
+            name = names[(i - 1) // 6]
+            file = f"{name}/{name}_{i:04d}.jpg"
+            save_image(root / "images" / file, image[:, : 30 + i])
+            rows["images.txt"].append(f"{i} {file}")
+            rows["image_class_labels.txt"].append(f"{i} {(i - 1) // 6 + 1}")
+            rows["train_test_split.txt"].append(f"{i} {int(i % 3 > 0)}")
+        rows["classes.txt"] = [f"{k} {name}" for k, name in enumerate(names, start=1)]
+        for table, lines in rows.items():
+            write_lines(root / table, lines)
+
+    def _find(self, data_root: Path | None) -> Origin:
+        return find_archive(ARCHIVE, data_root)
+
+    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
+        root = open_archive(ARCHIVE, origin)
+        files, classes, is_train, names = (_table(root / table) for table in TABLES)
+        if not files.keys() == classes.keys() == is_train.keys():
+            raise DataError(f"{root}: {', '.join(TABLES[:3])} do not list the same images")
+        wanted = "1" if split == "train" else "0"
+        chosen = [key for key in files if is_train[key] == wanted]
+        images = decode_all([root / "images" / files[key] for key in chosen], image_size)
+        order = {number: k for k, number in enumerate(names)}
+        labels = np.array([order.get(classes[key], -1) for key in chosen], np.int64)
+        return RawImages(images, labels, tuple(name.partition(".")[2] for name in names.values()))
+
+
+def _table(file: Path) -> dict[str, str]:
+    """The second column of a text file by its first, in the order of the lines."""
+    rows = (line.split() for line in file.read_text("utf-8").splitlines() if line.strip())
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,52 @@
+"""Embedded, labelled data: 1,797 handwritten digits of scikit-learn, with the glyphs' nuisances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from datastill.data._base import AbstractImageSource
+from datastill.data._nuisances import picture
+from datastill.data._raw import Origin, RawImages
+from datastill.ground.rng import derive
+
+TRAIN = 1000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Digits(AbstractImageSource):
+    """1,000 digits to draw labels from and 797 for testing, shuffled by a fixed seed.
+
+    Choose settings on a part of the training split (`ImageSet.split`), never on the test split.
+    """
+
+    num_classes: ClassVar[int | None] = 10
+    native_size: ClassVar[int | None] = 16
+    channels: ClassVar[int] = 1
+    licence: ClassVar[str] = "CC BY 4.0"
+    citation: ClassVar[str] = (
+        "E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits."
+        " UCI Machine Learning Repository, 1998."
+    )
+    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": TRAIN, "test": 797})
+
+    def write_miniature(self, folder: Path) -> None:
+        """Nothing to lay out: scikit-learn carries the digits."""
+
+    def _find(self, data_root: Path | None) -> Origin | None:
+        return None
+
+    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
+        digits = load_digits()
+        ink = (digits.images / 16).astype(np.float32)  # cells count 0 to 16 inked pixels
+        order = np.random.default_rng(derive(SEED, "digits", "split")).permutation(len(ink))
+        chosen = order[:TRAIN] if split == "train" else order[TRAIN:]
+        rng = np.random.default_rng(derive(SEED, "digits", split))
+        labels = digits.target[chosen].astype(np.int64)
+        classes = tuple(str(digit) for digit in range(10))
+        return RawImages(picture(ink[chosen], image_size, rng), labels, classes)

@@ -1,0 +1,84 @@
+"""Tiny ImageNet: 110,000 images of 64 x 64 pixels and 200 classes (Le and Yang, 2015)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+
+from datastill.data._archives import Archive, find_archive, open_archive
+from datastill.data._base import AbstractImageSource
+from datastill.data._decode import decode_all
+from datastill.data._miniature import random_images, save_image, write_lines
+from datastill.data._raw import Origin, RawImages
+from datastill.ground.errors import DataError
+
+ANNOTATIONS = "val/val_annotations.txt"
+ARCHIVE = Archive(
+    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    md5="90528d7ca1a48142e341f4ef8d21d0de",
+    folder="tiny-imagenet-200",
+    files=("wnids.txt", "words.txt", "train", "val/images", ANNOTATIONS),
+)
+
+
+@dataclass(frozen=True)
+class TinyImageNet(AbstractImageSource):
+    """Tiny ImageNet; its validation images are the test split, its own test has no labels.
+
+    Label k is the k-th wnid in sorted order. Any number of images of a class will do.
+    """
+
+    num_classes: ClassVar[int | None] = 200
+    native_size: ClassVar[int | None] = 64
+    channels: ClassVar[int] = 3
+    licence: ClassVar[str] = "ImageNet terms: non-commercial research"
+    citation: ClassVar[str] = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
+    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 100_000, "test": 10_000})
+
+    def write_miniature(self, folder: Path) -> None:
+        """Three classes; four training and two validation images of each; some are grey."""
+        root, wnids = folder / ARCHIVE.folder, ["n03", "n01", "n02"]
+        images = random_images(18, 64)
+        for k, wnid in enumerate(wnids):
+            for i, image in enumerate(images[6 * k : 6 * k + 4]):
+                file = root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG"
+                save_image(file, image[0] if i == 0 else image)
+            for i, image in enumerate(images[6 * k + 4 : 6 * k + 6]):
+                save_image(root / "val" / "images" / f"val_{2 * k + i}.JPEG", image)
+        rows = [f"val_{i}.JPEG\t{wnids[i // 2]}\t0\t0\t63\t63" for i in range(6)]
+        write_lines(root / ANNOTATIONS, rows)
+        write_lines(root / "wnids.txt", wnids)
+        write_lines(root / "words.txt", [f"{wnid}\tname of {wnid}, synonym" for wnid in wnids])
+
+    def _find(self, data_root: Path | None) -> Origin:
+        return find_archive(ARCHIVE, data_root)
+
+    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
+        root = open_archive(ARCHIVE, origin)
+        wnids = sorted((root / "wnids.txt").read_text("utf-8").split())
+        label = {wnid: k for k, wnid in enumerate(wnids)}
+        rows = _train_rows(root) if split == "train" else _val_rows(root)
+        if foreign := sorted({wnid for _, wnid in rows} - set(wnids)):
+            raise DataError(f"{root}: {', '.join(foreign[:5])} of {split} are not in wnids.txt")
+        images = decode_all([file for file, _ in rows], image_size)
+        labels = np.array([label[wnid] for _, wnid in rows], np.int64)
+        return RawImages(images, labels, _class_names(root, wnids))
+
+
+def _train_rows(root: Path) -> list[tuple[Path, str]]:
+    return [(file, file.parts[-3]) for file in sorted((root / "train").glob("*/images/*.JPEG"))]
+
+
+def _val_rows(root: Path) -> list[tuple[Path, str]]:
+    lines = (root / ANNOTATIONS).read_text("utf-8").splitlines()
+    rows = [line.split("\t")[:2] for line in lines if line.strip()]
+    return [(root / "val" / "images" / file, wnid) for file, wnid in rows]
+
+
+def _class_names(root: Path, wnids: list[str]) -> tuple[str, ...]:
+    rows = (line.partition("\t") for line in (root / "words.txt").read_text("utf-8").splitlines())
+    names = {wnid: words.split(",")[0] for wnid, _, words in rows}
+    return tuple(names.get(wnid, wnid) for wnid in wnids)

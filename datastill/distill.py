@@ -1,0 +1,78 @@
+"""Loop 2: a problem and a method make a distilled set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from datastill.artefact import DistilledSet
+from datastill.ground.loop import run_steps
+from datastill.ground.rng import derive
+from datastill.ground.run_folder import RunFolder
+from datastill.held_out import HeldOut
+from datastill.images import ImageSet
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.pretrain import Pretraining, pretrain
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Every so often, pre-train a fresh network on the set as it is and ask held-out images."""
+
+    held_out: ImageSet  # source images that are not distilled
+    every_steps: int
+    pretraining: Pretraining | None = None
+
+
+def distill(
+    method: AbstractMethod[Any],
+    problem: Problem,
+    *,
+    folder: RunFolder | None = None,
+    probe: Probe | None = None,
+) -> DistilledSet:
+    """Run a method on a problem; with a folder, log, checkpoint and save the artefact there.
+
+    The folder gets `initial.safetensors` (before the first step) and `distilled.safetensors`.
+
+    Raises:
+        ConfigError: the method needs a target model or labels that the problem lacks.
+        NotFiniteError: the loss or the result is not finite; the last checkpoint is unharmed.
+    """
+    method.check(problem)
+    state = method.init(problem)
+    if folder is not None and not (folder.path / "initial.safetensors").exists():
+        method.result(problem, state).save(folder.path / "initial.safetensors")
+
+    def step(number: int) -> dict[str, Tensor | float | int]:
+        metrics = method.step(problem, state)
+        if probe is not None and (number + 1) % probe.every_steps == 0:
+            metrics["held_out_r2"] = _probe(problem, method.result(problem, state), probe, number)
+        return metrics
+
+    identity = {"method": method.identity(), **problem.identity}
+    cost = run_steps(
+        "distill",
+        state,
+        step,
+        length=method.length(problem),
+        saving=None if folder is None else folder.saving("distill", identity),
+        log=folder,
+    )
+    distilled = method.result(problem, state)
+    if folder is not None:
+        distilled.save(folder.path / "distilled.safetensors")
+        folder.finish_phase("distill", cost)
+    return distilled
+
+
+def _probe(problem: Problem, distilled: DistilledSet, probe: Probe, number: int) -> float:
+    network = pretrain(
+        problem.network,
+        distilled,
+        seed=derive(problem.seed, "probe", number),
+        pretraining=probe.pretraining,
+        machine=problem.machine,
+    )
+    held_out = HeldOut(probe.held_out, problem.needed_target)
+    return held_out.r2(network, problem.machine)

@@ -1,0 +1,158 @@
+"""Capture and restore the whole state of a run, bit for bit.
+
+A state is a dataclass of tensors, generators, modules, optimizers, plain values, and lists or
+dataclasses of these. `capture` walks it into named tensors and a JSON tree; `restore` fills the
+same structure in place. A checkpoint is one safetensors file: no pickle, a SHA-256 inside, and
+the identity of the run it belongs to.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from datastill.ground.errors import ArtefactError, ResumeError
+from datastill.ground.tensor_file import read_checked, write_checked
+
+FORMAT = "datastill.checkpoint"
+FORMAT_VERSION = 1
+
+Tree = Any  # JSON: values, lists, {"dict": [[key, tree], ...]}, {"tensor": name}
+
+
+def capture(state: Any) -> tuple[Tree, dict[str, Tensor]]:
+    """(tree, tensors) of a state; the tensors are the live ones, not copies."""
+    tensors: dict[str, Tensor] = {}
+    return _capture(state, "state", tensors), tensors
+
+
+def restore(state: Any, tree: Tree, tensors: dict[str, Tensor]) -> None:
+    """Fill `state` in place with what `capture` found.
+
+    Raises:
+        ResumeError: a part is missing, unknown or of another shape.
+    """
+    _restore(state, tree, tensors, "state")
+
+
+def write(path: Path, state: Any, identity: dict[str, Any]) -> None:
+    """Save a state with the identity of its run; the file appears whole or not at all."""
+    tree, tensors = capture(state)
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "identity": json.dumps(identity, sort_keys=True),
+        "tree": json.dumps(tree),
+    }
+    write_checked(path, tensors, metadata)
+
+
+def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
+    """Restore a state from a file that belongs to the same run.
+
+    Raises:
+        ResumeError: the file belongs to another configuration, or does not fit the state.
+        ArtefactError: the file is damaged.
+    """
+    tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
+    try:
+        found, tree = json.loads(metadata["identity"]), json.loads(metadata["tree"])
+    except (KeyError, ValueError) as error:
+        raise ArtefactError(f"{path} lacks a part of a checkpoint: {error!r}") from error
+    if differing := differences(found, json.loads(json.dumps(identity))):
+        raise ResumeError(
+            f"{path} belongs to another run; it differs in {'; '.join(differing)}."
+            " Give the same options, or another --out"
+        )
+    restore(state, tree, tensors)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """The fields in which two JSON configurations differ, as `name: old, now new`."""
+    found = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before}, now {after}")
+    return found
+
+
+def _capture(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach()
+        return {"tensor": path}
+    if isinstance(value, Generator):
+        tensors[path] = value.get_state()
+        return {"tensor": path}
+    if isinstance(value, nn.Module | torch.optim.Optimizer):
+        return _capture(value.state_dict(), path, tensors)
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        pairs = [[k, _capture(v, f"{path}.{k}", tensors)] for k, v in value.items()]
+        return {"dict": pairs}
+    if isinstance(value, list | tuple):
+        return [_capture(v, f"{path}.{k}", tensors) for k, v in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{path}: a {type(value).__name__} cannot be part of a run's state")
+
+
+def _rebuild(tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
+    if isinstance(tree, dict) and "tensor" in tree:
+        if tree["tensor"] not in tensors:
+            raise ResumeError(f"the checkpoint lacks the tensor {path}")
+        return tensors[tree["tensor"]]
+    if isinstance(tree, dict):
+        return {k: _rebuild(v, tensors, f"{path}.{k}") for k, v in tree["dict"]}
+    if isinstance(tree, list):
+        return [_rebuild(v, tensors, f"{path}.{k}") for k, v in enumerate(tree)]
+    return tree
+
+
+def _restore(value: Any, tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
+    """Fill `value` in place where it has an identity; return what to store where it has none."""
+    if dataclasses.is_dataclass(value):
+        _restore_fields(value, tree, tensors, path)
+        return value
+    if isinstance(value, list):
+        if not isinstance(tree, list) or len(tree) != len(value):
+            raise ResumeError(f"the checkpoint's {path} is not a list of {len(value)}")
+        pairs = enumerate(zip(value, tree, strict=True))
+        value[:] = [_restore(v, t, tensors, f"{path}.{k}") for k, (v, t) in pairs]
+        return value
+    rebuilt = _rebuild(tree, tensors, path)
+    try:
+        return _refill(value, rebuilt)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ResumeError(f"the checkpoint's {path} does not fit: {error}") from error
+
+
+def _restore_fields(value: Any, tree: Tree, tensors: dict[str, Tensor], path: str) -> None:
+    saved = dict(tree["dict"]) if isinstance(tree, dict) and "dict" in tree else {}
+    expected = {f.name for f in dataclasses.fields(value)}
+    if missing := sorted(expected ^ set(saved)):
+        raise ResumeError(f"the checkpoint's {path} and this program differ in {missing}")
+    for name in expected:
+        filled = _restore(getattr(value, name), saved[name], tensors, f"{path}.{name}")
+        setattr(value, name, filled)
+
+
+def _refill(value: Any, rebuilt: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.shape != rebuilt.shape or value.dtype != rebuilt.dtype:
+            raise ValueError(f"{tuple(rebuilt.shape)} is not {tuple(value.shape)}")
+        with torch.no_grad():
+            return value.copy_(rebuilt)
+    if isinstance(value, Generator):
+        value.set_state(rebuilt)
+        return value
+    if isinstance(value, nn.Module | torch.optim.Optimizer):
+        value.load_state_dict(rebuilt)
+        return value
+    return rebuilt

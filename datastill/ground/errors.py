@@ -1,0 +1,59 @@
+"""Every exception and warning that datastill raises on purpose.
+
+DatastillError            the command line prints its message and exits with code 2
+├── ArtefactError         a distilled set, target model or checkpoint file cannot be used
+├── DataError             images or labels are not what was asked for
+│   └── ChecksumError     a file's bytes are not the expected ones
+├── ConfigError           names, values or combinations of options that make no sense
+│   └── ResumeError       a checkpoint does not belong to the run that wants to continue from it
+└── NumericalError        the numbers broke down
+    ├── NotFiniteError    a NaN or an infinity appeared
+    └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
+
+NumericalWarning          the numbers needed help; the message says how much
+DataWarning               images were skipped or converted; the message says how many
+"""
+
+
+class DatastillError(Exception):
+    """Base of all errors that tell the user what came, what was expected and what to do."""
+
+
+class ArtefactError(DatastillError):
+    """A file made by datastill is damaged, foreign or from a newer format version."""
+
+
+class DataError(DatastillError):
+    """Images or labels are missing, unreadable or not as many as were asked for."""
+
+
+class ChecksumError(DataError):
+    """A downloaded or stored file does not have the expected bytes."""
+
+
+class ConfigError(DatastillError):
+    """An option, a name or a combination of them cannot be used."""
+
+
+class ResumeError(ConfigError):
+    """A checkpoint and the run that wants to continue from it do not fit."""
+
+
+class NumericalError(DatastillError):
+    """A computation cannot go on."""
+
+
+class NotFiniteError(NumericalError):
+    """A NaN or an infinity appeared; the message names step and tensor."""
+
+
+class SingularKernelError(NumericalError):
+    """A kernel matrix is not positive definite, even with jitter."""
+
+
+class NumericalWarning(UserWarning):
+    """Jitter was added to a kernel matrix; the message says how much."""
+
+
+class DataWarning(UserWarning):
+    """Some images were skipped or converted; the message says which and how many."""

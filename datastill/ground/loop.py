@@ -1,0 +1,147 @@
+"""The one loop of every phase: step, log, show, checkpoint; and continue where it was killed.
+
+A phase is a state and a function that takes it one step further. `run_steps` knows nothing of
+images or networks; target training, distillation, pre-training and fine-tuning all run in it.
+"""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from datastill.ground import checkpoint
+from datastill.ground.errors import NotFiniteError
+from datastill.ground.progress import Reporter, reporting, say
+
+FLUSH_STEPS = 100  # metrics wait on the device at most this long before they are read
+
+Metrics = Mapping[str, Tensor | float | int]
+
+
+class MetricsLog(Protocol):
+    """Where the metrics of a phase go; a run folder is one."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add the values measured at one step."""
+
+    def rewind(self, step: int) -> None:
+        """Forget everything from `step` on: a resumed run will log it again."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where and how often a phase saves its state, and to which run the state belongs."""
+
+    path: Path
+    identity: dict[str, Any]
+    every_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """What a phase took, over all its interruptions."""
+
+    wall_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass
+class _Position:
+    state: Any
+    step: int = 0
+    seconds: float = 0.0
+
+
+def run_steps(
+    phase: str,
+    state: Any,
+    step: Callable[[int], Metrics],
+    *,
+    length: int,
+    saving: Saving | None = None,
+    log: MetricsLog | None = None,
+) -> PhaseCost:
+    """Run `step(0)`, ..., `step(length - 1)`, each of which advances `state` in place.
+
+    With `saving`, a checkpoint found at its path is restored first, and the phase goes on from
+    there bit for bit; the checkpoint is removed by the caller once the result is safe.
+
+    Raises:
+        NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
+        ResumeError: the checkpoint belongs to another run.
+    """
+    position = _Position(state)
+    if saving is not None and saving.path.exists():
+        checkpoint.read(saving.path, position, saving.identity)
+        say(f"{phase}: continuing after step {position.step} of {length}")
+        if log is not None:
+            log.rewind(position.step)
+    with reporting(phase, position.step, length) as reporter:
+        _steps(phase, position, step, length, saving, log, reporter)
+    return PhaseCost(position.seconds, peak_memory_bytes())
+
+
+def _steps(
+    phase: str,
+    position: _Position,
+    step: Callable[[int], Metrics],
+    length: int,
+    saving: Saving | None,
+    log: MetricsLog | None,
+    reporter: Reporter,
+) -> None:
+    waiting: list[tuple[int, Metrics]] = []
+    mark = saved = time.monotonic()
+    while position.step < length:
+        waiting.append((position.step, step(position.step)))
+        position.step += 1
+        last = position.step == length
+        save = saving is not None and time.monotonic() - saved >= saving.every_seconds
+        if last or save or len(waiting) >= FLUSH_STEPS or reporter.due():
+            values = _flush(phase, waiting, log)
+            now = time.monotonic()
+            position.seconds, mark = position.seconds + now - mark, now
+            if last or reporter.due():
+                reporter.update(position.step, values)
+        if saving is not None and (save or last):
+            checkpoint.write(saving.path, position, saving.identity)
+            saved = time.monotonic()
+
+
+def _flush(
+    phase: str, waiting: list[tuple[int, Metrics]], log: MetricsLog | None
+) -> Mapping[str, float]:
+    """Read the waiting metrics, refuse what is not finite, log the rest; return the last."""
+    values: dict[str, float] = {}
+    for step, metrics in waiting:
+        values = {name: _number(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise NotFiniteError(
+                    f"{phase}: {name} is {value} at step {step}; lower the learning rate, or look"
+                    " at the images with 'datastill data check'. The last checkpoint is unharmed"
+                )
+        if log is not None:
+            log.log(step, values)
+    waiting.clear()
+    return values
+
+
+def _number(value: Tensor | float | int) -> float:
+    number = value.item() if isinstance(value, Tensor) else value
+    return int(number) if isinstance(number, int) else float(number)
+
+
+def peak_memory_bytes() -> int:
+    """The largest memory this process has held: of the GPU where one was used, else of the host."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

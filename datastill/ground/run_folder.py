@@ -1,0 +1,143 @@
+"""A run folder: configuration, environment, metrics and phases of one run, as plain files."""
+
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from datastill.ground.atomic import write_json, write_text
+from datastill.ground.checkpoint import differences
+from datastill.ground.errors import ConfigError, DataError, ResumeError
+from datastill.ground.loop import PhaseCost, Saving
+
+PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """An opened run folder; make one with `RunFolder.open`."""
+
+    path: Path
+
+    @staticmethod
+    def open(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> "RunFolder":
+        """Start a run in an empty or new folder, or continue the same run.
+
+        Raises:
+            ConfigError: the folder has files in it and `resume` was not asked for.
+            ResumeError: the run in the folder has another configuration; names the fields.
+            DataError: the folder cannot be written.
+        """
+        folder = RunFolder(Path(path))
+        # tuples and paths as a file would give them back
+        plain = json.loads(json.dumps(config, default=str))
+        if folder.config_file.exists():
+            folder._check_same_run(plain, resume)
+        elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise ConfigError(f"{path} is not an empty folder; choose another --out")
+        write_text(folder.config_file, yaml.safe_dump(plain, sort_keys=False))
+        write_json(folder.path / "environment.json", environment())
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    def saving(self, phase: str, identity: dict[str, Any]) -> Saving:
+        """Where the checkpoint of a phase stands."""
+        return Saving(self.path / f"checkpoint-{phase}.safetensors", identity)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl."""
+        self.append("metrics.jsonl", {"step": step, **values})
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl from `step` on; a half-written last line goes too."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        kept = []
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] >= step:
+                    continue
+            except ValueError:
+                continue
+            kept.append(line + "\n")
+        write_text(file, "".join(kept))
+
+    def finish_phase(self, phase: str, cost: PhaseCost) -> None:
+        """Append one line to phases.jsonl."""
+        self.append("phases.jsonl", {"phase": phase, **dataclasses.asdict(cost)})
+
+    def append(self, name: str, value: Mapping[str, Any]) -> None:
+        """Append one JSON line to a file of this folder."""
+        self.append_text(name, json.dumps(value) + "\n")
+
+    def append_text(self, name: str, text: str) -> None:
+        """Append to a file of this folder in one write."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise DataError(f"{self.path / name} cannot be written: {error.strerror}") from error
+
+    def _check_same_run(self, config: dict[str, Any], resume: bool) -> None:
+        if not resume:
+            raise ConfigError(
+                f"{self.path} has a run in it; pass --resume to continue it, or another --out"
+            )
+        old = yaml.safe_load(self.config_file.read_text(encoding="utf-8")) or {}
+        if differing := differences(old, config):
+            raise ResumeError(
+                f"{self.path} has another run in it; it differs in {'; '.join(differing)}."
+                " Give the same options, or another --out"
+            )
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge and repeat a run: versions, machine, threads, command."""
+    return {
+        "command": shlex.join(["datastill", *sys.argv[1:]]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,67 @@
+"""Safetensors files of ours: format, version and a SHA-256 over everything, checked on reading."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from datastill.ground.atomic import whole_file
+from datastill.ground.errors import ArtefactError
+
+
+def read_checked(
+    path: Path, expected_format: str, newest_version: int
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of one of our safetensors files, with its SHA-256 checked.
+
+    Raises:
+        ArtefactError: no such file, damaged, foreign, or from a newer format version.
+    """
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}; give the path of a {expected_format} file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged or no safetensors file: {error}") from error
+    if metadata.get("format") != expected_format:
+        raise ArtefactError(
+            f"{path} is {metadata.get('format', 'a foreign file')!r}, not {expected_format!r}"
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdigit() or int(version) > newest_version:
+        raise ArtefactError(
+            f"{path} has format version {version}, this datastill reads up to {newest_version};"
+            " update datastill"
+        )
+    expected = metadata.pop("sha256", "absent")
+    found = digest(tensors, metadata)
+    if found != expected:
+        raise ArtefactError(
+            f"{path} is damaged: its contents have SHA-256 {found[:16]}..., the file says"
+            f" {expected[:16]}...; fetch or make it again"
+        )
+    return tensors, metadata
+
+
+def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata (which names its format) with their SHA-256, atomically."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as part:
+        safetensors.torch.save_file(
+            whole, part, metadata={**metadata, "sha256": digest(whole, metadata)}
+        )
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, and over the metadata."""
+    running = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        running.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        running.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return running.hexdigest()

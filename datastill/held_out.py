@@ -1,0 +1,42 @@
+"""Held-out representation error: R² of a network's output against the target model.
+
+This is what distillation optimises, asked of source images that were not distilled.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from datastill.ground.errors import ConfigError
+from datastill.ground.machine import Machine
+from datastill.images import ImageSet
+from datastill.maths.metrics import r_squared
+from datastill.networks._base import Network
+from datastill.target_model import TargetModel
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Source images that no distilled set was made from, and the target model."""
+
+    images: ImageSet
+    target: TargetModel
+
+    @torch.no_grad()
+    def r2(self, network: Network, machine: Machine) -> float:
+        """1 - SSE / SST of the network's outputs over all images and target dimensions.
+
+        Raises:
+            ConfigError: the network was not pre-trained to give D outputs.
+        """
+        if network.outputs != self.target.dim:
+            raise ConfigError(
+                f"the network has {network.outputs} outputs, the target model {self.target.dim};"
+                " only networks pre-trained on target representations have a held-out error"
+            )
+        network.eval()
+        truth = self.target.represent_images(self.images)
+        index = torch.split(torch.arange(len(self.images)), 512)
+        pixels = (self.images.normalized(i).to(machine.device) for i in index)
+        outputs = torch.cat([machine.run(network, x) for x in pixels])
+        return r_squared(outputs.cpu(), truth.cpu())

@@ -1,0 +1,146 @@
+"""Images in memory: unsigned bytes, optional labels, and the statistics of their training split.
+
+Capital letters in shape comments, here and everywhere: B batch, N source images, M distilled
+images, C channels, H and W height and width, F features, D target dimension, K classes.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from datastill.ground.errors import DataError
+from datastill.ground.rng import fork
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Per-channel mean and standard deviation of unit pixels: one z-score for all networks."""
+
+    mean: tuple[float, ...]  # (C,), in unit pixels
+    std: tuple[float, ...]  # (C,), in unit pixels, > 0
+
+    @staticmethod
+    def of(images: Tensor) -> "Normalizer":
+        """Measure `images`, uint8 (N, C, H, W), in float64 and in blocks.
+
+        A channel without any variation gets the standard deviation of one grey level, 1/255.
+        """
+        total = torch.zeros(images.shape[1], dtype=torch.float64)
+        square = torch.zeros_like(total)
+        for block in torch.split(images, 4096):
+            x = block.double() / 255
+            total += x.sum((0, 2, 3))
+            square += x.square().sum((0, 2, 3))
+        count = images.numel() / images.shape[1]
+        mean = total / count
+        std = (square / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
+        return Normalizer(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def __call__(self, unit_pixels: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        """Unit pixels, usually in [0, 1], to normalized pixels."""
+        mean, std = self._columns(unit_pixels)
+        return (unit_pixels - mean) / std
+
+    def inverse(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        """Normalized pixels back to unit pixels."""
+        mean, std = self._columns(normalized)
+        return normalized * std + mean
+
+    def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = like.new_tensor(self.mean), like.new_tensor(self.std)
+        return mean[:, None, None], std[:, None, None]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one split, all of one size, with or without labels.
+
+    Raises:
+        DataError: shapes or types do not fit together.
+    """
+
+    name: str  # such as cifar100/train
+    images: Tensor  # (N, C, H, W) uint8, possibly memory-mapped
+    normalizer: Normalizer  # of the training split
+    labels: Tensor | None = None  # (N,) int64 in [0, K)
+    classes: tuple[str, ...] = field(default=(), repr=False)  # K class names in label order
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[2] != shape[3]:
+            raise DataError(
+                f"{self.name}: images must be square uint8 (N, C, H, W),"
+                f" got {self.images.dtype} {shape}"
+            )
+        if len(self.normalizer.mean) != shape[1]:
+            raise DataError(
+                f"{self.name}: the normalizer has {len(self.normalizer.mean)} channels,"
+                f" the images have {shape[1]}"
+            )
+        if self.labels is not None and self.labels.shape != shape[:1]:
+            raise DataError(f"{self.name}: {shape[0]} images but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def channels(self) -> int:
+        return int(self.images.shape[1])
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on a side."""
+        return int(self.images.shape[2])
+
+    @property
+    def num_classes(self) -> int:
+        """K, from the class names; 0 without labels."""
+        return len(self.classes) if self.labels is not None else 0
+
+    def unit_pixels(self, index: Tensor | slice) -> Tensor:  # (B,) int64 -> (B, C, H, W)
+        """The images at `index` as float32 in [0, 1]."""
+        return self.images[index].float() / 255
+
+    def normalized(self, index: Tensor | slice) -> Tensor:  # (B,) int64 -> (B, C, H, W)
+        """The images at `index` as normalized pixels, float32."""
+        return self.normalizer(self.unit_pixels(index))
+
+    def take(self, index: Tensor, *, name: str | None = None) -> "ImageSet":
+        """The images (and labels) at `index`, with the same normalizer."""
+        labels = None if self.labels is None else self.labels[index]
+        return ImageSet(
+            name or self.name, self.images[index], self.normalizer, labels, self.classes
+        )
+
+    def limit(self, count: int | None, seed: int) -> "ImageSet":
+        """A seeded random subset of `count` images; everything where `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=fork(seed, "limit", self.name))[:count]
+        return self.take(chosen.sort().values)
+
+    def split(self, held_out: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
+        """(kept, held out): a seeded random split, `held_out` being a share in (0, 1)."""
+        order = torch.randperm(len(self), generator=fork(seed, "held-out", self.name))
+        cut = max(1, round(held_out * len(self)))
+        if cut >= len(self):
+            raise DataError(f"{self.name} has {len(self)} images, too few to hold {held_out} out")
+        kept, out = order[cut:].sort().values, order[:cut].sort().values
+        return self.take(kept), self.take(out, name=f"{self.name}/held-out")
+
+    def unlabelled(self) -> "ImageSet":
+        """The same images without their labels."""
+        return ImageSet(self.name, self.images, self.normalizer)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels: equal for equal data, whatever its name."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for block in torch.split(self.images, 8192):
+            digest.update(block.contiguous().numpy().tobytes())
+        if self.labels is not None:
+            digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""Optimizers as values: a frozen description that makes a torch optimizer for given parameters.
+
+Every parameter group remembers its own full rate as `base_lr`, which `schedules.set_rates` scales;
+so groups with different rates follow one schedule, and a resumed optimizer knows it too.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datastill.ground.options import option
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]]  # tensors, or groups as torch takes them
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent with heavy-ball momentum."""
+
+    lr: float = option(0.1, "learning rate")
+    momentum: float = option(0.9, "share of the last update that is kept")
+    weight_decay: float = option(0.0, "pull towards zero, added to the gradient")
+
+    def make(self, params: Params) -> Optimizer:
+        """A fresh optimizer of `params`."""
+        return _remember_rates(
+            torch.optim.SGD(
+                params, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        )
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
+
+    lr: float = option(1e-3, "learning rate")
+    weight_decay: float = option(0.0, "pull towards zero, a share of the rate")
+
+    def make(self, params: Params) -> Optimizer:
+        """A fresh optimizer of `params`."""
+        return _remember_rates(
+            torch.optim.AdamW(params, lr=self.lr, weight_decay=self.weight_decay)
+        )
+
+
+@dataclass(frozen=True)
+class Lars:
+    """Layer-wise adaptive rates for large batches (You et al., 2017)."""
+
+    lr: float = option(0.2, "learning rate of a layer whose trust ratio is one")
+    momentum: float = option(0.9, "share of the last update that is kept")
+    weight_decay: float = option(1e-6, "pull of weight matrices towards zero")
+    trust: float = option(0.001, "length of an update at rate one, as a share of the weights'")
+
+    def make(self, params: Params) -> Optimizer:
+        """A fresh optimizer of `params`."""
+        return _remember_rates(LarsOptimizer(params, self))
+
+
+OptimizerSpec = Sgd | AdamW | Lars
+
+
+class LarsOptimizer(Optimizer):
+    """LARS as the authors of Barlow Twins run it; make it with `Lars(...).make(params)`.
+
+    For each weight matrix w with gradient g: d = g + weight_decay·w, then
+    d ← trust·‖w‖/‖d‖ · d, then m ← momentum·m + d and w ← w - lr·m. Biases and weights of
+    normalization layers (one dimension or none) are neither adapted nor decayed.
+    """
+
+    def __init__(self, params: Params, spec: Lars) -> None:
+        defaults = {
+            "lr": spec.lr,
+            "momentum": spec.momentum,
+            "weight_decay": spec.weight_decay,
+            "trust": spec.trust,
+        }
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update all parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        direction = parameter.grad
+        assert direction is not None
+        if parameter.ndim > 1:
+            direction = direction.add(parameter, alpha=group["weight_decay"])
+            direction = direction * _trust_ratio(parameter, direction, group["trust"])
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].mul_(group["momentum"]).add_(direction)
+        parameter.add_(state["momentum"], alpha=-group["lr"])
+
+
+def _trust_ratio(parameter: Tensor, direction: Tensor, trust: float) -> Tensor:
+    """trust · ‖w‖ / ‖d‖, a scalar; one where either length is zero."""
+    weight, update = parameter.norm(), direction.norm()
+    ratio = trust * weight / update
+    return torch.where((weight > 0) & (update > 0), ratio, torch.ones_like(ratio))
+
+
+def _remember_rates(optimizer: Optimizer) -> Optimizer:
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    return optimizer

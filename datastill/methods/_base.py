@@ -1,0 +1,173 @@
+"""What a distillation method is, and the problem that it solves."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from datastill.artefact import DistilledSet, PixelSpace, TargetKind
+from datastill.augment.crop_flip import CropFlip
+from datastill.ground.errors import ConfigError
+from datastill.ground.lookup import public_name
+from datastill.ground.machine import Machine
+from datastill.ground.options import to_json
+from datastill.ground.run_folder import versions
+from datastill.images import ImageSet
+from datastill.networks._base import AbstractArchitecture
+from datastill.networks.convnet import ConvNet
+from datastill.target_bank import TargetBank
+from datastill.target_model import TargetModel
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything that is fixed during a distillation; never part of a checkpoint."""
+
+    images: ImageSet  # the source, N images
+    target: TargetModel | None
+    count: int  # M
+    seed: int = 0
+    network: AbstractArchitecture = ConvNet()  # of the inner models
+    machine: Machine = Machine()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= len(self.images):
+            raise ConfigError(
+                f"count={self.count} distilled images were asked of {self.images.name}, which has"
+                f" {len(self.images)}; choose --count from 1 to {len(self.images)}"
+            )
+        if self.target is not None:
+            self.target.check_images(self.images)
+
+    @property
+    def needed_target(self) -> TargetModel:
+        """The target model, for methods that have said that they need one."""
+        assert self.target is not None, "AbstractMethod.check refuses this before any work"
+        return self.target
+
+    def represent(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, D)
+        """g of some source images, not augmented."""
+        return self.needed_target.represent_images(self.images.take(index))
+
+    def real(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8, on the device
+        """The bytes of some source images."""
+        return self.images.images[index].to(self.machine.device)
+
+    def bank(self, crop_flip: CropFlip) -> TargetBank:
+        """g of every view of every source image; computed at the first call."""
+        if self._banks.get(crop_flip) is None:
+            filled = TargetBank.fill(self.needed_target, self.images, crop_flip)
+            self._banks[crop_flip] = filled
+        return self._banks[crop_flip]
+
+    @cached_property
+    def _banks(self) -> dict[CropFlip, TargetBank]:
+        return {}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes this problem this one: stored in artefacts, compared on resume."""
+        return {
+            "source": {"name": self.images.name, "fingerprint": self.images.fingerprint},
+            "target": self.target
+            and {
+                "fingerprint": self.target.fingerprint,
+                **self.target.provenance,
+            },
+            "network": {"name": public_name(self.network), **to_json(self.network)},
+            "count": self.count,
+            "seed": self.seed,
+            "precision": self.machine.precision,
+        }
+
+
+@dataclass(frozen=True)
+class AbstractMethod(ABC, Generic[State]):
+    """How a distilled set is made. Fields are hyperparameters; the state is a dataclass apart.
+
+    `distill.distill` calls `check`, `init`, then `step` `length` times, then `result`.
+    """
+
+    variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
+
+    @property
+    @abstractmethod
+    def needs_target(self) -> bool:
+        """Whether the problem must have a target model."""
+
+    @property
+    @abstractmethod
+    def needs_labels(self) -> bool:
+        """Whether the source must have labels."""
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that this method cannot solve, before any work.
+
+        Raises:
+            ConfigError: a target model or labels are missing.
+        """
+        name = public_name(self)
+        if self.needs_target and problem.target is None:
+            raise ConfigError(
+                f"{name} needs a target model; make one with"
+                f" 'datastill target --data NAME --out DIR' and pass --target DIR"
+            )
+        if self.needs_labels and problem.images.labels is None:
+            raise ConfigError(f"{name} needs labels, and {problem.images.name} has none")
+
+    @abstractmethod
+    def length(self, problem: Problem) -> int:
+        """How many steps the method takes."""
+
+    @abstractmethod
+    def init(self, problem: Problem) -> State:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, problem: Problem, state: State) -> dict[str, Tensor | float | int]:
+        """Take one step, in place; return the metrics of this step."""
+
+    @abstractmethod
+    def result(self, problem: Problem, state: State) -> DistilledSet:
+        """The distilled set that the state holds now."""
+
+    def identity(self) -> dict[str, Any]:
+        """Name and all hyperparameters."""
+        return {"name": public_name(self), "variant": self.variant, "options": to_json(self)}
+
+    @property
+    def variant(self) -> str:
+        """What sets this row apart from the method's defaults, such as `stale_pool`."""
+        defaults = {f: type(self).__dataclass_fields__[f].default for f in self.variant_options}
+        changed = {k: getattr(self, k) for k, d in defaults.items() if getattr(self, k) != d}
+        return ", ".join(k if v is True else f"{k}={v}" for k, v in changed.items())
+
+    def pack(
+        self,
+        problem: Problem,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        target_kind: TargetKind,
+        pixel_space: PixelSpace,
+    ) -> DistilledSet:
+        """Put tensors and the facts about problem and method into an artefact, on the CPU."""
+        classes = problem.images.classes
+        return DistilledSet(
+            images.detach().cpu().clone(),
+            targets.detach().cpu().clone(),
+            target_kind=target_kind,
+            pixel_space=pixel_space,
+            normalizer=problem.images.normalizer,
+            provenance={
+                "method": self.identity(),
+                **problem.identity,
+                "classes": list(classes),
+                "num_classes": len(classes),
+                "versions": versions(),
+            },
+        )

@@ -1,0 +1,52 @@
+"""Full source: every source image with its target representation, the upper line of all tables."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from datastill.artefact import DistilledSet
+from datastill.ground.errors import ConfigError
+from datastill.ground.options import option
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods._real_pairs import RealTargets, real_pairs
+
+
+@dataclass
+class FullSourceState:
+    """Nothing is learned or drawn."""
+
+
+@dataclass(frozen=True)
+class FullSource(AbstractMethod[FullSourceState]):
+    """All N source images; nothing is distilled."""
+
+    variant_options: ClassVar[tuple[str, ...]] = ("targets",)
+
+    targets: RealTargets = option("representation", "what the images are paired with")
+
+    @property
+    def needs_target(self) -> bool:
+        return self.targets == "representation"
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.targets == "class-label"
+
+    def length(self, problem: Problem) -> int:
+        return 0
+
+    def init(self, problem: Problem) -> FullSourceState:
+        if problem.count != len(problem.images):
+            raise ConfigError(
+                f"full-source takes all {len(problem.images)} images of {problem.images.name};"
+                f" pass --count all instead of {problem.count}"
+            )
+        return FullSourceState()
+
+    def step(self, problem: Problem, state: FullSourceState) -> dict[str, Tensor | float | int]:
+        return {}
+
+    def result(self, problem: Problem, state: FullSourceState) -> DistilledSet:
+        return real_pairs(self, problem, torch.arange(len(problem.images)), self.targets)

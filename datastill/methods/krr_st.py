@@ -1,0 +1,182 @@
+"""KRR-ST: kernel ridge regression on self-supervised target (Lee et al., ICLR 2024, Algorithm 1).
+
+M images and M target vectors are learned so that, for the features of an inner model trained on
+them, kernel ridge regression from them predicts the target representations of real images.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from datastill.artefact import DistilledSet, PixelSpace
+from datastill.augment.crop_flip import CropFlip
+from datastill.batches import Batches
+from datastill.ground.errors import ConfigError
+from datastill.ground.options import option
+from datastill.ground.rng import fork, seeded
+from datastill.maths.krr import krr_predict, with_bias
+from datastill.maths.optimizers import AdamW
+from datastill.maths.schedules import Linear, set_rates
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods._pool import Member, ModelPool
+from datastill.networks._base import Network
+
+
+@dataclass
+class KRRSTState:
+    """What changes during a distillation; whole in every checkpoint."""
+
+    x_syn: Tensor  # (M, C, H, W), in the method's pixel space
+    y_syn: Tensor  # (M, D)
+    optimizer: torch.optim.Optimizer
+    members: list[Member]
+    batches: Batches
+    views: Generator
+    slots: Generator
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class KRRST(AbstractMethod[KRRSTState]):
+    """Algorithm 1; the defaults are the paper's for CIFAR-100."""
+
+    variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
+
+    outer_steps: int = option(160_000, "updates of the distilled set")
+    outer_batch: int = option(1024, "real images per outer step")
+    outer_lr: float = option(1e-3, "AdamW learning rate of distilled images (and targets)")
+    target_lr: float | None = option(None, "AdamW learning rate of targets; default: outer_lr")
+    ridge_of_trace: float = option(1e-6, "ridge as a share of the trace of K_mm")
+    ridge_of_mean: float = option(0.0, "ridge as a share of the mean diagonal of K_mm, added")
+    pool_size: int = option(10, "inner models in the pool")
+    max_age: int = option(1000, "inner steps after which an inner model is replaced")
+    inner_lr: float = option(0.1, "SGD learning rate of inner models")
+    inner_momentum: float = option(0.9, "SGD momentum of inner models")
+    inner_weight_decay: float = option(1e-3, "SGD weight decay of inner models")
+    stale_pool: bool = option(False, "replaced inner models never age, as in the released code")
+    pixel_space: PixelSpace = option("unit", "space in which distilled images are learned")
+    crop_padding: int = option(4, "random crops of real images after this zero padding; 0: none")
+    flip: bool = option(True, "random horizontal flips of real images")
+    bank: bool = option(False, "compute the target representation of every view once, ahead")
+
+    def __post_init__(self) -> None:
+        if min(self.outer_steps, self.outer_batch, self.pool_size, self.max_age) < 1:
+            raise ConfigError("outer_steps, outer_batch, pool_size and max_age must be at least 1")
+        if min(self.ridge_of_trace, self.ridge_of_mean, self.crop_padding) < 0:
+            raise ConfigError("ridge_of_trace, ridge_of_mean and crop_padding must not be negative")
+
+    @property
+    def needs_target(self) -> bool:
+        return True
+
+    @property
+    def needs_labels(self) -> bool:
+        return False
+
+    def length(self, problem: Problem) -> int:
+        return self.outer_steps
+
+    def init(self, problem: Problem) -> KRRSTState:
+        seed, images = problem.seed, problem.images
+        chosen = torch.randperm(len(images), generator=fork(seed, "initial-images"))[
+            : problem.count
+        ]
+        unit = images.unit_pixels(chosen)
+        x_syn = images.normalizer(unit) if self.pixel_space == "normalized" else unit
+        x_syn = x_syn.to(problem.machine.device).requires_grad_()
+        y_syn = problem.represent(chosen).requires_grad_()
+        return KRRSTState(
+            x_syn=x_syn,
+            y_syn=y_syn,
+            optimizer=self._optimizer(x_syn, y_syn),
+            members=self._pool(problem).members(),
+            batches=Batches.over(len(images), fork(seed, "batches")),
+            views=fork(seed, "views"),
+            slots=fork(seed, "pool-slots"),
+        )
+
+    def step(self, problem: Problem, state: KRRSTState) -> dict[str, Tensor | float | int]:
+        pool = self._pool(problem)
+        if state.step == 0:  # not in init: a resumed run must not pay for it again
+            pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
+            pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
+        slot = int(torch.randint(self.pool_size, (), generator=state.slots))
+        age, inner = state.members[slot].age, state.members[slot].model.eval()
+        x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D)
+        embed = partial(problem.machine.run, inner.embed)
+        with torch.no_grad():
+            f_real = with_bias(embed(x_real))  # (B, F + 1)
+        f_syn = with_bias(embed(self._network_input(problem, state.x_syn)))  # (M, F + 1)
+        prediction = krr_predict(
+            f_real,
+            f_syn,
+            state.y_syn,
+            ridge_of_trace=self.ridge_of_trace,
+            ridge_of_mean=self.ridge_of_mean,
+        )
+        loss = F.mse_loss(prediction, g_real)
+
+        set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
+        learned = [state.x_syn, state.y_syn]
+        state.x_syn.grad, state.y_syn.grad = torch.autograd.grad(loss, learned)
+        state.optimizer.step()
+        pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
+        pool.advance(state.members, slot, *pairs)
+        state.step += 1
+        return {"outer_loss": loss.detach(), "age": age}
+
+    def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
+        return self.pack(
+            problem,
+            state.x_syn,
+            state.y_syn,
+            target_kind="representation",
+            pixel_space=self.pixel_space,
+        )
+
+    def _optimizer(self, x_syn: Tensor, y_syn: Tensor) -> torch.optim.Optimizer:
+        target_lr = self.outer_lr if self.target_lr is None else self.target_lr
+        images = {"params": [x_syn], "lr": self.outer_lr}
+        return AdamW().make([images, {"params": [y_syn], "lr": target_lr}])
+
+    def _pool(self, problem: Problem) -> ModelPool:
+        return ModelPool(
+            born=partial(_born, problem),
+            size=self.pool_size,
+            max_age=self.max_age,
+            lr=self.inner_lr,
+            momentum=self.inner_momentum,
+            weight_decay=self.inner_weight_decay,
+            stale=self.stale_pool,
+            machine=problem.machine,
+        )
+
+    def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:
+        return problem.images.normalizer(x_syn) if self.pixel_space == "unit" else x_syn
+
+    def _real_batch(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
+        """One view of each image of the next batch, and its target representation."""
+        crop_flip = CropFlip(self.crop_padding, self.flip)
+        index = state.batches.draw(self.outer_batch)
+        view = crop_flip.draw(len(index), state.views)
+        unit = crop_flip(problem.real(index), view).float() / 255
+        if self.bank:
+            g_real = problem.bank(crop_flip)(index, view)
+        else:
+            g_real = problem.needed_target.represent(problem.needed_target.normalizer(unit))
+        return problem.images.normalizer(unit), g_real
+
+
+def _born(problem: Problem, slot: int, birth: int) -> Network:
+    """The `birth`-th inner model of a slot: the same on every machine and after any resume."""
+    with seeded(problem.seed, "pool", slot, birth):
+        network = problem.network(
+            image_size=problem.images.image_size,
+            channels=problem.images.channels,
+            outputs=problem.needed_target.dim,
+        )
+    return problem.machine.place(network)

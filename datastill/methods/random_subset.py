@@ -1,0 +1,54 @@
+"""Random subset: real source images with target representations, or with their class labels.
+
+The control that isolates what distillation adds: the same number of images with the same kind of
+targets, but none of them learned.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from datastill.artefact import DistilledSet
+from datastill.ground.options import option
+from datastill.ground.rng import fork
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods._real_pairs import RealTargets, real_pairs
+
+
+@dataclass
+class RandomSubsetState:
+    """Indices of the chosen source images."""
+
+    chosen: Tensor  # (M,) int64
+
+
+@dataclass(frozen=True)
+class RandomSubset(AbstractMethod[RandomSubsetState]):
+    """M source images, drawn uniformly without replacement."""
+
+    variant_options: ClassVar[tuple[str, ...]] = ("targets",)
+
+    targets: RealTargets = option("representation", "what the images are paired with")
+
+    @property
+    def needs_target(self) -> bool:
+        return self.targets == "representation"
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.targets == "class-label"
+
+    def length(self, problem: Problem) -> int:
+        return 0
+
+    def init(self, problem: Problem) -> RandomSubsetState:
+        order = torch.randperm(len(problem.images), generator=fork(problem.seed, "random-subset"))
+        return RandomSubsetState(order[: problem.count])
+
+    def step(self, problem: Problem, state: RandomSubsetState) -> dict[str, Tensor | float | int]:
+        return {}
+
+    def result(self, problem: Problem, state: RandomSubsetState) -> DistilledSet:
+        return real_pairs(self, problem, state.chosen, self.targets)

@@ -1,0 +1,22 @@
+"""ResNet-18 with the stem for small images (He et al., CVPR 2016): the paper's target model."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from datastill.ground.options import option
+from datastill.networks._base import AbstractArchitecture
+from datastill.networks._resnet import resnet_body
+
+
+@dataclass(frozen=True)
+class ResNet18(AbstractArchitecture):
+    """Four stages of two basic blocks; features are 8 · width averages."""
+
+    width: int = option(64, "channels of the first stage; each later stage has twice as many")
+
+    def min_size(self) -> int:
+        return 8
+
+    def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
+        return resnet_body(channels, self.width, (2, 2, 2, 2))

@@ -1,0 +1,105 @@
+"""Drawings: matplotlib figures as SVG that follow the reader's light or dark colour scheme.
+
+Figures are made without pyplot. Their colours are written in the light palette and afterwards
+replaced by CSS variables, which a style sheet inside the SVG sets for either scheme.
+"""
+
+import io
+import re
+import warnings
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = {  # name: (light, dark)
+    "ink": ("#26282c", "#dcdee2"),
+    "muted": ("#73767d", "#94979e"),
+    "faint": ("#bcbfc5", "#54575d"),
+    "grid": ("#e7e8eb", "#303238"),
+    "accent": ("#1d5fa8", "#7db3f0"),
+    "second": ("#b3541e", "#eda36c"),
+}
+LIGHT = {name: light for name, (light, _) in PALETTE.items()}
+
+_STYLE: dict[Any, Any] = {  # the names of newer matplotlibs are a type of their own
+    "svg.fonttype": "none",  # text stays text: selectable, and in the font of the page
+    "svg.hashsalt": "datastill",  # the same input gives the same bytes
+    "text.parse_math": False,  # a $ in a name is a $
+    "font.size": 9.0,
+    "text.color": LIGHT["ink"],
+    "axes.edgecolor": LIGHT["faint"],
+    "axes.labelcolor": LIGHT["muted"],
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "grid.color": LIGHT["grid"],
+    "grid.linewidth": 0.8,
+    "xtick.color": LIGHT["faint"],
+    "ytick.color": LIGHT["faint"],
+    "xtick.labelcolor": LIGHT["muted"],
+    "ytick.labelcolor": LIGHT["muted"],
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "ytick.minor.size": 0.0,
+    "figure.facecolor": "none",
+}
+
+
+class Drawing:
+    """One pair of axes and, once `drawing` has closed it, its SVG."""
+
+    def __init__(self, width: float, height: float) -> None:  # in inches
+        self.figure = Figure(figsize=(width, height), layout="constrained")
+        self.axes: Axes = self.figure.add_subplot()
+        self.svg = ""
+
+    @property
+    def uri(self) -> str:
+        """The drawing as a data URI."""
+        return f"data:image/svg+xml;base64,{b64encode(self.svg.encode()).decode()}"
+
+
+@contextmanager
+def drawing(width: float = 5.4, height: float = 2.5) -> Iterator[Drawing]:
+    """Yield axes to draw on, in the style of the report; render them when the block ends."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's font may well have it
+        made = Drawing(width, height)
+        yield made
+        out = io.StringIO()
+        made.figure.savefig(out, format="svg", metadata={"Date": None})
+        made.svg = _themed(out.getvalue())
+
+
+def printable(text: str) -> str:
+    """Replace characters that an SVG may not hold."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _themed(svg: str) -> str:
+    svg = svg[svg.index("<svg") :]  # without prolog and DTD
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for name, light in LIGHT.items():
+        svg = svg.replace(light, f"var(--{name})")
+    light, dark = (_variables(k) for k in (0, 1))
+    style = (
+        f":root{{{light}}} @media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
+        f" @media print{{:root{{{light}}}}}"
+        " text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif!important}"
+    )
+    return re.sub(r"(<svg[^>]*>)", rf"\1<style>{style}</style>", svg, count=1)
+
+
+def _variables(scheme: int) -> str:
+    return "".join(f"--{name}:{colors[scheme]};" for name, colors in PALETTE.items())

@@ -1,0 +1,175 @@
+"""The target model g: a frozen network whose representations are regressed (KRR-ST, section 3)."""
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datastill.ground.errors import ArtefactError, ConfigError
+from datastill.ground.lookup import find, public_name
+from datastill.ground.machine import Machine
+from datastill.ground.options import from_json, to_json
+from datastill.ground.tensor_file import digest, read_checked, write_checked
+from datastill.images import ImageSet, Normalizer
+from datastill.networks._base import AbstractArchitecture, Network
+
+FORMAT = "datastill.target-model"
+FORMAT_VERSION = 1
+FILE_NAME = "target.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class TargetModel:
+    """A frozen network, the normalisation it expects, and an optional scaling of its outputs.
+
+    Any `nn.Module` that maps normalized pixels (B, C, H, W) to (B, D) will do; one that is to be
+    saved needs its `architecture`. The module is put into evaluation mode and frozen.
+    """
+
+    module: nn.Module
+    normalizer: Normalizer  # of the pixels that the module expects
+    image_size: int  # pixels on a side
+    offset: Tensor = field(default_factory=lambda: torch.zeros(1))  # (D,) or (1,)
+    scale: Tensor = field(default_factory=lambda: torch.ones(1))  # (D,) or (1,), > 0
+    architecture: AbstractArchitecture | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)  # JSON: source, objective, seed, ...
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        self.module.eval().requires_grad_(False)
+        self.machine.place(self.module)
+
+    @torch.no_grad()
+    def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
+        """g(x) of normalized pixels: (module(x) - offset) / scale."""
+        outputs = self.machine.run(self.module, normalized)
+        return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
+
+    def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
+        """g of all images, without augmentation, in batches; the result stays on the device.
+
+        Raises:
+            ConfigError: the images are not of the size or channels that the target model expects.
+        """
+        self.check_images(images)
+        batches = torch.split(torch.arange(len(images)), batch)
+        device = self.machine.device
+        pixels = (self.normalizer(images.unit_pixels(i).to(device)) for i in batches)
+        return torch.cat([self.represent(x) for x in pixels])
+
+    def standardized(self, images: ImageSet) -> "TargetModel":
+        """The same target model with each output scaled to mean 0 and deviation 1 on `images`."""
+        plain = replace(self, offset=torch.zeros(1), scale=torch.ones(1))
+        g = plain.represent_images(images).double()
+        offset, scale = g.mean(0), g.std(0).clamp_min(1e-6)
+        return replace(self, offset=offset.float().cpu(), scale=scale.float().cpu())
+
+    def check_images(self, images: ImageSet) -> None:
+        """Refuse images of another size or other channels than the target model expects."""
+        if images.image_size != self.image_size:
+            raise ConfigError(
+                f"the target model was made for images of {self.image_size} pixels, {images.name}"
+                f" has {images.image_size}; pass --image-size {self.image_size} or train another"
+                " target model"
+            )
+        if images.channels != len(self.normalizer.mean):
+            raise ConfigError(
+                f"the target model was made for {len(self.normalizer.mean)} channels,"
+                f" {images.name} has {images.channels}; train a target model on this source"
+            )
+
+    @cached_property
+    def dim(self) -> int:
+        """D, the number of outputs."""
+        shape = (2, len(self.normalizer.mean), self.image_size, self.image_size)
+        return int(self.represent(torch.zeros(shape, device=self.machine.device)).shape[1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, output scaling and normalisation."""
+        return digest(self._tensors(), {"normalizer": repr(self.normalizer)})
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `target.safetensors` into a folder; it appears whole or not at all.
+
+        Raises:
+            ConfigError: the module has no architecture from which it could be rebuilt.
+        """
+        path = Path(folder) / FILE_NAME
+        write_checked(path, self._tensors(), self._header(*self.rebuildable()))
+        return path
+
+    def rebuildable(self) -> tuple[AbstractArchitecture, Network]:
+        """Architecture and network, where the module is one of datastill.networks.
+
+        Raises:
+            ConfigError: it is another module.
+        """
+        if self.architecture is None or not isinstance(self.module, Network):
+            raise ConfigError(
+                "only a target model with an architecture of datastill.networks can be saved or"
+                " transferred; keep your own module in Python and pass it to datastill.distill"
+            )
+        return self.architecture, self.module
+
+    @staticmethod
+    def load(folder: Path | str, machine: Machine | None = None) -> "TargetModel":
+        """Read a target model from its folder (or file) and check its SHA-256.
+
+        Raises:
+            ArtefactError: no such file, damaged, foreign, or from a newer format version.
+        """
+        path = Path(folder)
+        path = path / FILE_NAME if path.is_dir() or not path.suffix else path
+        tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
+        try:
+            return _rebuild(tensors, json.loads(metadata["spec"]), machine or Machine())
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ArtefactError(f"{path} lacks a part of a target model: {error}") from error
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        tensors = {**weights, "offset": self.offset, "scale": self.scale}
+        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+
+    def _header(self, architecture: AbstractArchitecture, network: Network) -> dict[str, str]:
+        spec = {
+            "architecture": {"name": public_name(architecture), **to_json(architecture)},
+            "image_size": self.image_size,
+            "channels": len(self.normalizer.mean),
+            "outputs": None if isinstance(network.head, nn.Identity) else network.outputs,
+            "normalizer": {"mean": self.normalizer.mean, "std": self.normalizer.std},
+            "provenance": self.provenance,
+        }
+        return {
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "spec": json.dumps(spec, sort_keys=True),
+            "fingerprint": self.fingerprint,
+        }
+
+
+def _rebuild(tensors: dict[str, Tensor], spec: dict[str, Any], machine: Machine) -> TargetModel:
+    fields = dict(spec["architecture"])
+    architecture = from_json(find("datastill.networks", fields.pop("name")), fields)
+    network = architecture(
+        image_size=spec["image_size"], channels=spec["channels"], outputs=spec["outputs"]
+    )
+    network.load_state_dict(
+        {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+    )
+    statistics = {k: tuple(v) for k, v in spec["normalizer"].items()}
+    return TargetModel(
+        network,
+        Normalizer(**statistics),
+        image_size=spec["image_size"],
+        offset=tensors["offset"],
+        scale=tensors["scale"],
+        architecture=architecture,
+        provenance=spec["provenance"],
+        machine=machine,
+    )

@@ -1,0 +1,173 @@
+"""Loop 1: source images and a self-supervised objective make a target model."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+
+from datastill.augment.views import TwoViews
+from datastill.batches import Batches
+from datastill.ground.errors import ConfigError
+from datastill.ground.lookup import public_name
+from datastill.ground.loop import run_steps
+from datastill.ground.machine import Machine
+from datastill.ground.options import option, to_json
+from datastill.ground.rng import fork, seeded
+from datastill.ground.run_folder import RunFolder, versions
+from datastill.images import ImageSet
+from datastill.maths.optimizers import AdamW, OptimizerSpec
+from datastill.maths.schedules import Cosine, set_rates
+from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks.resnet18 import ResNet18
+from datastill.objectives._base import AbstractObjective
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.target_model import TargetModel
+
+
+@dataclass(frozen=True)
+class TargetTraining:
+    """How a target model is trained; either `steps` or `epochs` says for how long."""
+
+    architecture: AbstractArchitecture = option(ResNet18(), "network of the target model")
+    outputs: int | None = option(None, "D; default: the features of the network, without a head")
+    objective: AbstractObjective = option(BarlowTwins(), "self-supervised objective")
+    views: TwoViews = option(TwoViews(), "two-view augmentation")
+    optimizer: OptimizerSpec = option(AdamW(lr=1e-3, weight_decay=1e-4), "optimizer")
+    warmup: float = option(0.05, "share of all steps over which the learning rate rises")
+    batch: int = option(256, "images per step, each seen in two views")
+    epochs: int = option(200, "passes over the source")
+    steps: int | None = option(None, "updates; overrides epochs")
+    standardize: bool = option(False, "scale each output to mean 0, deviation 1 on the source")
+
+    def __post_init__(self) -> None:
+        if self.batch < 2 or self.epochs < 1 or (self.steps is not None and self.steps < 1):
+            raise ConfigError("batch must be at least 2; epochs and steps at least 1")
+
+    def length(self, count: int) -> int:
+        """Updates for a source of `count` images; a rest smaller than a batch is left out."""
+        return self.steps or self.epochs * max(1, count // self.batch)
+
+
+@dataclass
+class TargetTrainingState:
+    """What changes during target training; whole in every checkpoint."""
+
+    network: Network
+    projector: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: Batches
+    views: Generator
+    step: int = 0
+
+
+def train_target(
+    images: ImageSet,
+    training: TargetTraining | None = None,
+    *,
+    seed: int = 0,
+    machine: Machine | None = None,
+    folder: RunFolder | None = None,
+) -> TargetModel:
+    """Train a target model on unlabelled images; with a folder, log, checkpoint and save there.
+
+    Raises:
+        ConfigError: fewer images than one batch, or too small for the network.
+        NotFiniteError: the loss diverged.
+    """
+    training, machine = training or TargetTraining(), machine or Machine()
+    if len(images) < training.batch:
+        raise ConfigError(
+            f"{images.name} has {len(images)} images, less than one batch of {training.batch};"
+            " lower --batch"
+        )
+    state = _init(images, training, seed, machine)
+    length = training.length(len(images))
+    provenance = _provenance(images, training, seed, machine)
+    cost = run_steps(
+        "target",
+        state,
+        partial(_step, images, training, state, machine, length),
+        length=length,
+        saving=None if folder is None else folder.saving("target", provenance),
+        log=folder,
+    )
+    target = TargetModel(
+        state.network,
+        images.normalizer,
+        images.image_size,
+        architecture=training.architecture,
+        provenance=provenance,
+        machine=machine,
+    )
+    if training.standardize:
+        target = target.standardized(images)
+    if folder is not None:
+        target.save(folder.path)
+        folder.finish_phase("target", cost)
+    return target
+
+
+def _init(
+    images: ImageSet,
+    training: TargetTraining,
+    seed: int,
+    machine: Machine,
+) -> TargetTrainingState:
+    with seeded(seed, "target-model"):
+        network = training.architecture(
+            image_size=images.image_size, channels=images.channels, outputs=training.outputs
+        )
+        projector = training.objective.head(network.outputs).to(machine.device)
+    machine.place(network)
+    return TargetTrainingState(
+        network,
+        projector,
+        training.optimizer.make([*network.parameters(), *projector.parameters()]),
+        Batches.over(len(images), fork(seed, "target-batches")),
+        fork(seed, "target-views"),
+    )
+
+
+def _step(
+    images: ImageSet,
+    training: TargetTraining,
+    state: TargetTrainingState,
+    machine: Machine,
+    length: int,
+    step: int,
+) -> dict[str, Tensor]:
+    index = state.batches.draw(training.batch)
+    if len(index) < training.batch:  # batch statistics of a small rest would be noise
+        index = state.batches.draw(training.batch)
+    unit = images.unit_pixels(index).to(machine.device)
+    views = torch.cat(training.views(unit, state.views))
+    schedule = Cosine(warmup_steps=int(training.warmup * length))
+    set_rates(state.optimizer, schedule, step, length)
+    state.network.train()
+    outputs = machine.run(state.network, images.normalizer(views))
+    z_a, z_b = state.projector(outputs).chunk(2)
+    loss = training.objective.loss(z_a, z_b)
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.step += 1
+    return {"loss": loss.detach()}
+
+
+def _provenance(
+    images: ImageSet, training: TargetTraining, seed: int, machine: Machine
+) -> dict[str, object]:
+    named = {
+        name: {"name": public_name(part), **to_json(part)}
+        for name, part in vars(training).items()
+        if isinstance(part, AbstractArchitecture | AbstractObjective | TwoViews)
+    }
+    optimizer = {"name": type(training.optimizer).__name__, **to_json(training.optimizer)}
+    return {
+        "source": {"name": images.name, "fingerprint": images.fingerprint},
+        **{**to_json(training), **named, "optimizer": optimizer},
+        "seed": seed,
+        "precision": machine.precision,
+        "versions": versions(),
+    }

@@ -1,0 +1,108 @@
+"""What a transfer task is, what it measures, and the row that keeps one number."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datastill.ground.errors import ConfigError
+from datastill.ground.loop import Saving
+from datastill.ground.machine import Machine
+from datastill.images import ImageSet
+from datastill.networks._base import AbstractArchitecture, Network
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """The labelled data that a network is transferred to."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A network to transfer, and how to build another one like it."""
+
+    network: Network
+    architecture: AbstractArchitecture
+    seed: int  # of everything random in the task
+    machine: Machine = Machine()
+    saving: Saving | None = None  # for tasks that take long
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of a task, on the test split after a fixed number of steps."""
+
+    setting: str  # what of the task was chosen, such as "5-per-class, output"
+    accuracy_percent: float | None  # [0, 100]
+    r_squared: float | None  # (-inf, 1]
+    steps: int
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """One measured number and all that is needed to repeat it."""
+
+    method: str
+    variant: str
+    count: int  # M; 0 without a distilled set
+    source: str
+    data: str
+    task: str
+    setting: str
+    network: str
+    seed: int
+    accuracy_percent: float | None
+    r_squared: float | None
+    steps: int
+    wall_seconds: float
+    peak_memory_bytes: int
+    artefact: str  # fingerprint of the distilled set or target model; "" for scratch
+    versions: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # of task and pre-training
+
+
+@dataclass(frozen=True)
+class AbstractTask(ABC):
+    """How a pre-trained network is judged; fields are hyperparameters."""
+
+    @abstractmethod
+    def measure(self, start: Start, data: TaskData) -> list[Measured]:
+        """Judge the network; one number per setting of this task."""
+
+
+def check_fit(network: Network, data: TaskData) -> None:
+    """Refuse target data of other channels than the network takes.
+
+    Raises:
+        ConfigError: the first layer of the network does not take such images.
+    """
+    first = next(p for p in network.parameters() if p.dim() == 4)
+    if first.shape[1] != data.train.channels:
+        raise ConfigError(
+            f"the network takes images of {first.shape[1]} channels, {data.name} has"
+            f" {data.train.channels}; choose target data of the same kind as the source"
+        )
+
+
+@torch.no_grad()
+def in_batches(
+    network: torch.nn.Module,
+    images: ImageSet,
+    machine: Machine,
+    *,
+    batch: int = 512,
+) -> Tensor:  # -> (N, outputs), on the device
+    """Outputs for all images, not augmented, normalised by their own statistics."""
+    index = torch.split(torch.arange(len(images)), batch)
+    return torch.cat(
+        [
+            machine.run(network, images.normalizer(images.unit_pixels(i).to(machine.device)))
+            for i in index
+        ]
+    )

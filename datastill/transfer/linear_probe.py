@@ -1,0 +1,100 @@
+"""Linear probe: a linear classifier on frozen features (KRR-ST's meta-test protocol).
+
+"body" reads the features below the head; "output" reads the head's outputs, which were trained
+to be the target representation.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from datastill.batches import Batches
+from datastill.ground.errors import ConfigError
+from datastill.ground.options import option
+from datastill.ground.rng import fork, seeded
+from datastill.images import ImageSet
+from datastill.maths.metrics import accuracy_percent
+from datastill.maths.optimizers import Sgd
+from datastill.maths.schedules import Cosine, set_rates
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData, in_batches
+from datastill.transfer._labels import check_labels, choose_labelled
+
+MIN_SPREAD = 1e-6  # features that vary less than this are constant
+
+
+@dataclass(frozen=True)
+class LinearProbe(AbstractTask):
+    """Features are computed once, not augmented, in evaluation mode; then a classifier is fitted.
+
+    `sgd` is the official setting (a fixed number of steps, no weight decay); `lbfgs` solves the
+    logistic regression with an L2 penalty to its optimum by scikit-learn.
+    """
+
+    features: Literal["body", "output"] = option("body", "what the probe reads")
+    labels: tuple[str, ...] = option(("all",), "labelled images: all, 10%, or 5-per-class; a list")
+    solver: Literal["sgd", "lbfgs"] = option("sgd", "how the classifier is fitted")
+    standardize: bool = option(False, "scale features to mean 0, deviation 1 on labelled images")
+    steps: int = option(5000, "SGD updates")
+    batch: int = option(512, "SGD batch")
+    lr: float = option(0.2, "SGD learning rate")
+    momentum: float = option(0.9, "SGD momentum")
+    l2: float = option(1e-3, "penalty of lbfgs: mean loss + l2/2 · sum of squared weights")
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
+        if self.steps < 1 or self.l2 <= 0:
+            raise ConfigError("steps must be at least 1 and l2 positive")
+
+    def measure(self, start: Start, data: TaskData) -> list[Measured]:
+        module = start.network if self.features == "output" else start.network.body
+        module.eval()
+        test = in_batches(module, data.test, start.machine)
+        found = []
+        for labels in self.labels:
+            train = choose_labelled(data, labels, start.seed)
+            known = in_batches(module, train, start.machine)
+            accuracy = self._accuracy(known, train, test, data.test, start.seed)
+            steps = self.steps if self.solver == "sgd" else 0
+            found.append(Measured(f"{labels}, {self.features}", accuracy, None, steps))
+        return found
+
+    def _accuracy(
+        self, known: Tensor, train: ImageSet, asked: Tensor, test: ImageSet, seed: int
+    ) -> float:
+        assert train.labels is not None and test.labels is not None
+        if self.standardize:
+            mean, std = known.mean(0), known.std(0).clamp_min(MIN_SPREAD)
+            known, asked = (known - mean) / std, (asked - mean) / std
+        if self.solver == "lbfgs":
+            return self._lbfgs(known, train.labels, asked, test.labels)
+        classifier = self._sgd(known, train.labels.to(known.device), train.num_classes, seed)
+        with torch.no_grad():
+            return accuracy_percent(classifier(asked).cpu(), test.labels)
+
+    def _sgd(self, features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
+        with seeded(seed, "probe"):
+            classifier = nn.Linear(features.shape[1], classes).to(features.device)
+        optimizer = Sgd(self.lr, self.momentum).make(classifier.parameters())
+        batches = Batches.over(len(features), fork(seed, "probe-batches"))
+        for step in range(self.steps):
+            index = batches.draw(self.batch).to(features.device)
+            set_rates(optimizer, Cosine(), step, self.steps)
+            loss = F.cross_entropy(classifier(features[index]), labels[index])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return classifier
+
+    def _lbfgs(self, known: Tensor, labels: Tensor, asked: Tensor, truth: Tensor) -> float:
+        model = LogisticRegression(C=1 / (self.l2 * len(known)), max_iter=300)
+        with warnings.catch_warnings():  # 300 iterations are the setting, not a failure
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(known.double().cpu().numpy(), labels.numpy())
+        predicted = torch.from_numpy(model.predict(asked.double().cpu().numpy()))
+        return 100 * float((predicted == truth).double().mean())

@@ -1,0 +1,176 @@
+"""Loop 4: networks of any origin, target data, tasks and seeds make transfer rows.
+
+Rows are appended to `rows.jsonl` as they are measured; a killed run skips those that it finds.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from datastill.ground.atomic import write_text
+from datastill.ground.lookup import public_name
+from datastill.ground.loop import Saving, peak_memory_bytes
+from datastill.ground.machine import Machine
+from datastill.ground.options import non_default, to_json
+from datastill.ground.progress import say
+from datastill.ground.run_folder import RunFolder, versions
+from datastill.held_out import HeldOut
+from datastill.networks._base import AbstractArchitecture, Network
+from datastill.origins import Origin
+from datastill.transfer._base import (
+    AbstractTask,
+    Measured,
+    Start,
+    TaskData,
+    TransferRow,
+    check_fit,
+)
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """What every network is judged by."""
+
+    tasks: Sequence[AbstractTask] = ()
+    targets: Sequence[TaskData] = ()
+    held_out: HeldOut | None = None  # for networks whose outputs are target representations
+
+
+def transfer_rows(
+    work: Sequence[tuple[Origin, Sequence[int]]],  # origins, each with its seeds
+    judges: Judges,
+    *,
+    machine: Machine,
+    folder: RunFolder,
+) -> list[TransferRow]:
+    """Measure what `folder` has no rows of yet, and return all its rows.
+
+    A network is made once per seed, and only if something of it is still to be measured.
+    """
+    file = folder.path / "rows.jsonl"
+    rows = read_rows(file)
+    done = {_key(row.artefact, row.method, row.task, row.data, row.seed) for row in rows}
+    jobs = [(origin, seed) for origin, seeds in work for seed in seeds]
+    for number, (origin, seed) in enumerate(jobs, start=1):
+        job = _Job(origin, seed, machine, folder, f"{number}/{len(jobs)}")
+        rows += job.measure_all(judges, done)
+    return rows
+
+
+def read_rows(file: Path) -> list[TransferRow]:
+    """The rows of a file; a last line that a kill cut short is dropped from it."""
+    if not file.exists():
+        return []
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(file, whole)
+    return [TransferRow(**json.loads(line)) for line in whole.splitlines()]
+
+
+def architecture_text(architecture: AbstractArchitecture) -> str:
+    """Such as `convnet(widths=[32, 64, 128])`: the name and what differs from the defaults."""
+    changed = ", ".join(f"{k}={v}" for k, v in non_default(architecture).items())
+    return public_name(architecture) + (f"({changed})" if changed else "")
+
+
+@dataclass
+class _Job:
+    """One origin and one seed: the network is made when it is first needed."""
+
+    origin: Origin
+    seed: int
+    machine: Machine
+    folder: RunFolder
+    number: str
+    network: Network | None = None
+
+    def measure_all(self, judges: Judges, done: set[Key]) -> list[TransferRow]:
+        rows = []
+        for task in judges.tasks:
+            for data in judges.targets:
+                if self._key(public_name(task), data.name) not in done:
+                    rows += self._task(task, data)
+        held_out = judges.held_out
+        if held_out is not None and self.origin.regresses(held_out.target):
+            name = held_out.images.name.partition("/")[0]
+            if self._key("held-out-r2", name) not in done:
+                rows += self._held_out(held_out, name)
+        return rows
+
+    def _task(self, task: AbstractTask, data: TaskData) -> list[TransferRow]:
+        network = self._network()
+        check_fit(network, data)
+        started = time.monotonic()
+        saving = self._saving(f"{public_name(task)}-{data.name}", to_json(task))
+        start = Start(
+            network,
+            self.origin.architecture,
+            self.seed,
+            self.machine,
+            saving,
+        )
+        found = task.measure(start, data)
+        row = self._row(public_name(task), data.name, time.monotonic() - started)
+        row = replace(row, options={**row.options, "task": to_json(task)})
+        return self._keep(row, found, saving)
+
+    def _held_out(self, held_out: HeldOut, name: str) -> list[TransferRow]:
+        started = time.monotonic()
+        r2 = held_out.r2(self._network(), self.machine)
+        row = self._row("held-out-r2", name, time.monotonic() - started)
+        return self._keep(row, [Measured("", None, r2, 0)], None)
+
+    def _network(self) -> Network:
+        if self.network is None:
+            say(f"transfer {self.number}: {self.origin.title}, seed {self.seed}")
+            saving = self._saving("pre-train", self.origin.options)
+            self.network = self.origin.make(self.seed, saving)
+        return self.network
+
+    def _saving(self, phase: str, options: object) -> Saving:
+        identity = {"origin": self._key(phase, ""), "options": options}
+        return self.folder.saving(f"{phase.replace(':', '-').replace('/', '-')}", identity)
+
+    def _row(self, task: str, data: str, seconds: float) -> TransferRow:
+        origin = self.origin
+        return TransferRow(
+            method=origin.method,
+            variant=origin.variant,
+            count=origin.count,
+            source=origin.source,
+            data=data,
+            task=task,
+            setting="",
+            network=architecture_text(origin.architecture),
+            seed=self.seed,
+            accuracy_percent=None,
+            r_squared=None,
+            steps=0,
+            wall_seconds=round(seconds, 3),
+            peak_memory_bytes=peak_memory_bytes(),
+            artefact=origin.artefact,
+            versions=versions(),
+            options=origin.options,
+        )
+
+    def _keep(
+        self, row: TransferRow, found: list[Measured], saving: Saving | None
+    ) -> list[TransferRow]:
+        rows = [replace(row, **asdict(measured)) for measured in found]
+        lines = "".join(json.dumps(asdict(r)) + "\n" for r in rows)
+        self.folder.append_text("rows.jsonl", lines)  # at once: a kill leaves all or none
+        if saving is not None:
+            saving.path.unlink(missing_ok=True)
+        return rows
+
+    def _key(self, task: str, data: str) -> Key:
+        return _key(self.origin.artefact, self.origin.method, task, data, self.seed)
+
+
+def _key(artefact: str, method: str, task: str, data: str, seed: int) -> Key:
+    return artefact, method, task, data, str(seed)
