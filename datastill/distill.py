@@ -51,18 +51,20 @@ def distill(
         return metrics
 
     identity = {"method": method.identity(), **problem.identity}
+    saving = None if folder is None else folder.saving("distill", identity)
     cost = run_steps(
         "distill",
         state,
         step,
         length=method.length(problem),
-        saving=None if folder is None else folder.saving("distill", identity),
+        saving=saving,
         log=folder,
     )
     distilled = method.result(problem, state)
-    if folder is not None:
+    if folder is not None and saving is not None:
         distilled.save(folder.path / "distilled.safetensors")
         folder.finish_phase("distill", cost)
+        saving.clear()
     return distilled
 
 

@@ -63,9 +63,9 @@ class ImageSet:
     """
 
     name: str  # such as cifar100/train
-    images: Tensor  # (N, C, H, W) uint8, possibly memory-mapped
+    images: Tensor = field(repr=False)  # (N, C, H, W) uint8, possibly memory-mapped
     normalizer: Normalizer  # of the training split
-    labels: Tensor | None = None  # (N,) int64 in [0, K)
+    labels: Tensor | None = field(default=None, repr=False)  # (N,) int64 in [0, K)
     classes: tuple[str, ...] = field(default=(), repr=False)  # K class names in label order
 
     def __post_init__(self) -> None:

@@ -84,12 +84,13 @@ def train_target(
     state = _init(images, training, seed, machine)
     length = training.length(len(images))
     provenance = _provenance(images, training, seed, machine)
+    saving = None if folder is None else folder.saving("target", provenance)
     cost = run_steps(
         "target",
         state,
         partial(_step, images, training, state, machine, length),
         length=length,
-        saving=None if folder is None else folder.saving("target", provenance),
+        saving=saving,
         log=folder,
     )
     target = TargetModel(
@@ -102,9 +103,10 @@ def train_target(
     )
     if training.standardize:
         target = target.standardized(images)
-    if folder is not None:
+    if folder is not None and saving is not None:
         target.save(folder.path)
         folder.finish_phase("target", cost)
+        saving.clear()
     return target
 
 

@@ -165,7 +165,7 @@ class _Job:
         lines = "".join(json.dumps(asdict(r)) + "\n" for r in rows)
         self.folder.append_text("rows.jsonl", lines)  # at once: a kill leaves all or none
         if saving is not None:
-            saving.path.unlink(missing_ok=True)
+            saving.clear()
         return rows
 
     def _key(self, task: str, data: str) -> Key:

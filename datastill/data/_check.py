@@ -72,7 +72,7 @@ def check(
         "channels": train.channels,
         "classes": list(train.classes),
         "official_classes": source.num_classes,
-        "normalizer": asdict(train.normalizer),
+        "normalizer": {key: list(value) for key, value in asdict(train.normalizer).items()},
         "splits": facts,
     }
 

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +43,15 @@ class Saving:
     identity: dict[str, Any]
     every_seconds: float = 60.0
 
+    def part(self, name: str) -> "Saving":
+        """The same for one of several phases that belong together."""
+        return replace(self, path=self.path.with_name(f"{self.path.stem}-{name}.safetensors"))
+
+    def clear(self) -> None:
+        """Remove the checkpoints of this phase and its parts: the result is safe."""
+        for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
+            file.unlink()
+
 
 @dataclass(frozen=True)
 class PhaseCost:
@@ -71,7 +80,7 @@ def run_steps(
     """Run `step(0)`, ..., `step(length - 1)`, each of which advances `state` in place.
 
     With `saving`, a checkpoint found at its path is restored first, and the phase goes on from
-    there bit for bit; the checkpoint is removed by the caller once the result is safe.
+    there bit for bit. The caller clears it once the result is safe.
 
     Raises:
         NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
@@ -110,7 +119,7 @@ def _steps(
             position.seconds, mark = position.seconds + now - mark, now
             if last or reporter.due():
                 reporter.update(position.step, values)
-        if saving is not None and (save or last):
+        if saving is not None and save and not last:
             checkpoint.write(saving.path, position, saving.identity)
             saved = time.monotonic()
 

@@ -11,6 +11,8 @@ from datastill.report.drawing import LIGHT, drawing, printable
 from datastill.report.glossary import CONTROLS
 from datastill.report.tables import digits
 
+LONGEST = 36  # characters of a name beside a chart; the table has all of it
+
 
 def chart(block: Block, column: Column) -> str:
     """One column of a table as an SVG data URI: entries down, accuracy (or R²) across."""
@@ -29,7 +31,7 @@ def chart(block: Block, column: Column) -> str:
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("R²" if block.is_r_squared else "accuracy, %")
-        axes.margins(x=0.14)  # room for the numbers
+        axes.set_xlim(*_range(block))
     return made.uri
 
 
@@ -45,8 +47,8 @@ def _dot(axes: Axes, place: int, entry: Entry, summary: Summary, decimals: int) 
         xerr=[half],
         fmt="o",
         color=color,
-        markersize=4.5 if control else 5.5,
-        elinewidth=1.6,
+        markersize=4 if control else 4.5,
+        elinewidth=2.2,
         capsize=0,
     )
     axes.annotate(
@@ -60,6 +62,16 @@ def _dot(axes: Axes, place: int, entry: Entry, summary: Summary, decimals: int) 
     )
 
 
+def _range(block: Block) -> tuple[float, float]:
+    """One axis for all columns of a table, so that its charts compare; room for the numbers."""
+    known = [cell.summary for cell in block.cells.values() if math.isfinite(cell.summary.mean)]
+    ends = [end for s in known for end in (s.low, s.mean, s.high) if math.isfinite(end)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    room = 0.04 * max(high - low, 1e-6)
+    return low - room, high + 4 * room
+
+
 def _name(entry: Entry, *, with_count: bool) -> str:
     count = f" ({entry.count:,})" if with_count and entry.count else ""
-    return printable(entry.label + count)
+    label = entry.label if len(entry.label) <= LONGEST else f"{entry.label[:LONGEST]}…"
+    return printable(label + count)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from datastill.report import wording
@@ -55,11 +56,11 @@ def inner_ages(run: Run) -> Curve | None:
             y[few],
             ".",
             color=LIGHT["accent"],
-            alpha=0.45,
-            markersize=2.5,
+            alpha=0.6,
+            markersize=3.5,
             markeredgewidth=0,
         )
-        made.axes.plot(x, _smooth(y), color=LIGHT["second"], linewidth=1.4)
+        made.axes.plot(x[few], _smooth(y)[few], color=LIGHT["second"], linewidth=1.4)
         _label(made, "outer step")
         made.axes.set_ylim(bottom=-0.03 * max(1.0, float(y.max())))
     return Curve("Age of the inner model used", made.uri, age_reading(ages), age_alarm(ages))
@@ -80,12 +81,15 @@ def age_alarm(ages: Sequence[float]) -> str:
     """A warning where the second half used much younger networks than the first, else ""."""
     if len(ages) < 10:
         return ""
-    first, second = (float(half.mean()) for half in np.array_split(np.asarray(ages), 2))
+    halves = np.array_split(np.asarray(ages), 2)
+    first, second = (float(half.mean()) for half in halves)
     if second >= first / 2:
         return ""
+    fresh = 100 * float((halves[1] == 0).mean())
     return (
-        f"The mean age fell from {first:.1f} in the first half to {second:.1f} in the second:"
-        " the pool no longer ages, and late steps fit untrained networks."
+        f"The mean age fell from {first:.1f} in the first half to {second:.1f} in the second, where"
+        f" {fresh:.0f} % of the steps used an untrained network: this pool does not age as"
+        " Algorithm 1 of the paper says."
     )
 
 
@@ -121,6 +125,8 @@ def _loss(run: Run, metric: str, title: str, *, logarithmic: bool) -> Curve | No
         made.axes.plot(x[few], smooth[few], color=LIGHT["accent"], linewidth=1.6)
         if logarithmic:
             made.axes.set_yscale("log")
+            if y.max() < 10 * y.min():  # powers of ten would leave hardly a tick
+                made.axes.yaxis.set_major_locator(MaxNLocator(6))
             made.axes.yaxis.set_major_formatter("{x:g}")
             made.axes.yaxis.set_minor_formatter("")
         _label(made, "outer step" if metric == "outer_loss" else "step")
@@ -142,7 +148,6 @@ def _smooth(y: Floats) -> Floats:
     reach = len(y) // 40
     total = np.concatenate([[0.0], np.cumsum(y)])
     place = np.arange(len(y))
-    reach_here = np.minimum(reach, np.minimum(place, place[::-1]))
-    low, high = place - reach_here, place + reach_here + 1
+    low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, len(y))
     smooth: Floats = (total[high] - total[low]) / (high - low)
     return smooth

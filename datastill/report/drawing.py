@@ -71,7 +71,7 @@ class Drawing:
 
 
 @contextmanager
-def drawing(width: float = 5.4, height: float = 2.5) -> Iterator[Drawing]:
+def drawing(width: float = 3.75, height: float = 2.3) -> Iterator[Drawing]:
     """Yield axes to draw on, in the style of the report; render them when the block ends."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's font may well have it

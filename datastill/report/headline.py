@@ -32,6 +32,8 @@ class Headline:
     @property
     def sentence(self) -> str:
         """Everything in one line of text."""
+        if not self.figures:
+            return self.verdict
         numbers = [f"{f.label}: {wording.mean_and_interval(f.summary, 1)} %" for f in self.figures]
         return f"{', '.join(numbers)} ({self.where}). {self.verdict}"
 
@@ -78,7 +80,8 @@ def _of_distilled(block: Block, column: Column, entry: Entry) -> Headline:
             figures.append(Figure(label, line.label, cell.summary, line == entry))
     counts = sorted({e.count for e in block.entries if e.method == entry.method})
     amount = wording.listed([f"{count:,}" for count in counts])
-    title = f"{amount} images distilled from {block.source or 'an unnamed source'}"
+    noun = "image" if counts == [1] else "images"
+    title = f"{amount} {noun} distilled from {block.source or 'an unnamed source'}"
     return Headline(
         title, _where(block, column, figures), tuple(figures), _verdict(block, column, entry)
     )

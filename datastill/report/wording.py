@@ -39,7 +39,7 @@ def bounds(gap: Difference, digits: int) -> str:
     """The interval of a difference, or that there is none."""
     if not math.isfinite(gap.half_width95):
         return "no interval"
-    return f"{signed(gap.low, digits)} to {signed(gap.high, digits)}"
+    return f"{number(gap.low, digits)} to {number(gap.high, digits)}"
 
 
 def verdict(gap: Difference) -> str:

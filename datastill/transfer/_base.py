@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datastill.ground.errors import ConfigError
+from datastill.data._base import source
+from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.loop import Saving
 from datastill.ground.machine import Machine
 from datastill.images import ImageSet
@@ -21,6 +23,24 @@ class TaskData:
     name: str
     train: ImageSet
     test: ImageSet
+
+    def __post_init__(self) -> None:
+        if self.train.labels is None or self.test.labels is None:
+            raise DataError(
+                f"{self.name} has no labels; a task needs class folders (train/CLASS/, test/CLASS/)"
+                " or a labelled data set"
+            )
+
+    @staticmethod
+    def load(name: str, image_size: int, data_root: Path | None = None) -> "TaskData":
+        """Both splits of a data set by its name, at one size.
+
+        Raises:
+            DataError: it is not there, or has no labels.
+        """
+        found = source(name)
+        train, test = (found.load(split, image_size, data_root) for split in ("train", "test"))
+        return TaskData(name, train, test)
 
 
 @dataclass(frozen=True, eq=False)

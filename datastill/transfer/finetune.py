@@ -1,6 +1,6 @@
 """Fine-tuning: the whole network with a new head (the main protocol of KRR-ST, section 5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -54,7 +54,8 @@ class Finetune(AbstractTask):
         found = []
         for labels in self.labels:
             train = choose_labelled(data, labels, start.seed)
-            network = self._train(start, train, data)
+            saving = start.saving and start.saving.part(labels)
+            network = self._train(replace(start, saving=saving), train, data)
             logits = in_batches(network, data.test, start.machine)
             accuracy = accuracy_percent(logits.cpu(), _labels(data.test))
             setting = "" if labels == "all" else labels

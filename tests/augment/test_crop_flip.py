@@ -77,6 +77,12 @@ def test_crop_flip__memory_layout_does_not_matter() -> None:
     assert torch.equal(spec(channels_last, view), spec(images, view))
 
 
+def test_crop_flip__computes_where_the_images_are() -> None:
+    """The meta device refuses to be mixed with CPU tensors, as a GPU does."""
+    out = CropFlip()(some_bytes().to("meta"), torch.zeros(5, dtype=torch.int64))
+    assert out.device.type == "meta" and out.shape == (5, 3, 6, 6)
+
+
 def test_crop_flip__takes_an_empty_batch() -> None:
     assert CropFlip()(some_bytes()[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 3, 6, 6)
 

@@ -173,6 +173,13 @@ def test_dsa__numbers_do_not_depend_on_the_type_of_the_images() -> None:
         torch.testing.assert_close(Dsa()(x, fork(seed, "dsa")), double.float())
 
 
+@pytest.mark.parametrize("strategy", EVERY)
+def test_dsa__computes_where_the_images_are(strategy: str) -> None:
+    """The meta device refuses to be mixed with CPU tensors, as a GPU does."""
+    out = only(strategy)(some_images().to("meta"), fork(0, "dsa"))
+    assert out.device.type == "meta" and out.shape == (4, 3, 8, 8)
+
+
 def test_dsa__draws_follow_the_generator_alone() -> None:
     before = torch.get_rng_state()
     first, again, other = (Dsa()(some_images(), fork(seed, "dsa")) for seed in (0, 0, 1))

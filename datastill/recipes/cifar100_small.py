@@ -1,0 +1,71 @@
+"""CIFAR-100 at small scale: does distillation beat random images, and does the pool's age matter?
+
+About 90 minutes on two CPU cores. Widths, counts and steps are reduced from the paper's
+(docs/fidelity.md#cifar100-small); protocols are its own.
+"""
+
+from dataclasses import replace
+
+from datastill.maths.optimizers import AdamW
+from datastill.methods.full_source import FullSource
+from datastill.methods.krr_st import KRRST
+from datastill.methods.random_subset import RandomSubset
+from datastill.networks.convnet import ConvNet
+from datastill.networks.resnet18 import ResNet18
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.recipes._base import Recipe, Sets
+from datastill.train_target import TargetTraining
+from datastill.transfer.finetune import Finetune
+from datastill.transfer.linear_probe import LinearProbe
+
+COUNTS = (100, 500)
+NUMBER = 3  # sets of each kind, and networks per row
+
+
+def recipe() -> Recipe:
+    """Nine rows, three networks each."""
+    return Recipe(
+        name="cifar100-small",
+        source="cifar100",
+        image_size=32,
+        target=TargetTraining(
+            architecture=ResNet18(width=16),
+            objective=BarlowTwins(projector=(512, 512)),
+            optimizer=AdamW(lr=2e-3, weight_decay=1e-4),
+            batch=256,
+            steps=1200,
+            standardize=True,
+        ),
+        network=ConvNet(widths=(16, 32, 64)),
+        sets=(*(sets for count in COUNTS for sets in _sets(count)), Sets(FullSource(), "all")),
+        data=("cifar100", "cifar10", "cub"),
+        tasks=(
+            LinearProbe(
+                features="output", labels=("1%", "10%", "all"), standardize=True, steps=1000
+            ),
+            Finetune(steps=300),
+        ),
+        seeds=NUMBER,
+        pretrain_steps=500,
+        probe_every=250,
+        precision="bfloat16",
+    )
+
+
+def _sets(count: int) -> tuple[Sets, ...]:
+    krr_st = KRRST(
+        outer_steps=1500,
+        outer_batch=512,
+        outer_lr=0.01,
+        target_lr=0.03,
+        pool_size=5,
+        max_age=100,
+        crop_padding=0,
+        bank=True,
+    )
+    return (
+        Sets(RandomSubset(targets="class-label"), count, NUMBER),
+        Sets(RandomSubset(), count, NUMBER),
+        Sets(krr_st, count, NUMBER),
+        Sets(replace(krr_st, stale_pool=True), count, NUMBER),
+    )

@@ -1,0 +1,72 @@
+"""Fonts to handwriting: all of KRR-ST on embedded data, offline, in minutes on a laptop.
+
+Source: unlabelled glyphs of matplotlib's fonts. Target data: scikit-learn's handwritten digits.
+Settings were chosen on a validation part of the training digits (docs/quickstart.md).
+"""
+
+from datastill.augment.views import TwoViews
+from datastill.maths.optimizers import AdamW
+from datastill.methods.full_source import FullSource
+from datastill.methods.krr_st import KRRST
+from datastill.methods.random_subset import RandomSubset
+from datastill.networks.convnet import ConvNet
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.recipes._base import Recipe, Sets
+from datastill.train_target import TargetTraining
+from datastill.transfer.finetune import Finetune
+from datastill.transfer.linear_probe import LinearProbe
+
+NETWORK = ConvNet(widths=(32, 64, 128))
+FEW = ("1-per-class", "5-per-class", "10-per-class")
+
+
+def recipe() -> Recipe:
+    """50 distilled images, five networks per row."""
+    krr_st = KRRST(
+        outer_steps=500,
+        outer_batch=512,
+        outer_lr=0.02,
+        target_lr=0.03,
+        pool_size=5,
+        max_age=100,
+        crop_padding=0,
+        flip=False,  # a mirrored letter is another letter
+        bank=True,
+    )
+    return Recipe(
+        name="quick",
+        source="glyphs",
+        image_size=16,
+        target=TargetTraining(
+            architecture=NETWORK,
+            outputs=64,
+            objective=BarlowTwins(projector=()),
+            views=TwoViews(
+                crop_scale_min=0.6,
+                flip=0.0,
+                rotate_degrees=10.0,
+                shift=0.05,
+                grayscale=0.0,
+                invert=0.5,
+                noise_std=0.03,
+            ),
+            optimizer=AdamW(lr=2e-3, weight_decay=1e-4),
+            steps=400,
+            standardize=True,
+        ),
+        network=NETWORK,
+        sets=(
+            Sets(RandomSubset(), 50, number=5),
+            Sets(krr_st, 50),
+            Sets(FullSource(), "all"),
+        ),
+        data=("digits",),
+        tasks=(
+            LinearProbe(features="output", labels=FEW, solver="lbfgs", standardize=True),
+            LinearProbe(features="body", labels=FEW, solver="lbfgs", standardize=True),
+            Finetune(labels=FEW, steps=100, batch=64, crop_padding=0, flip=False),
+        ),
+        seeds=5,
+        pretrain_steps=200,
+        probe_every=100,
+    )

@@ -1,0 +1,158 @@
+import dataclasses
+import hashlib
+import io
+import logging
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pooch
+import pytest
+
+from datastill.data import cifar100
+from datastill.data._archives import Archive, extract, find_archive, open_archive
+from datastill.data.cifar100 import Cifar100
+from datastill.ground.errors import ChecksumError, DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The parent of an extracted archive."""
+    Cifar100().write_miniature(tmp_path / "extracted")
+    return tmp_path / "extracted"
+
+
+@pytest.fixture
+def packed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A .tar.gz of the miniature, taken for the official one."""
+    file = tmp_path / "packed" / "cifar-100-binary.tar.gz"
+    file.parent.mkdir()
+    with tarfile.open(file, "w:gz") as tar:
+        tar.add(folder / "cifar-100-binary", "cifar-100-binary")
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    official = dataclasses.replace(cifar100.ARCHIVE, md5=md5, url=_dead(file.name))
+    monkeypatch.setattr(cifar100, "ARCHIVE", official)
+    return file
+
+
+def _dead(file: str) -> str:
+    return f"http://127.0.0.1:9/{file}"
+
+
+def test_find_archive__data_root_may_be_the_parent_or_the_folder_itself(folder: Path) -> None:
+    inner = folder / "cifar-100-binary"
+    assert find_archive(cifar100.ARCHIVE, folder) == find_archive(cifar100.ARCHIVE, inner)
+
+
+def test_find_archive__packed_and_extracted_give_the_same_images(
+    packed: Path, folder: Path
+) -> None:
+    from_folder = Cifar100().load("train", None, folder).fingerprint
+    assert Cifar100().load("train", None, packed.parent).fingerprint == from_folder
+
+
+def test_find_archive__data_root_may_be_the_archive_file(packed: Path) -> None:
+    assert len(Cifar100().load("test", None, packed)) == 10
+
+
+def test_find_archive__default_is_the_downloads_of_the_cache(packed: Path, cache: Path) -> None:
+    (cache / "downloads").mkdir(parents=True)
+    packed.rename(cache / "downloads" / packed.name)
+    assert len(Cifar100().load("test")) == 10
+
+
+def test_find_archive__does_not_write_beside_the_users_archive(packed: Path) -> None:
+    Cifar100().load("test", None, packed.parent)
+    assert list(packed.parent.iterdir()) == [packed]
+
+
+def test_open_archive__foreign_bytes_are_refused(packed: Path) -> None:
+    packed.write_bytes(packed.read_bytes() + b"!")
+    with pytest.raises(ChecksumError, match=r"download .* again"):
+        Cifar100().load("test", None, packed.parent)
+
+
+def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> None:
+    (folder / "cifar-100-binary" / "test.bin").unlink()
+    with pytest.raises(DataError, match=r"lacks test\.bin"):
+        find_archive(cifar100.ARCHIVE, folder)
+
+
+def test_find_archive__data_root_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        find_archive(cifar100.ARCHIVE, tmp_path / "typo")
+
+
+@pytest.fixture
+def quiet() -> None:
+    pooch.get_logger().setLevel(logging.ERROR)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_download__failure_says_where_to_put_the_file_by_hand(tmp_path: Path) -> None:
+    archive = Archive(_dead("a.tar.gz"), md5="0" * 32, folder="a", files=("b",))
+    with pytest.raises(DataError, match=r"a\.tar\.gz .* put it there by hand"):
+        find_archive(archive, tmp_path)
+
+
+def test_download__other_bytes_than_published_are_refused(tmp_path: Path, monkeypatch) -> None:
+    def other_bytes(*_: object, **__: object) -> str:
+        raise ValueError("hash differs")
+
+    monkeypatch.setattr(pooch, "retrieve", other_bytes)
+    with pytest.raises(ChecksumError, match="no longer the published file"):
+        find_archive(cifar100.ARCHIVE, tmp_path)
+
+
+def test_download__is_kept_in_the_data_root(tmp_path: Path, monkeypatch, packed: Path) -> None:
+    def fetched(url: str, known_hash: str, *, fname: str, path: Path, progressbar: bool) -> str:
+        target = Path(path) / fname
+        target.write_bytes(packed.read_bytes())
+        return str(target)
+
+    (tmp_path / "root").mkdir()
+    monkeypatch.setattr(pooch, "retrieve", fetched)
+    Cifar100().load("train", None, tmp_path / "root")
+    assert (tmp_path / "root" / "cifar-100-binary.tar.gz").is_file()
+
+
+@pytest.mark.parametrize("member", ["../outside.txt", "/outside.txt"])
+def test_extract__zip_member_that_leaves_the_folder_is_refused(tmp_path: Path, member) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as pack:
+        pack.writestr(member, "x")
+    with pytest.raises(DataError, match="leaves the folder"):
+        extract(tmp_path / "bad.zip", tmp_path / "into")
+
+
+def test_extract__tar_member_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../outside.txt"), io.BytesIO())
+    with pytest.raises(DataError, match="outside"):
+        extract(tmp_path / "bad.tar", tmp_path / "into")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_extract__damaged_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.tar.gz").write_bytes(b"no archive at all")
+    with pytest.raises(DataError, match=r"bad\.tar\.gz cannot be extracted"):
+        extract(tmp_path / "bad.tar.gz", tmp_path / "into")
+
+
+def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.zip"
+    with zipfile.ZipFile(file, "w") as pack:
+        pack.writestr("a/other.txt", "x")
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    archive = Archive(_dead("a.zip"), md5=md5, folder="a", files=("wanted.txt",))
+    with pytest.raises(DataError, match=r"lacks wanted\.txt"):
+        open_archive(archive, find_archive(archive, tmp_path))
+
+
+def test_open_archive__half_an_extraction_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "a.tar.gz"
+    file.write_bytes(b"no archive at all")
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    archive = Archive(_dead(file.name), md5=md5, folder="a", files=("b",))
+    with pytest.raises(DataError):
+        open_archive(archive, find_archive(archive, tmp_path))
+    assert list((cache / "extracted").iterdir()) == []

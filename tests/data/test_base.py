@@ -1,0 +1,19 @@
+import pytest
+
+from datastill.data._base import source
+from datastill.data.cifar100 import Cifar100
+from datastill.ground.errors import ConfigError
+
+
+def test_source__name_gives_the_component() -> None:
+    assert source("cifar100") == Cifar100()
+
+
+def test_source__unknown_name_answers_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'cifar100'"):
+        source("cifar-100")
+
+
+def test_source__value_for_a_source_without_options_is_refused() -> None:
+    with pytest.raises(ConfigError, match="takes nothing after a colon"):
+        source("cifar10:here")

@@ -1,0 +1,186 @@
+"""The readers of official formats, on files written here and, where they are, on real packs."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datastill.data._check import check
+from datastill.data._cifar_binary import read_records, write_records
+from datastill.data._miniature import random_images, write_lines
+from datastill.data.cifar10 import Cifar10
+from datastill.data.cub import Cub
+from datastill.data.tiny_imagenet import TinyImageNet
+from datastill.ground.errors import DataError
+
+PACKS = Path(__file__).parents[3] / "shared" / "data"
+needs_packs = pytest.mark.skipif(
+    not (PACKS / "unpack.py").is_file(), reason="the real packs are not beside the checkout"
+)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """Two records with a coarse byte, and a file of class names."""
+    write_records(tmp_path / "a.bin", random_images(2), [1, 0], label_bytes=2)
+    write_lines(tmp_path / "names.txt", ["x", "y"])
+    return tmp_path
+
+
+def read(folder: Path, image_size: int = 32):
+    files, names = [folder / "a.bin"], folder / "names.txt"
+    return read_records(files, names, label_bytes=2, image_size=image_size)
+
+
+def test_cifar_binary__planes_are_red_green_blue(records: Path) -> None:
+    assert np.array_equal(read(records).images, random_images(2))
+
+
+def test_cifar_binary__last_label_byte_is_the_class(records: Path) -> None:
+    content = bytearray((records / "a.bin").read_bytes())
+    content[0] = 77  # the coarse label
+    (records / "a.bin").write_bytes(content)
+    assert read(records).labels.tolist() == [1, 0]
+
+
+def test_cifar_binary__half_a_record_is_refused(records: Path) -> None:
+    (records / "a.bin").write_bytes((records / "a.bin").read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"6147 bytes, which is no multiple .* 3074"):
+        read(records)
+
+
+def test_cifar_binary__missing_file_is_named(records: Path) -> None:
+    (records / "a.bin").unlink()
+    with pytest.raises(DataError, match=r"a\.bin is missing"):
+        read(records)
+
+
+def test_cifar_binary__resizing_a_flat_image_keeps_its_grey(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.bin", np.full((1, 3, 32, 32), 90, np.uint8), [0], label_bytes=2)
+    write_lines(tmp_path / "names.txt", ["x"])
+    assert (read(tmp_path, 64).images == 90).all()
+
+
+def test_cifar10__label_beyond_the_classes_is_refused(tmp_path: Path) -> None:
+    Cifar10().write_miniature(tmp_path)
+    file = tmp_path / "cifar-10-batches-bin" / "test_batch.bin"
+    write_records(file, random_images(1), [10], label_bytes=1)
+    with pytest.raises(DataError, match="cifar10/test: labels run from 10 to 10"):
+        Cifar10().load("test", None, tmp_path)
+
+
+def test_cifar10__empty_batches_are_refused(tmp_path: Path) -> None:
+    Cifar10().write_miniature(tmp_path)
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"")
+    with pytest.raises(DataError, match="cifar10/test: there is not a single image"):
+        Cifar10().load("test", None, tmp_path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    TinyImageNet().write_miniature(tmp_path)
+    return tmp_path / "tiny-imagenet-200"
+
+
+def test_tiny_imagenet__labels_follow_sorted_wnids(tiny: Path) -> None:
+    images = TinyImageNet().load("test", 16, tiny)
+    assert images.labels.tolist() == [2, 2, 0, 0, 1, 1]  # written in the order n03, n01, n02
+
+
+def test_tiny_imagenet__classes_are_first_words(tiny: Path) -> None:
+    names = ("name of n01", "name of n02", "name of n03")
+    assert TinyImageNet().load("test", 16, tiny).classes == names
+
+
+def test_tiny_imagenet__grey_images_have_three_equal_channels(tiny: Path) -> None:
+    first = TinyImageNet().load("train", 64, tiny).images[0]
+    assert torch.equal(first[0], first[1])
+
+
+def test_tiny_imagenet__class_without_images_is_allowed(tiny: Path) -> None:
+    for file in (tiny / "train" / "n02" / "images").iterdir():
+        file.unlink()
+    assert TinyImageNet().load("train", 16, tiny).labels.unique().tolist() == [0, 2]
+
+
+def test_tiny_imagenet__unknown_wnid_is_refused(tiny: Path) -> None:
+    write_lines(tiny / "wnids.txt", ["n01", "n03"])
+    with pytest.raises(DataError, match="n02 of train are not in wnids"):
+        TinyImageNet().load("train", 16, tiny)
+
+
+def test_tiny_imagenet__missing_validation_image_is_named(tiny: Path) -> None:
+    (tiny / "val" / "images" / "val_3.JPEG").unlink()
+    with pytest.raises(DataError, match=r"1 of 6 images .*val_3\.JPEG"):
+        TinyImageNet().load("test", 16, tiny)
+
+
+@pytest.fixture
+def cub(tmp_path: Path) -> Path:
+    Cub().write_miniature(tmp_path)
+    return tmp_path / "CUB_200_2011"
+
+
+def test_cub__split_file_says_what_is_for_testing(cub: Path) -> None:
+    assert Cub().load("train", 16, cub).labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert Cub().load("test", 16, cub).labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_cub__class_names_lose_their_numbers(cub: Path) -> None:
+    assert Cub().load("test", 16, cub).classes == ("Auk", "Jay", "Owl")
+
+
+def test_cub__tables_of_different_images_are_refused(cub: Path) -> None:
+    lines = (cub / "train_test_split.txt").read_text().splitlines()
+    write_lines(cub / "train_test_split.txt", lines[:-1])
+    with pytest.raises(DataError, match="do not list the same images"):
+        Cub().load("train", 16, cub)
+
+
+def test_cub__label_without_a_class_is_refused(cub: Path) -> None:
+    write_lines(cub / "classes.txt", ["1 001.Auk", "2 002.Jay"])
+    with pytest.raises(DataError, match="labels run from -1"):
+        Cub().load("train", 16, cub)
+
+
+def unpack(name: str, out: Path, *, limit: int | None = None) -> dict[str, Any]:
+    """Lay out a real pack, or its images `::limit`, as the official archive; its arrays."""
+    tool = runpy.run_path(str(PACKS / "unpack.py"))
+    splits, classes = tool["load"](name)
+    splits = {split: (x[::limit], y[::limit]) for split, (x, y) in splits.items()}
+    out.mkdir()
+    tool["OFFICIAL"][name](splits, classes, out)
+    return splits
+
+
+@needs_packs
+@pytest.mark.packs
+def test_cub_pack__has_its_counts(tmp_path: Path) -> None:
+    unpack("cub100_32_lossless", tmp_path / "pack")
+    report = check(Cub(), 32, tmp_path / "pack")
+    counts = {split: facts["count"] for split, facts in report["splits"].items()}
+    assert counts == {"train": 2999, "test": 2903}
+    assert len(report["classes"]) == 100
+
+
+@needs_packs
+@pytest.mark.packs
+def test_tiny_imagenet_pack__images_and_labels_are_those_of_the_pack(tmp_path: Path) -> None:
+    images, labels = unpack("tinyimagenet64_subset_q95", tmp_path / "pack", limit=10)["test"]
+    test = TinyImageNet().load("test", 64, tmp_path / "pack")
+    assert torch.equal(test.labels, torch.from_numpy(labels))
+    difference = test.images.numpy().transpose(0, 2, 3, 1).astype(int) - images
+    assert abs(difference).mean() < 3  # re-encoded as JPEG of quality 95
+
+
+@needs_packs
+@pytest.mark.packs
+@pytest.mark.slow
+def test_cifar10_pack__is_complete(tmp_path: Path) -> None:
+    unpack("cifar10_q95", tmp_path / "pack")
+    report = check(Cifar10(), 32, tmp_path / "pack")
+    assert all(facts["complete"] for facts in report["splits"].values())
+    assert report["splits"]["train"]["images_per_class"] == [5000, 5000]

@@ -1,0 +1,147 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datastill.ground.errors import DataError
+from datastill.images import ImageSet, Normalizer
+
+
+def random_images(count: int = 20, channels: int = 3, size: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, channels, size, size)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def labelled() -> ImageSet:
+    images = random_images()
+    labels = torch.arange(20) % 4
+    return ImageSet("toy/train", images, Normalizer.of(images), labels, tuple("abcd"))
+
+
+def test_normalizer__equals_direct_computation() -> None:
+    images = random_images(5000, size=2)  # more than one block
+    unit = images.double() / 255
+    normalizer = Normalizer.of(images)
+    expected = unit.mean((0, 2, 3)), unit.std((0, 2, 3), correction=0)
+    torch.testing.assert_close(torch.tensor(normalizer.mean, dtype=torch.float64), expected[0])
+    torch.testing.assert_close(torch.tensor(normalizer.std, dtype=torch.float64), expected[1])
+
+
+def test_normalizer__constant_channel_has_the_std_of_one_grey_level() -> None:
+    assert Normalizer.of(torch.full((2, 1, 3, 3), 7, dtype=torch.uint8)).std == (1 / 255,)
+
+
+def test_normalizer__gives_zero_mean_and_unit_std(labelled: ImageSet) -> None:
+    x = labelled.normalized(slice(None)).double()
+    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(x.std((0, 2, 3), correction=0), torch.ones(3).double())
+
+
+@given(
+    mean=st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    std=st.lists(st.floats(0.004, 1), min_size=3, max_size=3),
+)
+@settings(max_examples=25, deadline=None)
+def test_normalizer__inverse_undoes_it(mean: list[float], std: list[float]) -> None:
+    normalizer = Normalizer(tuple(mean), tuple(std))
+    unit = random_images().double() / 255
+    torch.testing.assert_close(normalizer.inverse(normalizer(unit)), unit)
+
+
+def test_image_set__unit_pixels_run_from_zero_to_one() -> None:
+    images = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)
+    unit = ImageSet("toy", images, Normalizer((0.0,), (1.0,))).unit_pixels(slice(None))
+    assert unit.dtype == torch.float32
+    assert unit.flatten().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 5, dtype=torch.uint8),
+     torch.zeros(3, 4, 4, dtype=torch.uint8)],
+    ids=["float", "not square", "no batch"],
+)  # fmt: skip
+def test_image_set__wrong_images_are_refused(images: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="square uint8"):
+        ImageSet("toy", images, Normalizer((0.0,) * 3, (1.0,) * 3))
+
+
+def test_image_set__normalizer_of_other_channels_is_refused() -> None:
+    with pytest.raises(DataError, match="the normalizer has 1 channels, the images have 3"):
+        ImageSet("toy", random_images(), Normalizer((0.0,), (1.0,)))
+
+
+def test_image_set__too_few_labels_are_refused(labelled: ImageSet) -> None:
+    with pytest.raises(DataError, match="20 images but 3 labels"):
+        ImageSet("toy", labelled.images, labelled.normalizer, torch.zeros(3, dtype=torch.int64))
+
+
+def test_image_set__tells_its_sizes(labelled: ImageSet) -> None:
+    assert (len(labelled), labelled.channels, labelled.image_size) == (20, 3, 6)
+    assert labelled.num_classes == 4
+
+
+def test_take__keeps_images_and_labels_together(labelled: ImageSet) -> None:
+    taken = labelled.take(torch.tensor([5, 2]))
+    assert torch.equal(taken.images, labelled.images[[5, 2]])
+    assert taken.labels.tolist() == [1, 2]
+
+
+def test_take__keeps_the_normalizer_of_all(labelled: ImageSet) -> None:
+    assert labelled.take(torch.tensor([0])).normalizer == labelled.normalizer
+
+
+def test_limit__without_count_is_everything(labelled: ImageSet) -> None:
+    assert labelled.limit(None, seed=0) is labelled
+
+
+def test_limit__more_than_there_are_is_everything(labelled: ImageSet) -> None:
+    assert labelled.limit(21, seed=0) is labelled
+
+
+def test_limit__takes_different_images(labelled: ImageSet) -> None:
+    limited = labelled.limit(10, seed=0)
+    assert len(limited.images.flatten(1).unique(dim=0)) == 10
+
+
+def test_limit__same_seed_same_images(labelled: ImageSet) -> None:
+    assert labelled.limit(10, seed=1).fingerprint == labelled.limit(10, seed=1).fingerprint
+
+
+def test_limit__other_seed_other_images(labelled: ImageSet) -> None:
+    assert labelled.limit(10, seed=1).fingerprint != labelled.limit(10, seed=2).fingerprint
+
+
+def test_split__parts_are_disjoint_and_complete(labelled: ImageSet) -> None:
+    kept, held_out = labelled.split(0.25, seed=0)
+    assert (len(kept), len(held_out)) == (15, 5)
+    together = torch.cat([kept.images, held_out.images]).flatten(1)
+    assert len(together.unique(dim=0)) == 20
+
+
+def test_split__too_few_images_are_refused(labelled: ImageSet) -> None:
+    with pytest.raises(DataError, match="too few to hold"):
+        labelled.take(torch.tensor([0])).split(0.5, seed=0)
+
+
+def test_unlabelled__has_no_labels(labelled: ImageSet) -> None:
+    assert labelled.unlabelled().labels is None
+    assert labelled.unlabelled().num_classes == 0
+
+
+def test_fingerprint__ignores_the_name(labelled: ImageSet) -> None:
+    renamed = labelled.take(torch.arange(20), name="other")
+    assert renamed.fingerprint == labelled.fingerprint
+
+
+def test_fingerprint__sees_labels(labelled: ImageSet) -> None:
+    assert labelled.unlabelled().fingerprint != labelled.fingerprint
+
+
+def test_fingerprint__sees_one_pixel(labelled: ImageSet) -> None:
+    images = labelled.images.clone()
+    images[3, 1, 2, 2] ^= 1
+    changed = ImageSet("toy", images, labelled.normalizer, labelled.labels, labelled.classes)
+    assert changed.fingerprint != labelled.fingerprint
