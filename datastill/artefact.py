@@ -101,6 +101,18 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """The same set with its tensors on another device."""
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
+    def describe(self) -> dict[str, Any]:
+        """What this set is, as plain values for people and for YAML."""
+        return {
+            "images": list(self.images.shape),
+            "targets": list(self.targets.shape),
+            "target_kind": self.target_kind,
+            "pixel_space": self.pixel_space,
+            "normalizer": {"mean": list(self.normalizer.mean), "std": list(self.normalizer.std)},
+            "fingerprint": self.fingerprint,
+            **{k: v for k, v in self.provenance.items() if k != "classes"},
+        }
+
     def save(self, path: Path | str) -> None:
         """Write the artefact, whole or not at all, and `preview.png` beside it."""
         path = Path(path)

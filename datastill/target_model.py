@@ -93,6 +93,16 @@ class TargetModel:
         """SHA-256 over weights, output scaling and normalisation."""
         return digest(self._tensors(), {"normalizer": repr(self.normalizer)})
 
+    def describe(self) -> dict[str, Any]:
+        """What this target model is, as plain values for people and for YAML."""
+        return {
+            "outputs": self.dim,
+            "image_size": self.image_size,
+            "normalizer": {"mean": list(self.normalizer.mean), "std": list(self.normalizer.std)},
+            "fingerprint": self.fingerprint,
+            **self.provenance,
+        }
+
     def save(self, folder: Path | str) -> Path:
         """Write `target.safetensors` into a folder; it appears whole or not at all.
 

@@ -44,6 +44,18 @@ class TargetTraining:
         if self.batch < 2 or self.epochs < 1 or (self.steps is not None and self.steps < 1):
             raise ConfigError("batch must be at least 2; epochs and steps at least 1")
 
+    def check(self, images: ImageSet) -> None:
+        """Refuse a source that this training cannot use, before any work.
+
+        Raises:
+            ConfigError: it has fewer images than one batch.
+        """
+        if len(images) < self.batch:
+            raise ConfigError(
+                f"{images.name} has {len(images)} images, less than one batch of {self.batch};"
+                " lower --batch"
+            )
+
     def length(self, count: int) -> int:
         """Updates for a source of `count` images; a rest smaller than a batch is left out."""
         return self.steps or self.epochs * max(1, count // self.batch)
@@ -76,11 +88,7 @@ def train_target(
         NotFiniteError: the loss diverged.
     """
     training, machine = training or TargetTraining(), machine or Machine()
-    if len(images) < training.batch:
-        raise ConfigError(
-            f"{images.name} has {len(images)} images, less than one batch of {training.batch};"
-            " lower --batch"
-        )
+    training.check(images)
     state = _init(images, training, seed, machine)
     length = training.length(len(images))
     provenance = _provenance(images, training, seed, machine)

@@ -94,10 +94,9 @@ class Block:
         """Target data and how many neighbouring columns belong to it."""
         return [(data, len(list(group))) for data, group in groupby(c.data for c in self.columns)]
 
-    @property
-    def common_n(self) -> int:
-        """n where it is the same in all cells, else 0."""
-        counts = {cell.summary.n for cell in self.cells.values()}
+    def common_n(self, column: Column) -> int:
+        """n where it is the same in all cells of a column, else 0."""
+        counts = {cell.summary.n for (_, where), cell in self.cells.items() if where == column}
         return counts.pop() if len(counts) == 1 else 0
 
     def cell(self, entry: Entry, column: Column) -> Cell | None:

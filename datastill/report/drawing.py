@@ -29,6 +29,7 @@ LIGHT = {name: light for name, (light, _) in PALETTE.items()}
 _STYLE: dict[Any, Any] = {  # the names of newer matplotlibs are a type of their own
     "svg.fonttype": "none",  # text stays text: selectable, and in the font of the page
     "svg.hashsalt": "datastill",  # the same input gives the same bytes
+    "path.simplify": False,  # it would drop strokes without length, which are our dots
     "text.parse_math": False,  # a $ in a name is a $
     "font.size": 9.0,
     "text.color": LIGHT["ink"],

@@ -77,7 +77,8 @@ def _of_distilled(block: Block, column: Column, entry: Entry) -> Headline:
     for label, line in lines.items():
         cell = None if line is None else block.cell(line, column)
         if line is not None and cell is not None:
-            figures.append(Figure(label, line.label, cell.summary, line == entry))
+            name = f"{line.label}, M = {line.count:,}" if line.count else line.label
+            figures.append(Figure(label, name, cell.summary, line == entry))
     counts = sorted({e.count for e in block.entries if e.method == entry.method})
     amount = wording.listed([f"{count:,}" for count in counts])
     noun = "image" if counts == [1] else "images"
@@ -122,7 +123,10 @@ def _sentence(gap: Difference) -> str:
     how = "paired by seed" if gap.paired else "Welch"
     interval = f"95 % interval {wording.bounds(gap, 1)}, {how}"
     if not gap.excludes_zero:
-        return f"Distillation cannot be told from random images with the same targets ({interval})."
+        return (
+            "Distillation cannot be told from random images with the same targets (difference"
+            f" {wording.signed(gap.mean, 1)} points, {interval})."
+        )
     verb = "gains" if gap.mean > 0 else "loses"
     return f"Distillation {verb} {points} points against random images ({interval})."
 

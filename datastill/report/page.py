@@ -18,6 +18,7 @@ from datastill.report.runs import Run
 from datastill.report.tables import digits, heading
 
 OPEN_RUNS = 3  # the drawings of further runs are folded
+MOST_COLUMNS = 6  # wider tables are set narrowly and their charts are folded
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def render(blocks: Sequence[Block], rows: Sequence[Row], runs: Sequence[Run]) ->
         runs=sections,
         shown=[section for section in sections if section.pictures or section.curves],
         open_runs=OPEN_RUNS,
+        most_columns=MOST_COLUMNS,
         costs=_costs(runs, rows),
         methods=_meanings(glossary.METHODS, [row.method for row in rows]),
         variants=_meanings(glossary.VARIANTS, [row.variant for row in rows]),
@@ -107,7 +109,7 @@ def _cost_of_task(task: str, rows: Sequence[Row]) -> Cost:
     mine = [row for row in rows if row.task == task]
     return Cost(
         f"{len(mine):,} row{'s' if len(mine) != 1 else ''}",
-        f"{glossary.task_title(task)} with pre-training",
+        f"{glossary.task_title(task)}, all rows together",
         wording.duration(sum(row.wall_seconds for row in mine)),
         wording.memory(max(row.peak_memory_bytes for row in mine)),
     )

@@ -72,7 +72,9 @@ def _strip(unit: dict[str, Tensor]) -> tuple[Picture, ...]:
 
 
 def _picture(title: str, images: Tensor, columns: int = 0) -> Picture:
-    scale = max(1, 64 // images.shape[2])
+    size = images.shape[2]
+    enlarge = size <= 16 or columns > 0  # a grid of larger images would make the page heavy
+    scale = max(1, 64 // size) if enlarge else 1
     grid = picture_grid(images, columns=columns or even_columns(len(images)), scale=scale)
     return Picture(title, _uri(grid), grid.width, grid.height)
 

@@ -70,7 +70,7 @@ def test_headline__without_distilled_rows_says_so(tmp_path: Path) -> None:
 
 def test_headline__other_methods_can_be_the_distilled_ones(tmp_path: Path) -> None:
     found = of(tmp_path, [row("k-means", 50.0), row("random-subset", 40.0)])
-    assert found.figures[0].name == "k-means"
+    assert found.figures[0].name == "k-means, M = 50"
 
 
 def test_headline__picks_the_middle_column_that_reads_the_output(tmp_path: Path) -> None:

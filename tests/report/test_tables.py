@@ -67,3 +67,12 @@ def test_csv__names_the_difference_to_random_images(tmp_path: Path) -> None:
     found = list(csv.DictReader(io.StringIO(csv_text(blocks(read_rows([tmp_path]))))))
     assert [line["minus_random"] for line in found] == ["", "10.0"]
     assert found[1]["minus_random_paired"] == "yes"
+
+
+def test_markdown__a_cell_that_was_not_measured_is_a_dash(tmp_path: Path) -> None:
+    here = [row("krr-st", 50.0), row("random-subset", 40.0)]
+    there = [row("krr-st", 60.0, data="kanji")]
+    write_lines(tmp_path / "rows.jsonl", [*here, *there])
+    text = markdown(blocks(read_rows([tmp_path])))
+    assert "| random-subset | 50 | 40.0 (1) | – |" in text
+    assert "| krr-st − random-subset | 50 | +10.0 (no interval; unknown) | – |" in text

@@ -1,0 +1,7 @@
+"""python -m datastill."""
+
+import sys
+
+from datastill.cli import main
+
+sys.exit(main())

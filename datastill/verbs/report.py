@@ -1,0 +1,20 @@
+"""datastill report: tables and a page of any number of run folders."""
+
+from pathlib import Path
+
+from datastill.flags import Report
+from datastill.ground.errors import ConfigError
+from datastill.ground.options import Json
+from datastill.ground.progress import say
+from datastill.report.build import build
+
+
+def main(flags: Report, groups: Json, config: Json) -> None:
+    """Write the three files and print the table."""
+    folders = [Path(text) for text in flags.folders]
+    if missing := [str(f) for f in folders if not f.is_dir()]:
+        raise ConfigError(f"there is no folder {', '.join(missing)}; give run folders")
+    files = build(folders, Path(flags.out))
+    table = files.table_csv if flags.format == "csv" else files.table_markdown
+    print(table.read_text(encoding="utf-8"), end="")
+    say(f"{files.headline}\nreport: {files.page}")

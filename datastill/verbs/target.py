@@ -1,0 +1,54 @@
+"""datastill target: train a target model."""
+
+from dataclasses import replace
+from typing import Any
+
+from datastill.augment.views import TwoViews
+from datastill.flags import Target
+from datastill.ground.machine import Machine
+from datastill.ground.options import Json, from_json
+from datastill.ground.progress import say
+from datastill.ground.run_folder import RunFolder
+from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
+from datastill.target_model import FILE_NAME
+from datastill.train_target import TargetTraining, train_target
+from datastill.verbs._components import component, load_source, required
+
+OPTIMIZERS: dict[str, OptimizerSpec] = {
+    "adamw": AdamW(lr=1e-3, weight_decay=1e-4),
+    "sgd": Sgd(lr=0.05, weight_decay=1e-4),
+    "lars": Lars(),
+}
+
+
+def main(flags: Target, groups: Json, config: Json) -> None:
+    """Train on the unlabelled images and print where the target model is."""
+    out = required(flags.out, "--out", "targets/mine")
+    machine = Machine.find(flags.device, flags.precision)
+    images = load_source(flags.data, flags.image_size, flags.data_root, flags.limit, flags.seed)
+    training = TargetTraining(
+        architecture=component("datastill.networks", groups["network"]),
+        outputs=flags.outputs,
+        objective=component("datastill.objectives", groups["objective"]),
+        views=from_json(TwoViews, groups["views"]),
+        optimizer=_optimizer(flags),
+        warmup=flags.warmup,
+        batch=flags.batch,
+        epochs=flags.epochs,
+        steps=flags.steps,
+        standardize=flags.standardize,
+    )
+    training.check(images)
+    folder = RunFolder.open(out, config, resume=flags.resume)
+    target = train_target(
+        images.unlabelled(), training, seed=flags.seed, machine=machine, folder=folder
+    )
+    say(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
+    print(folder.path / FILE_NAME)
+
+
+def _optimizer(flags: Target) -> OptimizerSpec:
+    given = {"lr": flags.lr, "weight_decay": flags.weight_decay}
+    known: Any = OPTIMIZERS[flags.optimizer]  # each kind has these two fields
+    optimizer: OptimizerSpec = replace(known, **{k: v for k, v in given.items() if v is not None})
+    return optimizer
