@@ -31,7 +31,7 @@ def load_source(
 ) -> ImageSet:
     """The training images of a source, or a seeded subset of `limit` of them."""
     images = source(required(data, "--data", "folder:my-photos")).load(
-        "train", image_size, _path(data_root)
+        "train", image_size, data_root
     )
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit}: give a positive number of images")
