@@ -53,7 +53,10 @@ def transfer_rows(
     """
     file = folder.path / "rows.jsonl"
     rows = read_rows(file)
-    done = {_key(row.artefact, row.method, row.task, row.data, row.seed) for row in rows}
+    done = {
+        _key(row.artefact, row.method, row.task, row.options.get("task"), row.data, row.seed)
+        for row in rows
+    }
     jobs = [(origin, seed) for origin, seeds in work for seed in seeds]
     for number, (origin, seed) in enumerate(jobs, start=1):
         job = _Job(origin, seed, machine, folder, f"{number}/{len(jobs)}")
@@ -93,12 +96,12 @@ class _Job:
         rows = []
         for task in judges.tasks:
             for data in judges.targets:
-                if self._key(public_name(task), data.name) not in done:
+                if self._key(public_name(task), to_json(task), data.name) not in done:
                     rows += self._task(task, data)
         held_out = judges.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
             name = held_out.images.name.partition("/")[0]
-            if self._key("held-out-r2", name) not in done:
+            if self._key("held-out-r2", None, name) not in done:
                 rows += self._held_out(held_out, name)
         return rows
 
@@ -133,7 +136,7 @@ class _Job:
         return self.network
 
     def _saving(self, phase: str, options: object) -> Saving:
-        identity = {"origin": self._key(phase, ""), "options": options}
+        identity = {"origin": self._key(phase, options, "")}
         return self.folder.saving(f"{phase.replace(':', '-').replace('/', '-')}", identity)
 
     def _row(self, task: str, data: str, seconds: float) -> TransferRow:
@@ -168,9 +171,9 @@ class _Job:
             saving.clear()
         return rows
 
-    def _key(self, task: str, data: str) -> Key:
-        return _key(self.origin.artefact, self.origin.method, task, data, self.seed)
+    def _key(self, task: str, options: object, data: str) -> Key:
+        return _key(self.origin.artefact, self.origin.method, task, options, data, self.seed)
 
 
-def _key(artefact: str, method: str, task: str, data: str, seed: int) -> Key:
-    return artefact, method, task, data, str(seed)
+def _key(artefact: str, method: str, task: str, options: object, data: str, seed: int) -> Key:
+    return artefact, method, task, json.dumps(options, sort_keys=True), data, str(seed)

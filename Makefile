@@ -1,0 +1,32 @@
+# Two commands: `make demo` shows the whole of KRR-ST on embedded data, `make test` checks everything.
+export VENV ?= .venv
+PYTHON ?= python3
+
+.PHONY: demo test install check fast slow same coverage clean
+
+demo: install
+	$(VENV)/bin/datastill run quick --out runs/quick --resume
+
+test: install check fast
+
+install: $(VENV)/installed
+$(VENV)/installed: pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) scripts/install
+
+check: install
+	scripts/check
+
+fast: install
+	scripts/test -m "not slow"
+
+slow: install
+	scripts/test -m slow
+
+same: install
+	scripts/same
+
+coverage: install
+	scripts/coverage
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
