@@ -120,9 +120,21 @@ class _Run:
         return source(self.recipe.source).load("train", self.recipe.image_size, self.data_root)
 
     @cached_property
-    def held_out(self) -> ImageSet:
+    def held_out(self) -> HeldOut:
+        """The source's test split, which nothing is distilled from."""
         found = source(self.recipe.source).load("test", self.recipe.image_size, self.data_root)
-        return found.unlabelled()
+        return HeldOut(found.unlabelled(), self.target)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The unlabelled problem that those of all sets are made from: one bank serves them."""
+        return Problem(
+            self.images.unlabelled(),
+            self.target,
+            count=1,
+            network=self.recipe.network,
+            machine=self.machine,
+        )
 
     @cached_property
     def target(self) -> TargetModel:
@@ -141,7 +153,7 @@ class _Run:
         """Make whatever sets are missing and measure whatever rows are missing."""
         recipe = self.recipe
         data = [TaskData.load(n, recipe.image_size, self.data_root) for n in recipe.data]
-        judges = Judges(recipe.tasks, data, HeldOut(self.held_out, self.target))
+        judges = Judges(recipe.tasks, data, self.held_out)
         work = self._work()
         folder = self._part("transfer", {"rows": [origin.title for origin, _ in work]})
         transfer_rows(work, judges, machine=self.machine, folder=folder)
@@ -168,15 +180,9 @@ class _Run:
     def _distilled(self, sets: Sets, number: int) -> DistilledSet:
         """A set from its folder, or made now; what takes no step is made anew, not stored."""
         method, count = sets.method, len(self.images) if sets.count == "all" else sets.count
-        images = self.images if method.needs_labels else self.images.unlabelled()
-        problem = Problem(
-            images,
-            self.target,
-            count,
-            seed=self.seed + number,
-            network=self.recipe.network,
-            machine=self.machine,
-        )
+        problem = replace(self.problem, count=count, seed=self.seed + number)
+        if method.needs_labels:
+            problem = replace(problem, images=self.images, banks={})
         if method.length(problem) == 0:
             return distill(method, problem)
         title = "-".join(filter(None, [lookup.public_name(method), method.variant]))

@@ -47,7 +47,7 @@ def recipe() -> Recipe:
         ),
         seeds=NUMBER,
         pretrain_steps=500,
-        probe_every=250,
+        probe_every=750,
         precision="bfloat16",
     )
 

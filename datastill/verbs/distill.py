@@ -11,6 +11,7 @@ from datastill.ground.machine import Machine
 from datastill.ground.options import Json
 from datastill.ground.progress import say
 from datastill.ground.run_folder import RunFolder
+from datastill.held_out import HeldOut
 from datastill.images import ImageSet
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.target_model import TargetModel
@@ -34,7 +35,7 @@ def main(flags: Distill, groups: Json, config: Json) -> None:
         machine=machine,
     )
     method.check(problem)
-    probe = _probe(flags, size) if flags.probe_every else None
+    probe = _probe(flags, problem) if flags.probe_every else None
     folder = RunFolder.open(out, config, resume=flags.resume)
     distilled = distill(method, problem, folder=folder, probe=probe)
     say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
@@ -49,7 +50,7 @@ def _count(text: str, images: ImageSet) -> int:
     return int(text)
 
 
-def _probe(flags: Distill, size: int | None) -> Probe:
+def _probe(flags: Distill, problem: Problem) -> Probe:
     root = None if flags.data_root is None else Path(flags.data_root)
-    held_out = source(flags.data).load("test", size, root).unlabelled()
-    return Probe(held_out, flags.probe_every)
+    held_out = source(flags.data).load("test", problem.images.image_size, root).unlabelled()
+    return Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
