@@ -18,8 +18,8 @@ from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
 
-COUNTS = (100, 500)
-NUMBER = 3  # sets of each kind, and networks per row
+NUMBERS = {100: 3, 500: 2}  # distilled images -> sets of each kind
+SEEDS = 3  # networks per row
 
 
 def recipe() -> Recipe:
@@ -37,24 +37,24 @@ def recipe() -> Recipe:
             standardize=True,
         ),
         network=ConvNet(widths=(16, 32, 64)),
-        sets=(*(sets for count in COUNTS for sets in _sets(count)), Sets(FullSource(), "all")),
+        sets=(*(sets for count in NUMBERS for sets in _sets(count)), Sets(FullSource(), "all")),
         data=("cifar100", "cifar10", "cub"),
         tasks=(
             LinearProbe(
                 features="output", labels=("1%", "10%", "all"), standardize=True, steps=1000
             ),
-            Finetune(steps=300),
+            Finetune(steps=200),
         ),
-        seeds=NUMBER,
+        seeds=SEEDS,
         pretrain_steps=500,
-        probe_every=750,
+        probe_every=500,
         precision="bfloat16",
     )
 
 
 def _sets(count: int) -> tuple[Sets, ...]:
     krr_st = KRRST(
-        outer_steps=1500,
+        outer_steps=1000,
         outer_batch=512,
         outer_lr=0.01,
         target_lr=0.03,
@@ -63,9 +63,10 @@ def _sets(count: int) -> tuple[Sets, ...]:
         crop_padding=0,
         bank=True,
     )
+    number = NUMBERS[count]
     return (
-        Sets(RandomSubset(targets="class-label"), count, NUMBER),
-        Sets(RandomSubset(), count, NUMBER),
-        Sets(krr_st, count, NUMBER),
-        Sets(replace(krr_st, stale_pool=True), count, NUMBER),
+        Sets(RandomSubset(targets="class-label"), count, SEEDS),
+        Sets(RandomSubset(), count, SEEDS),
+        Sets(krr_st, count, number),
+        Sets(replace(krr_st, stale_pool=True), count, number),
     )
