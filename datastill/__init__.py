@@ -1,0 +1,98 @@
+"""Self-supervised dataset distillation: KRR-ST, its controls, and what follows from them.
+
+All public names are here. They are imported when they are first used, so that `import datastill`
+and the help of the command line do not wait for torch.
+"""
+
+import importlib
+import sys
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datastill.artefact import DistilledSet as DistilledSet
+    from datastill.augment.views import TwoViews as TwoViews
+    from datastill.data._base import source as source
+    from datastill.distill import Probe as Probe
+    from datastill.distill import distill as distill
+    from datastill.ground.errors import DatastillError as DatastillError
+    from datastill.ground.machine import Machine as Machine
+    from datastill.images import ImageSet as ImageSet
+    from datastill.images import Normalizer as Normalizer
+    from datastill.maths.optimizers import AdamW as AdamW
+    from datastill.maths.optimizers import Lars as Lars
+    from datastill.maths.optimizers import Sgd as Sgd
+    from datastill.methods._base import Problem as Problem
+    from datastill.methods.full_source import FullSource as FullSource
+    from datastill.methods.krr_st import KRRST as KRRST
+    from datastill.methods.random_subset import RandomSubset as RandomSubset
+    from datastill.networks.convnet import ConvNet as ConvNet
+    from datastill.networks.resnet18 import ResNet18 as ResNet18
+    from datastill.objectives.barlow_twins import BarlowTwins as BarlowTwins
+    from datastill.pretrain import Pretraining as Pretraining
+    from datastill.pretrain import pretrain as pretrain
+    from datastill.target_model import TargetModel as TargetModel
+    from datastill.train_target import TargetTraining as TargetTraining
+    from datastill.train_target import train_target as train_target
+    from datastill.transfer._base import TaskData as TaskData
+    from datastill.transfer.finetune import Finetune as Finetune
+    from datastill.transfer.linear_probe import LinearProbe as LinearProbe
+
+_HOMES = {
+    "AdamW": "maths.optimizers",
+    "BarlowTwins": "objectives.barlow_twins",
+    "ConvNet": "networks.convnet",
+    "DatastillError": "ground.errors",
+    "DistilledSet": "artefact",
+    "Finetune": "transfer.finetune",
+    "FullSource": "methods.full_source",
+    "ImageSet": "images",
+    "KRRST": "methods.krr_st",
+    "Lars": "maths.optimizers",
+    "LinearProbe": "transfer.linear_probe",
+    "Machine": "ground.machine",
+    "Normalizer": "images",
+    "Pretraining": "pretrain",
+    "Probe": "distill",
+    "Problem": "methods._base",
+    "RandomSubset": "methods.random_subset",
+    "ResNet18": "networks.resnet18",
+    "Sgd": "maths.optimizers",
+    "TargetModel": "target_model",
+    "TargetTraining": "train_target",
+    "TaskData": "transfer._base",
+    "TwoViews": "augment.views",
+    "distill": "distill",
+    "pretrain": "pretrain",
+    "source": "data._base",
+    "train_target": "train_target",
+}
+
+__all__ = sorted(["__version__", *_HOMES])
+
+
+class _Package(ModuleType):
+    """`datastill.distill` is the function, also after its module of that name was imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use (PEP 562)."""
+    if name == "__version__":
+        return version("datastill")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'datastill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"datastill.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,15 +1,18 @@
 """Loop 2: a problem and a method make a distilled set."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
 from datastill.ground.loop import run_steps
+from datastill.ground.progress import say
 from datastill.ground.rng import derive
 from datastill.ground.run_folder import RunFolder
 from datastill.held_out import HeldOut
+from datastill.images import ImageSet
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.pretrain import Pretraining, pretrain
 
@@ -18,7 +21,7 @@ from datastill.pretrain import Pretraining, pretrain
 class Probe:
     """Every so often, pre-train a fresh network on the set as it is and ask held-out images."""
 
-    held_out: HeldOut  # source images that are not distilled
+    held_out: ImageSet  # source images that are not distilled
     every_steps: int
     pretraining: Pretraining | None = None
 
@@ -27,18 +30,24 @@ def distill(
     method: AbstractMethod[Any],
     problem: Problem,
     *,
-    folder: RunFolder | None = None,
+    folder: RunFolder | Path | str | None = None,
     probe: Probe | None = None,
 ) -> DistilledSet:
     """Run a method on a problem; with a folder, log, checkpoint and save the artefact there.
 
-    The folder gets `initial.safetensors` (before the first step) and `distilled.safetensors`.
+    The folder gets `initial.safetensors` (before the first step) and `distilled.safetensors`; one
+    that has this run in it is continued, and where the run was finished, its artefact is read.
 
     Raises:
         ConfigError: the method needs a target model or labels that the problem lacks.
         NotFiniteError: the loss or the result is not finite; the last checkpoint is unharmed.
     """
     method.check(problem)
+    identity = {"method": method.identity(), **problem.identity}
+    folder = RunFolder.of(folder, identity)
+    if folder is not None and (folder.path / "distilled.safetensors").exists():
+        say(f"{folder.path} is finished already")
+        return DistilledSet.load(folder.path)
     state = method.init(problem)
     if folder is not None and not (folder.path / "initial.safetensors").exists():
         method.result(problem, state).save(folder.path / "initial.safetensors")
@@ -49,7 +58,6 @@ def distill(
             metrics["held_out_r2"] = _probe(problem, method.result(problem, state), probe, number)
         return metrics
 
-    identity = {"method": method.identity(), **problem.identity}
     saving = None if folder is None else folder.saving("distill", identity)
     cost = run_steps(
         "distill",
@@ -75,4 +83,5 @@ def _probe(problem: Problem, distilled: DistilledSet, probe: Probe, number: int)
         pretraining=probe.pretraining,
         machine=problem.machine,
     )
-    return probe.held_out.r2(network, problem.machine)
+    held_out = HeldOut(probe.held_out, problem.needed_target)
+    return held_out.r2(network, problem.machine)

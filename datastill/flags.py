@@ -4,10 +4,175 @@ The options of components (methods, networks, objectives, tasks, views) are not 
 they become flags by themselves, such as `--method.outer_steps`.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from datastill.ground.options import option
+
+DEVICE = "auto, cpu, cuda or cuda:NUMBER"
+RESUME = "continue the run in the out folder; --resume --out DIR is enough"
+PRECISION = "number format in networks"
+DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
+CHECKPOINTS = "seconds between checkpoints; 0: after every step"
+Precision = Literal["float32", "bfloat16"]
+
+NAMED_IN = {  # flags whose values are names of components in a folder
+    "recipe": "datastill.recipes",
+    "data": "datastill.data",
+    "to": "datastill.data",
+    "held_out": "datastill.data",
+    "task": "datastill.transfer",
+}
+
+
+def word(text: str, *, example: str, optional: bool = False) -> Any:
+    """A word without a flag in front; for a field of type tuple, all words that are left."""
+    found = {"help": text, "example": example, "optional": optional, "word": True}
+    return dataclasses.field(default="", metadata=found)
+
+
+def needed(text: str, *, example: str) -> Any:
+    """A flag that must be given."""
+    found = {"help": text, "example": example, "optional": False}
+    return dataclasses.field(default="", metadata=found)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a whole recipe: images in, distilled sets, transfer table and report out."""
+
+    recipe: str = word("name of a recipe", example="quick")
+    data_root: str | None = option(None, DATA_ROOT)
+    seed: int = option(0, "root of all random streams", at_least=0)
+    device: str = option("auto", DEVICE)
+    out: str | None = option(None, "run folder; default: runs/RECIPE")
+    resume: bool = option(False, RESUME)
+    checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+    resolved: dict[str, Any] | None = option(None, "")  # config.yaml: the recipe in full
+
+
+@dataclass(frozen=True)
+class Target:
+    """Train a self-supervised target model on unlabelled images."""
+
+    data: str = needed("source: a name, or folder:PATH", example="folder:my-photos")
+    data_root: str | None = option(None, DATA_ROOT)
+    image_size: int | None = option(None, "pixels on a side; default: the native size", at_least=1)
+    limit: int | None = option(None, "use a seeded random subset of so many images", at_least=1)
+    outputs: int | None = option(None, "D; default: the features of the network", at_least=1)
+    optimizer: Literal["adamw", "sgd", "lars"] = option("adamw", "what updates the weights")
+    lr: float | None = option(None, "learning rate; default: the optimizer's", above=0)
+    weight_decay: float | None = option(None, "weight decay; default: the optimizer's", at_least=0)
+    warmup: float = option(
+        0.05, "share of all steps over which the learning rate rises", at_least=0, below=1
+    )
+    batch: int | None = option(
+        None,
+        "images per step, each seen in two views; default: 256, or the whole of a smaller source",
+        at_least=2,
+    )
+    epochs: int = option(200, "passes over the source", at_least=1)
+    steps: int | None = option(None, "updates, instead of epochs", at_least=1)
+    standardize: bool = option(False, "scale each output to mean 0, deviation 1 on the source")
+    seed: int = option(0, "root of all random streams", at_least=0)
+    device: str = option("auto", DEVICE)
+    precision: Precision = option("float32", PRECISION)
+    out: str = needed("run folder to make", example="targets/mine")
+    resume: bool = option(False, RESUME)
+    checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Distil a source into a small set of images and targets."""
+
+    data: str = needed("source: a name, or folder:PATH", example="folder:my-photos")
+    data_root: str | None = option(None, DATA_ROOT)
+    image_size: int | None = option(
+        None, "pixels on a side; default: the target model's", at_least=1
+    )
+    limit: int | None = option(None, "use a seeded random subset of so many images", at_least=1)
+    target: str | None = option(None, "folder of the target model that 'datastill target' made")
+    count: int | Literal["all"] = option(1000, "M, how many images to distil to", at_least=1)
+    probe_every: int = option(
+        0, "steps between probes on the source's test split; 0: none", at_least=0
+    )
+    seed: int = option(0, "root of all random streams", at_least=0)
+    device: str = option("auto", DEVICE)
+    precision: Precision = option("float32", PRECISION)
+    out: str = needed("run folder to make", example="runs/mine")
+    resume: bool = option(False, RESUME)
+    checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Pre-train networks on distilled sets and judge them on labelled target data."""
+
+    origins: tuple[str, ...] = word(
+        "distilled sets or target models (files or run folders), or scratch",
+        example="runs/mine scratch",
+    )
+    to: tuple[str, ...] = needed("target data: names, or folder:PATH", example="cifar10,cub")
+    task: tuple[str, ...] = option(("linear-probe",), "how networks are judged")
+    data_root: str | None = option(None, DATA_ROOT)
+    seeds: int = option(3, "networks per origin, with seeds 0, 1, ...", at_least=1)
+    pretrain_steps: int | None = option(
+        None, "pre-training updates; default: the paper's epochs", at_least=1
+    )
+    pretrain_epochs: int | None = option(
+        None, "pre-training epochs; default: the paper's", at_least=1
+    )
+    held_out: str | None = option(
+        None, "measure the held-out R² too, on the test split of this source"
+    )
+    target: str | None = option(None, "folder of the target model, for --held-out")
+    image_size: int | None = option(
+        None, "pixels on a side; default: the origins', else the target data's", at_least=1
+    )
+    device: str = option("auto", DEVICE)
+    precision: Precision = option("float32", PRECISION)
+    out: str | None = option(None, "run folder; default: transfer/ beside the first origin")
+    resume: bool = option(False, RESUME)
+    checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make table.md, table.csv and report.html of any number of run folders."""
+
+    folders: tuple[str, ...] = word("run folders, searched to any depth", example="runs/mine")
+    out: str = option("report", "folder for the files")
+    format: Literal["md", "csv"] = option("md", "table on stdout")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Say what a distilled set, target model or checkpoint is, after checking its SHA-256."""
+
+    file: str = word("the file, or its run folder", example="runs/mine")
+
+
+@dataclass(frozen=True)
+class List:
+    """List methods, networks, data, objectives, tasks or recipes; with a name, its options."""
+
+    kind: str = word("what to list; default: everything", example="methods", optional=True)
+    name: str = word("one of them", example="krr-st", optional=True)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Prepare a data set for use, or check its counts, classes, checksums and statistics."""
+
+    action: Literal["prepare", "check"] = word("prepare or check", example="check")
+    data: str = word("a name, or folder:PATH", example="cifar10")
+    data_root: str | None = option(None, DATA_ROOT)
+    image_size: int | None = option(None, "pixels on a side; default: the native size", at_least=1)
+
+
+Flags = Run | Target | Distill | Transfer | Report | Show | List | Data
 
 
 @dataclass(frozen=True)
@@ -19,135 +184,45 @@ class Component:
     default: str  # empty: the verb finds out
 
 
-METHOD = Component("method", "datastill.methods", "krr-st")
-NETWORK = Component("network", "datastill.networks", "convnet")
-TARGET_NETWORK = Component("network", "datastill.networks", "resnet18")
-SAME_NETWORK = Component("network", "datastill.networks", "")
-OBJECTIVE = Component("objective", "datastill.objectives", "barlow-twins")
-
-
 @dataclass(frozen=True)
-class Run:
-    """Run a whole recipe: images in, distilled sets, transfer table and report out."""
+class Verb:
+    """A verb's own flags, the components that it takes, and how one would call it."""
 
-    recipe: str = field(metadata={"help": "name of a recipe, such as quick", "positional": "1"})
-    data_root: str | None = option(None, "folder with the archives of the data sets")
-    seed: int = option(0, "root of all random streams")
-    device: str = option("auto", "auto, cpu or cuda")
-    out: str | None = option(None, "run folder; default: runs/RECIPE")
-    resume: bool = option(False, "continue the run in the out folder")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Train a self-supervised target model on unlabelled images."""
-
-    data: str = option("", "source: a name, or folder:PATH")
-    data_root: str | None = option(None, "folder with the archive of the data set")
-    image_size: int | None = option(None, "pixels on a side; default: the native size")
-    limit: int | None = option(None, "use a seeded random subset of so many images")
-    outputs: int | None = option(None, "D; default: the features of the network")
-    optimizer: Literal["adamw", "sgd", "lars"] = option("adamw", "optimizer")
-    lr: float | None = option(None, "learning rate; default: the optimizer's")
-    weight_decay: float | None = option(None, "weight decay; default: the optimizer's")
-    warmup: float = option(0.05, "share of all steps over which the learning rate rises")
-    batch: int = option(256, "images per step, each seen in two views")
-    epochs: int = option(200, "passes over the source")
-    steps: int | None = option(None, "updates; overrides epochs")
-    standardize: bool = option(False, "scale each output to mean 0, deviation 1 on the source")
-    seed: int = option(0, "root of all random streams")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Literal["float32", "bfloat16"] = option("float32", "number format in networks")
-    out: str = option("", "run folder to make")
-    resume: bool = option(False, "continue the run in the out folder")
+    flags: type[Flags]
+    example: str
+    components: tuple[Component, ...] = ()
+    views: bool = False  # whether the options of TwoViews are flags
+    tasks: bool = False  # whether the options of the tasks named by --task are flags
 
 
-@dataclass(frozen=True)
-class Distill:
-    """Distil a source into a small set of images and targets."""
-
-    data: str = option("", "source: a name, or folder:PATH")
-    data_root: str | None = option(None, "folder with the archive of the data set")
-    image_size: int | None = option(None, "pixels on a side; default: the target model's")
-    limit: int | None = option(None, "use a seeded random subset of so many images")
-    target: str | None = option(None, "folder of the target model")
-    count: str = option("1000", "M, how many distilled images; all: as many as the source has")
-    probe_every: int = option(0, "steps between probes on the source's test split; 0: none")
-    seed: int = option(0, "root of all random streams")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Literal["float32", "bfloat16"] = option("float32", "number format in networks")
-    out: str = option("", "run folder to make")
-    resume: bool = option(False, "continue the run in the out folder")
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Pre-train networks on distilled sets and judge them on labelled target data."""
-
-    origins: tuple[str, ...] = field(
-        metadata={
-            "help": "distilled sets or target models (files or folders), or scratch",
-            "positional": "+",
-        }
-    )
-    to: str = option("", "target data, by commas: names, or folder:PATH")
-    task: str = option("linear-probe", "tasks, by commas")
-    data_root: str | None = option(None, "folder with the archives of the data sets")
-    seeds: int = option(3, "networks per origin: seeds 0, 1, ...")
-    pretrain_steps: int | None = option(None, "pre-training updates; default: the published row's")
-    pretrain_epochs: int | None = option(None, "pre-training epochs; default: the published row's")
-    held_out: str | None = option(None, "source whose test split asks for the held-out R²")
-    target: str | None = option(None, "folder of the target model, for --held-out")
-    image_size: int | None = option(None, "pixels on a side, for scratch alone")
-    device: str = option("auto", "auto, cpu or cuda")
-    precision: Literal["float32", "bfloat16"] = option("float32", "number format in networks")
-    out: str | None = option(None, "run folder; default: transfer/ beside the first origin")
-    resume: bool = option(False, "continue the run in the out folder")
-
-
-@dataclass(frozen=True)
-class Report:
-    """Make table.md, table.csv and report.html of any number of run folders."""
-
-    folders: tuple[str, ...] = field(metadata={"help": "run folders", "positional": "+"})
-    out: str = option("report", "folder for the files")
-    format: Literal["md", "csv"] = option("md", "what to print on stdout")
-
-
-@dataclass(frozen=True)
-class Show:
-    """Say what a distilled set, target model or checkpoint is, after checking its SHA-256."""
-
-    file: str = field(metadata={"help": "the file, or its run folder", "positional": "1"})
-
-
-@dataclass(frozen=True)
-class List:
-    """List methods, networks, data, objectives, tasks or recipes; with a name, its options."""
-
-    kind: str = field(metadata={"help": "what to list", "positional": "1"})
-    name: str | None = field(default=None, metadata={"help": "one of them", "positional": "?"})
-
-
-@dataclass(frozen=True)
-class Data:
-    """Prepare a data set for use, or check its counts, classes, checksums and statistics."""
-
-    action: Literal["prepare", "check"] = field(metadata={"help": "what to do", "positional": "1"})
-    name: str = field(metadata={"help": "a name, or folder:PATH", "positional": "1"})
-    data_root: str | None = option(None, "folder with the archive of the data set")
-    image_size: int | None = option(None, "pixels on a side; default: the native size")
-
-
-Flags = Run | Target | Distill | Transfer | Report | Show | List | Data
-
-VERBS: dict[str, tuple[type[Flags], tuple[Component, ...]]] = {
-    "run": (Run, ()),
-    "target": (Target, (TARGET_NETWORK, OBJECTIVE)),
-    "distill": (Distill, (METHOD, NETWORK)),
-    "transfer": (Transfer, (SAME_NETWORK,)),
-    "report": (Report, ()),
-    "show": (Show, ()),
-    "list": (List, ()),
-    "data": (Data, ()),
+VERBS: dict[str, Verb] = {
+    "run": Verb(Run, "datastill run quick"),
+    "target": Verb(
+        Target,
+        "datastill target --data folder:my-photos --image-size 32 --out targets/mine",
+        (
+            Component("network", "datastill.networks", "resnet18"),
+            Component("objective", "datastill.objectives", "barlow-twins"),
+        ),
+        views=True,
+    ),
+    "distill": Verb(
+        Distill,
+        "datastill distill --data folder:my-photos --target targets/mine --count 100"
+        " --out runs/mine",
+        (
+            Component("method", "datastill.methods", "krr-st"),
+            Component("network", "datastill.networks", "convnet"),
+        ),
+    ),
+    "transfer": Verb(
+        Transfer,
+        "datastill transfer runs/mine scratch --to cifar10,folder:my-birds --seeds 3",
+        (Component("network", "datastill.networks", ""),),
+        tasks=True,
+    ),
+    "report": Verb(Report, "datastill report runs/mine"),
+    "show": Verb(Show, "datastill show runs/mine/distilled.safetensors"),
+    "list": Verb(List, "datastill list methods krr-st"),
+    "data": Verb(Data, "datastill data check folder:my-photos --image-size 32"),
 }

@@ -17,7 +17,7 @@ from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
 from datastill.ground.loop import Saving, run_steps
 from datastill.ground.machine import Machine
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork, seeded
 from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
 from datastill.maths.schedules import Constant, Cosine, HalfDrop, Schedule, set_rates
@@ -31,9 +31,12 @@ class Pretraining:
     optimizer: OptimizerSpec = option(Sgd(lr=0.1, weight_decay=1e-3), "optimizer")
     schedule: Schedule = option(Constant(), "learning rate over the steps")
     augmentation: Dsa | None = option(None, "augmentation of the distilled images")
-    batch: int = option(256, "pairs per step")
-    epochs: int = option(1000, "passes over the distilled set")
-    steps: int | None = option(None, "updates; overrides epochs")
+    batch: int = option(256, "pairs per step", at_least=1)
+    epochs: int = option(1000, "passes over the distilled set", at_least=1)
+    steps: int | None = option(None, "updates; overrides epochs", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def length(self, count: int) -> int:
         """Updates for a set of `count` pairs."""

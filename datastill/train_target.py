@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +13,8 @@ from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import public_name
 from datastill.ground.loop import run_steps
 from datastill.ground.machine import Machine
-from datastill.ground.options import option, to_json
+from datastill.ground.options import check_bounds, option, to_json
+from datastill.ground.progress import say
 from datastill.ground.rng import fork, seeded
 from datastill.ground.run_folder import RunFolder, versions
 from datastill.images import ImageSet
@@ -22,7 +24,7 @@ from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives._base import AbstractObjective
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.target_model import TargetModel
+from datastill.target_model import FILE_NAME, TargetModel
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,30 @@ class TargetTraining:
     """How a target model is trained; either `steps` or `epochs` says for how long."""
 
     architecture: AbstractArchitecture = option(ResNet18(), "network of the target model")
-    outputs: int | None = option(None, "D; default: the features of the network, without a head")
+    outputs: int | None = option(
+        None, "D; default: the features of the network, without a head", at_least=1
+    )
     objective: AbstractObjective = option(BarlowTwins(), "self-supervised objective")
     views: TwoViews = option(TwoViews(), "two-view augmentation")
     optimizer: OptimizerSpec = option(AdamW(lr=1e-3, weight_decay=1e-4), "optimizer")
-    warmup: float = option(0.05, "share of all steps over which the learning rate rises")
-    batch: int = option(256, "images per step, each seen in two views")
-    epochs: int = option(200, "passes over the source")
-    steps: int | None = option(None, "updates; overrides epochs")
+    warmup: float = option(
+        0.05, "share of all steps over which the learning rate rises", at_least=0, below=1
+    )
+    batch: int = option(256, "images per step, each seen in two views", at_least=2)
+    epochs: int = option(200, "passes over the source", at_least=1)
+    steps: int | None = option(None, "updates; overrides epochs", at_least=1)
     standardize: bool = option(False, "scale each output to mean 0, deviation 1 on the source")
 
     def __post_init__(self) -> None:
-        if self.batch < 2 or self.epochs < 1 or (self.steps is not None and self.steps < 1):
-            raise ConfigError("batch must be at least 2; epochs and steps at least 1")
+        check_bounds(self)
 
     def check(self, images: ImageSet) -> None:
         """Refuse a source that this training cannot use, before any work.
 
         Raises:
-            ConfigError: it has fewer images than one batch.
+            ConfigError: it has fewer images than one batch, or they are too small.
         """
+        self.architecture.check(images.image_size)
         if len(images) < self.batch:
             raise ConfigError(
                 f"{images.name} has {len(images)} images, less than one batch of {self.batch};"
@@ -79,9 +85,11 @@ def train_target(
     *,
     seed: int = 0,
     machine: Machine | None = None,
-    folder: RunFolder | None = None,
+    folder: RunFolder | Path | str | None = None,
 ) -> TargetModel:
     """Train a target model on unlabelled images; with a folder, log, checkpoint and save there.
+
+    A folder that has this run in it is continued; where it was finished, its target model is read.
 
     Raises:
         ConfigError: fewer images than one batch, or too small for the network.
@@ -89,9 +97,13 @@ def train_target(
     """
     training, machine = training or TargetTraining(), machine or Machine()
     training.check(images)
+    provenance = _provenance(images, training, seed, machine)
+    folder = RunFolder.of(folder, provenance)
+    if folder is not None and (folder.path / FILE_NAME).exists():
+        say(f"{folder.path} is finished already")
+        return TargetModel.load(folder.path, machine)
     state = _init(images, training, seed, machine)
     length = training.length(len(images))
-    provenance = _provenance(images, training, seed, machine)
     saving = None if folder is None else folder.saving("target", provenance)
     cost = run_steps(
         "target",

@@ -3,6 +3,7 @@
 Rows are appended to `rows.jsonl` as they are measured; a killed run skips those that it finds.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -39,6 +40,12 @@ class Judges:
     targets: Sequence[TaskData] = ()
     held_out: HeldOut | None = None  # for networks whose outputs are target representations
 
+    def check(self) -> None:
+        """Refuse target data that a task cannot use, before any work."""
+        for task in self.tasks:
+            for data in self.targets:
+                task.check(data)
+
 
 def transfer_rows(
     work: Sequence[tuple[Origin, Sequence[int]]],  # origins, each with its seeds
@@ -53,10 +60,7 @@ def transfer_rows(
     """
     file = folder.path / "rows.jsonl"
     rows = read_rows(file)
-    done = {
-        _key(row.artefact, row.method, row.task, row.options.get("task"), row.data, row.seed)
-        for row in rows
-    }
+    done = {_key_of(row) for row in rows}
     jobs = [(origin, seed) for origin, seeds in work for seed in seeds]
     for number, (origin, seed) in enumerate(jobs, start=1):
         job = _Job(origin, seed, machine, folder, f"{number}/{len(jobs)}")
@@ -65,14 +69,20 @@ def transfer_rows(
 
 
 def read_rows(file: Path) -> list[TransferRow]:
-    """The rows of a file; a last line that a kill cut short is dropped from it."""
+    """The rows of a file; where a kill cut its last line short, the rows of that task are dropped.
+
+    They are dropped from the file too, so that the task is measured again with all its settings.
+    """
     if not file.exists():
         return []
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(file, whole)
-    return [TransferRow(**json.loads(line)) for line in whole.splitlines()]
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [TransferRow(**json.loads(line)) for line in lines if line.endswith("\n")]
+    if len(rows) < len(lines):
+        torn = _key_of(rows[-1]) if rows else None
+        while rows and _key_of(rows[-1]) == torn:
+            rows.pop()
+        write_text(file, "".join(lines[: len(rows)]))
+    return rows
 
 
 def architecture_text(architecture: AbstractArchitecture) -> str:
@@ -96,20 +106,22 @@ class _Job:
         rows = []
         for task in judges.tasks:
             for data in judges.targets:
+                saving = self._saving(public_name(task), to_json(task), data.name)
                 if self._key(public_name(task), to_json(task), data.name) not in done:
-                    rows += self._task(task, data)
+                    rows += self._task(task, data, saving)
+                saving.clear()  # its rows are kept, now or before an earlier kill
         held_out = judges.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
             name = held_out.images.name.partition("/")[0]
             if self._key("held-out-r2", None, name) not in done:
                 rows += self._held_out(held_out, name)
+        self._saving("pre-train", self.origin.options, "").clear()
         return rows
 
-    def _task(self, task: AbstractTask, data: TaskData) -> list[TransferRow]:
+    def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> list[TransferRow]:
         network = self._network()
         check_fit(network, data)
         started = time.monotonic()
-        saving = self._saving(f"{public_name(task)}-{data.name}", to_json(task))
         start = Start(
             network,
             self.origin.architecture,
@@ -120,24 +132,26 @@ class _Job:
         found = task.measure(start, data)
         row = self._row(public_name(task), data.name, time.monotonic() - started)
         row = replace(row, options={**row.options, "task": to_json(task)})
-        return self._keep(row, found, saving)
+        return self._keep(row, found)
 
     def _held_out(self, held_out: HeldOut, name: str) -> list[TransferRow]:
         started = time.monotonic()
         r2 = held_out.r2(self._network(), self.machine)
         row = self._row("held-out-r2", name, time.monotonic() - started)
-        return self._keep(row, [Measured("", None, r2, 0)], None)
+        return self._keep(row, [Measured("", None, r2, 0)])
 
     def _network(self) -> Network:
         if self.network is None:
             say(f"transfer {self.number}: {self.origin.title}, seed {self.seed}")
-            saving = self._saving("pre-train", self.origin.options)
+            saving = self._saving("pre-train", self.origin.options, "")
             self.network = self.origin.make(self.seed, saving)
         return self.network
 
-    def _saving(self, phase: str, options: object) -> Saving:
-        identity = {"origin": self._key(phase, options, "")}
-        return self.folder.saving(f"{phase.replace(':', '-').replace('/', '-')}", identity)
+    def _saving(self, phase: str, options: object, data: str) -> Saving:
+        """Each piece of work has a file of its own, so that none meets what another one left."""
+        key = self._key(phase, options, data)
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+        return self.folder.saving(f"{phase}-{digest}", {"origin": key})
 
     def _row(self, task: str, data: str, seconds: float) -> TransferRow:
         origin = self.origin
@@ -161,18 +175,18 @@ class _Job:
             options=origin.options,
         )
 
-    def _keep(
-        self, row: TransferRow, found: list[Measured], saving: Saving | None
-    ) -> list[TransferRow]:
+    def _keep(self, row: TransferRow, found: list[Measured]) -> list[TransferRow]:
         rows = [replace(row, **asdict(measured)) for measured in found]
         lines = "".join(json.dumps(asdict(r)) + "\n" for r in rows)
         self.folder.append_text("rows.jsonl", lines)  # at once: a kill leaves all or none
-        if saving is not None:
-            saving.clear()
         return rows
 
     def _key(self, task: str, options: object, data: str) -> Key:
         return _key(self.origin.artefact, self.origin.method, task, options, data, self.seed)
+
+
+def _key_of(row: TransferRow) -> Key:
+    return _key(row.artefact, row.method, row.task, row.options.get("task"), row.data, row.seed)
 
 
 def _key(artefact: str, method: str, task: str, options: object, data: str, seed: int) -> Key:

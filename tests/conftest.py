@@ -1,4 +1,4 @@
-"""Settings of all tests: two threads, deterministic algorithms, warnings as errors (pyproject)."""
+"""Settings of all tests: one thread, deterministic algorithms, warnings as errors (pyproject)."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def _deterministic() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tensors of tests are tiny: a second thread only waits
     torch.use_deterministic_algorithms(True)
 
 

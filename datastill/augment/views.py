@@ -18,7 +18,7 @@ from datastill.augment._color import recolor
 from datastill.augment._resample import resample, rotation
 from datastill.augment._sampling import Draws, per_image
 from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 
 _BLUR_RADIUS = 4  # pixels; twice the widest standard deviation, 2
 
@@ -37,7 +37,9 @@ class TwoViews:
     rotate_degrees: float = option(0.0, "largest rotation, either way")
     shift: float = option(0.0, "largest shift, either way, as a share of the side")
     jitter: tuple[float, float, float, float] = option(
-        (0.4, 0.4, 0.2, 0.1), "largest change of brightness, contrast, saturation and hue (turns)"
+        (0.4, 0.4, 0.2, 0.1),
+        "largest change of brightness, contrast, saturation and hue (turns)",
+        at_least=0,
     )
     jitter_probability: float = option(0.8, "share of images whose colors are jittered")
     grayscale: float = option(0.2, "share of images that lose their colors")
@@ -47,6 +49,7 @@ class TwoViews:
     noise_std: float = option(0.0, "standard deviation of added noise, in unit pixels")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in ("flip", "jitter_probability", "grayscale", "invert", "blur", "solarize"):
             check_range(name, getattr(self, name), 0, 1)
         check_range("shift", self.shift, 0, 1)

@@ -1,13 +1,14 @@
 """Capture and restore the whole state of a run, bit for bit.
 
-A state is a dataclass of tensors, generators, modules, optimizers, plain values, and lists or
-dataclasses of these. `capture` walks it into named tensors and a JSON tree; `restore` fills the
-same structure in place. A checkpoint is one safetensors file: no pickle, a SHA-256 inside, and
-the identity of the run it belongs to.
+A state is a dataclass of tensors, generators, modules, optimizers, plain values, and lists,
+tuples, dictionaries or dataclasses of these. `capture` walks it into named tensors and a JSON
+tree; `restore` fills the same structure in place. A checkpoint is one safetensors file: no
+pickle, a SHA-256 inside, and the identity of the run it belongs to.
 """
 
 import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def restore(state: Any, tree: Tree, tensors: dict[str, Tensor]) -> None:
     Raises:
         ResumeError: a part is missing, unknown or of another shape.
     """
+    if unused := sorted(set(tensors) - set(_tensor_names(tree))):
+        raise ResumeError(f"the checkpoint does not say what {', '.join(unused)} are for")
     _restore(state, tree, tensors, "state")
 
 
@@ -103,6 +106,16 @@ def _capture(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
     raise TypeError(f"{path}: a {type(value).__name__} cannot be part of a run's state")
 
 
+def _tensor_names(tree: Tree) -> Iterator[str]:
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _tensor_names(part)
+    elif isinstance(tree, dict) and "tensor" in tree:
+        yield tree["tensor"]
+    elif isinstance(tree, dict):
+        yield from _tensor_names(tree["dict"])
+
+
 def _rebuild(tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
     if isinstance(tree, dict) and "tensor" in tree:
         if tree["tensor"] not in tensors:
@@ -118,13 +131,18 @@ def _rebuild(tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
 def _restore(value: Any, tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
     """Fill `value` in place where it has an identity; return what to store where it has none."""
     if dataclasses.is_dataclass(value):
-        _restore_fields(value, tree, tensors, path)
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        for name, filled in _restore_named(fields, tree, tensors, path).items():
+            setattr(value, name, filled)
         return value
-    if isinstance(value, list):
-        if not isinstance(tree, list) or len(tree) != len(value):
-            raise ResumeError(f"the checkpoint's {path} is not a list of {len(value)}")
-        pairs = enumerate(zip(value, tree, strict=True))
-        value[:] = [_restore(v, t, tensors, f"{path}.{k}") for k, (v, t) in pairs]
+    if isinstance(value, dict):
+        value.update(_restore_named(value, tree, tensors, path))
+        return value
+    if isinstance(value, list | tuple):
+        filled = _restore_row(value, tree, tensors, path)
+        if isinstance(value, tuple):
+            return tuple(filled)
+        value[:] = filled
         return value
     rebuilt = _rebuild(tree, tensors, path)
     try:
@@ -133,18 +151,28 @@ def _restore(value: Any, tree: Tree, tensors: dict[str, Tensor], path: str) -> A
         raise ResumeError(f"the checkpoint's {path} does not fit: {error}") from error
 
 
-def _restore_fields(value: Any, tree: Tree, tensors: dict[str, Tensor], path: str) -> None:
+def _restore_row(
+    value: Sequence[Any], tree: Tree, tensors: dict[str, Tensor], path: str
+) -> list[Any]:
+    if not isinstance(tree, list) or len(tree) != len(value):
+        raise ResumeError(f"the checkpoint's {path} is not a list of {len(value)}")
+    pairs = enumerate(zip(value, tree, strict=True))
+    return [_restore(v, t, tensors, f"{path}.{k}") for k, (v, t) in pairs]
+
+
+def _restore_named(
+    value: dict[str, Any], tree: Tree, tensors: dict[str, Tensor], path: str
+) -> dict[str, Any]:
     saved = dict(tree["dict"]) if isinstance(tree, dict) and "dict" in tree else {}
-    expected = {f.name for f in dataclasses.fields(value)}
-    if missing := sorted(expected ^ set(saved)):
-        raise ResumeError(f"the checkpoint's {path} and this program differ in {missing}")
-    for name in expected:
-        filled = _restore(getattr(value, name), saved[name], tensors, f"{path}.{name}")
-        setattr(value, name, filled)
+    if differing := sorted(map(str, set(value) ^ set(saved))):
+        raise ResumeError(f"the checkpoint's {path} and this program differ in {differing}")
+    return {k: _restore(v, saved[k], tensors, f"{path}.{k}") for k, v in value.items()}
 
 
 def _refill(value: Any, rebuilt: Any) -> Any:
     if isinstance(value, Tensor):
+        if not isinstance(rebuilt, Tensor):
+            raise TypeError(f"{rebuilt!r} is no tensor")
         if value.shape != rebuilt.shape or value.dtype != rebuilt.dtype:
             raise ValueError(f"{tuple(rebuilt.shape)} is not {tuple(value.shape)}")
         with torch.no_grad():
@@ -152,7 +180,18 @@ def _refill(value: Any, rebuilt: Any) -> Any:
     if isinstance(value, Generator):
         value.set_state(rebuilt)
         return value
+    if isinstance(value, torch.optim.Optimizer):  # it does not look whether settings are missing
+        live, saved = (_outline(x["param_groups"]) for x in (value.state_dict(), rebuilt))
+        if live != saved:
+            raise ValueError("it has other optimizer settings")
     if isinstance(value, nn.Module | torch.optim.Optimizer):
         value.load_state_dict(rebuilt)
         return value
     return rebuilt
+
+
+def _outline(value: Any) -> Any:
+    """The keys and lengths of nested dictionaries and lists, without what is in them."""
+    if isinstance(value, dict):
+        return {k: _outline(v) for k, v in value.items()}
+    return [_outline(v) for v in value] if isinstance(value, list | tuple) else "value"

@@ -49,7 +49,9 @@ class Saving:
 
     def clear(self) -> None:
         """Remove the checkpoints of this phase and its parts: the result is safe."""
-        for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
+        stem = self.path.stem
+        halves = self.path.parent.glob(f".{stem}*.part")  # left behind where a run was killed
+        for file in [*self.path.parent.glob(f"{stem}*.safetensors"), *halves]:
             file.unlink()
 
 
@@ -90,8 +92,8 @@ def run_steps(
     if saving is not None and saving.path.exists():
         checkpoint.read(saving.path, position, saving.identity)
         say(f"{phase}: continuing after step {position.step} of {length}")
-        if log is not None:
-            log.rewind(position.step)
+    if saving is not None and log is not None:
+        log.rewind(position.step)  # a run killed before its first checkpoint may have logged too
     with reporting(phase, position.step, length) as reporter:
         _steps(phase, position, step, length, saving, log, reporter)
     return PhaseCost(position.seconds, peak_memory_bytes())

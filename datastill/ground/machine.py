@@ -24,8 +24,8 @@ class Machine:
     precision: PrecisionName = "float32"
 
     @staticmethod
-    def find(device: str, precision: PrecisionName) -> "Machine":
-        """`auto` takes a CUDA device where there is one.
+    def find(device: str = "auto", precision: PrecisionName = "float32") -> "Machine":
+        """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
 
         Raises:
             ConfigError: the device does not exist here.
@@ -33,10 +33,15 @@ class Machine:
         there = torch.cuda.is_available()
         if device == "auto":
             return Machine("cuda" if there else "cpu", precision)
-        if device.startswith("cuda") and not there:
+        kind, _, number = device.partition(":")
+        if kind not in ("cpu", "cuda") or not (number.isdigit() or device == kind):
+            raise ConfigError(f"--device {device}: choose auto, cpu, cuda or cuda:NUMBER")
+        if kind == "cuda" and not there:
             raise ConfigError(
                 f"--device {device}: PyTorch sees no CUDA device here; use cpu or auto"
             )
+        if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         return Machine(device, precision)
 
     def place(self, network: Module) -> Module:

@@ -5,6 +5,7 @@ made by `option(default, help)`. Nothing here imports torch, so that help texts 
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -16,10 +17,47 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
-def option(default: T, help: str) -> T:  # noqa: A002 - the word of the command line
-    """Declare a dataclass field with its default and the sentence that explains it."""
-    declared: T = dataclasses.field(default=default, metadata={"help": help})
+def option(
+    default: T,
+    help: str,  # noqa: A002 - the word of the command line
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> T:
+    """Declare a dataclass field with its default, the sentence that explains it, and its bounds.
+
+    Bounds hold once `__post_init__` calls `check_bounds(self)`; of a tuple they hold for each item.
+    """
+    bounds = {"at_least": at_least, "above": above, "below": below}
+    given = {word: bound for word, bound in bounds.items() if bound is not None}
+    declared: T = dataclasses.field(default=default, metadata={"help": help, "bounds": given})
     return declared
+
+
+def check_bounds(component: Any) -> None:
+    """Refuse numbers outside of the bounds of their options, and NaN and infinities anywhere.
+
+    Raises:
+        ConfigError: the message names the option, its value and its bounds.
+    """
+    for f in dataclasses.fields(component):
+        value, bounds = getattr(component, f.name), f.metadata.get("bounds", {})
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(_within(n, bounds) for n in numbers if isinstance(n, int | float)):
+            words = [f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds.items()]
+            raise ConfigError(
+                f"{f.name}={value}: expected {' and '.join(words) or 'a finite number'}"
+            )
+
+
+def _within(number: float, bounds: Mapping[str, float]) -> bool:
+    return (
+        math.isfinite(number)
+        and number >= bounds.get("at_least", -math.inf)
+        and number > bounds.get("above", -math.inf)
+        and number < bounds.get("below", math.inf)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

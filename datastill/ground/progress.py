@@ -34,7 +34,14 @@ class Reporter:
             self._bar.update(self._task, completed=done, numbers=text)
             return
         left = (self._length - done) / max(rate, 1e-9)
-        say(f"{self._phase} {done}/{self._length}  {text}  {left:.0f} s left")
+        say(f"{self._phase} {done}/{self._length}  {text}  {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    """Such as 90 s, 35 min or 5.2 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -28,26 +28,51 @@ class RunFolder:
     """An opened run folder; make one with `RunFolder.open`."""
 
     path: Path
+    checkpoint_seconds: float = 60.0  # between checkpoints
 
     @staticmethod
-    def open(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> "RunFolder":
-        """Start a run in an empty or new folder, or continue the same run.
+    def check(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> None:
+        """Refuse what `open` would refuse, and write nothing: for before the data are read.
 
         Raises:
             ConfigError: the folder has files in it and `resume` was not asked for.
             ResumeError: the run in the folder has another configuration; names the fields.
-            DataError: the folder cannot be written.
+            DataError: the folder cannot be made or written.
         """
         folder = RunFolder(Path(path))
-        # tuples and paths as a file would give them back
-        plain = json.loads(json.dumps(config, default=str))
         if folder.config_file.exists():
-            folder._check_same_run(plain, resume)
+            folder._check_same_run(_plain(config), resume)
         elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
             raise ConfigError(f"{path} is not an empty folder; choose another --out")
-        write_text(folder.config_file, yaml.safe_dump(plain, sort_keys=False))
+        place = next(p for p in [folder.path, *folder.path.absolute().parents] if p.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise DataError(f"{path} cannot be written: {place} is no folder to write to")
+
+    @staticmethod
+    def open(
+        path: Path | str,
+        config: Mapping[str, Any],
+        *,
+        resume: bool,
+        checkpoint_seconds: float = 60.0,
+    ) -> "RunFolder":
+        """Start a run in an empty or new folder, or continue the same run.
+
+        Raises:
+            DatastillError: as `check` says, or the disk is full.
+        """
+        RunFolder.check(path, config, resume=resume)
+        folder = RunFolder(Path(path), checkpoint_seconds)
+        write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
         write_json(folder.path / "environment.json", environment())
         return folder
+
+    @staticmethod
+    def of(place: "RunFolder | Path | str | None", config: Mapping[str, Any]) -> "RunFolder | None":
+        """A run folder as it is; a path is opened, or continued where it has this very run."""
+        if place is None or isinstance(place, RunFolder):
+            return place
+        return RunFolder.open(place, config, resume=True)
 
     @property
     def config_file(self) -> Path:
@@ -55,7 +80,8 @@ class RunFolder:
 
     def saving(self, phase: str, identity: dict[str, Any]) -> Saving:
         """Where the checkpoint of a phase stands."""
-        return Saving(self.path / f"checkpoint-{phase}.safetensors", identity)
+        file = self.path / f"checkpoint-{phase}.safetensors"
+        return Saving(file, identity, self.checkpoint_seconds)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl."""
@@ -97,12 +123,21 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} has a run in it; pass --resume to continue it, or another --out"
             )
-        old = yaml.safe_load(self.config_file.read_text(encoding="utf-8")) or {}
+        try:
+            old = dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise ResumeError(f"{self.config_file} is damaged; choose another --out") from error
         if differing := differences(old, config):
             raise ResumeError(
                 f"{self.path} has another run in it; it differs in {'; '.join(differing)}."
                 " Give the same options, or another --out"
             )
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples and paths as a file would give them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return plain
 
 
 def environment() -> dict[str, Any]:

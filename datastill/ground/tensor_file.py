@@ -21,17 +21,10 @@ def read_checked(
     Raises:
         ArtefactError: no such file, damaged, foreign, or from a newer format version.
     """
-    if not path.is_file():
-        raise ArtefactError(f"there is no file {path}; give the path of a {expected_format} file")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged or no safetensors file: {error}") from error
+    metadata, tensors = _read(path)
     if metadata.get("format") != expected_format:
         raise ArtefactError(
-            f"{path} is {metadata.get('format', 'a foreign file')!r}, not {expected_format!r}"
+            f"{path} is {_kind(metadata.get('format'))}, where {_kind(expected_format)} is needed"
         )
     version = metadata.get("format_version", "")
     if not version.isdigit() or int(version) > newest_version:
@@ -49,13 +42,62 @@ def read_checked(
     return tensors, metadata
 
 
+def format_of(path: Path) -> str:
+    """Which of our formats a file says it has; "" where it is a foreign safetensors file.
+
+    Raises:
+        ArtefactError: no such file, or damaged.
+    """
+    return _read(path)[0].get("format", "")
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged or no safetensors file: {error}") from error
+    return metadata, tensors
+
+
+def _kind(found: str | None) -> str:
+    """Such as `a distilled set`, for people."""
+    kinds = {
+        "datastill.distilled": "a distilled set",
+        "datastill.target-model": "a target model",
+        "datastill.checkpoint": "a checkpoint",
+    }
+    return kinds.get(found or "", "a file of another program")
+
+
 def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and metadata (which names its format) with their SHA-256, atomically."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stamped = {**metadata, "sha256": digest(whole, metadata)}
     with whole_file(path) as part:
-        safetensors.torch.save_file(
-            whole, part, metadata={**metadata, "sha256": digest(whole, metadata)}
-        )
+        part.touch()
+        mode = part.stat().st_mode
+        try:
+            safetensors.torch.save_file(whole, part, metadata=stamped)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{error}") from error
+        _sort_header(part)
+        part.chmod(mode)  # safetensors makes files that only their owner may read
+
+
+def _sort_header(path: Path) -> None:
+    """Bring the header's keys into order, in place, so that equal contents are equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        ordered = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        padded = ordered.encode().ljust(length)
+        assert len(padded) == length, "the same header, written by Python, has become longer"
+        file.seek(8)
+        file.write(padded)
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

@@ -55,7 +55,7 @@ def _regular(gram: Tensor, ridge: Tensor) -> Tensor:
 
 
 def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:  # (M, M), (M, D) -> (M, D)
-    """matrix⁻¹ right for a symmetric positive definite matrix, differentiable in both.
+    """matrix⁻¹ right for a symmetric positive definite matrix, once differentiable in both.
 
     Adds jitter to the diagonal where the Cholesky factorisation fails, and says how much.
     """
@@ -87,8 +87,7 @@ def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
         SingularKernelError: no jitter makes the matrix positive definite.
         NotFiniteError: the matrix has a value that is not finite.
     """
-    factor: Tensor
-    factor, failed = torch.linalg.cholesky_ex(matrix)
+    factor, failed = _factor(matrix)
     if not failed:
         return factor
     if not bool(matrix.isfinite().all()):
@@ -99,7 +98,7 @@ def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
     mean = matrix.diagonal().mean()
     for jitter in JITTERS:
         eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-        factor, failed = torch.linalg.cholesky_ex(matrix + jitter * mean * eye)
+        factor, failed = _factor(matrix + jitter * mean * eye)
         if not failed:
             warnings.warn(
                 f"a {len(matrix)}x{len(matrix)} kernel matrix is not positive definite; added"
@@ -112,3 +111,11 @@ def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
         f"a {len(matrix)}x{len(matrix)} kernel matrix is singular even with a jitter of"
         f" {JITTERS[-1]:g} of its mean diagonal; raise the ridge, or remove duplicate images"
     )
+
+
+def _factor(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """(factor, failed); a smallest pivot that is only rounding error counts as failed too."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    rounding = torch.finfo(matrix.dtype).eps * len(matrix) * matrix.diagonal().mean()
+    regular = factor.diagonal().min().square() > rounding
+    return factor, (info != 0) | ~regular

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]  # tensors, or groups as torch takes them
 
@@ -21,9 +21,12 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]]  # tensors, or groups as to
 class Sgd:
     """Stochastic gradient descent with heavy-ball momentum."""
 
-    lr: float = option(0.1, "learning rate")
-    momentum: float = option(0.9, "share of the last update that is kept")
-    weight_decay: float = option(0.0, "pull towards zero, added to the gradient")
+    lr: float = option(0.1, "learning rate", above=0)
+    momentum: float = option(0.9, "share of the last update that is kept", at_least=0, below=1)
+    weight_decay: float = option(0.0, "pull towards zero, added to the gradient", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def make(self, params: Params) -> Optimizer:
         """A fresh optimizer of `params`."""
@@ -38,8 +41,11 @@ class Sgd:
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019)."""
 
-    lr: float = option(1e-3, "learning rate")
-    weight_decay: float = option(0.0, "pull towards zero, a share of the rate")
+    lr: float = option(1e-3, "learning rate", above=0)
+    weight_decay: float = option(0.0, "pull towards zero, a share of the rate", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def make(self, params: Params) -> Optimizer:
         """A fresh optimizer of `params`."""
@@ -52,10 +58,15 @@ class AdamW:
 class Lars:
     """Layer-wise adaptive rates for large batches (You et al., 2017)."""
 
-    lr: float = option(0.2, "learning rate of a layer whose trust ratio is one")
-    momentum: float = option(0.9, "share of the last update that is kept")
-    weight_decay: float = option(1e-6, "pull of weight matrices towards zero")
-    trust: float = option(0.001, "length of an update at rate one, as a share of the weights'")
+    lr: float = option(0.2, "learning rate of a layer whose trust ratio is one", above=0)
+    momentum: float = option(0.9, "share of the last update that is kept", at_least=0, below=1)
+    weight_decay: float = option(1e-6, "pull of weight matrices towards zero", at_least=0)
+    trust: float = option(
+        0.001, "length of an update at rate one, as a share of the weights'", above=0
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def make(self, params: Params) -> Optimizer:
         """A fresh optimizer of `params`."""

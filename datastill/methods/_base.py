@@ -1,7 +1,7 @@
 """What a distillation method is, and the problem that it solves."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -33,7 +33,6 @@ class Problem:
     seed: int = 0
     network: AbstractArchitecture = ConvNet()  # of the inner models
     machine: Machine = Machine()
-    banks: dict[CropFlip, TargetBank] = field(default_factory=dict, repr=False)  # filled on demand
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -41,6 +40,7 @@ class Problem:
                 f"count={self.count} distilled images were asked of {self.images.name}, which has"
                 f" {len(self.images)}; choose --count from 1 to {len(self.images)}"
             )
+        self.network.check(self.images.image_size)
         if self.target is not None:
             self.target.check_images(self.images)
 
@@ -59,14 +59,15 @@ class Problem:
         return self.images.images[index].to(self.machine.device)
 
     def bank(self, crop_flip: CropFlip) -> TargetBank:
-        """g of every view of every source image; computed at the first call.
-
-        Problems made from this one by `dataclasses.replace` (of count and seed) share it.
-        """
-        if crop_flip not in self.banks:
+        """g of every view of every source image; computed at the first call."""
+        if self._banks.get(crop_flip) is None:
             filled = TargetBank.fill(self.needed_target, self.images, crop_flip)
-            self.banks[crop_flip] = filled
-        return self.banks[crop_flip]
+            self._banks[crop_flip] = filled
+        return self._banks[crop_flip]
+
+    @cached_property
+    def _banks(self) -> dict[CropFlip, TargetBank]:
+        return {}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ class AbstractMethod(ABC, Generic[State]):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
+    takes_all: ClassVar[bool] = False  # whether the count must be that of the source
 
     @property
     @abstractmethod
@@ -108,7 +110,7 @@ class AbstractMethod(ABC, Generic[State]):
         """Refuse a problem that this method cannot solve, before any work.
 
         Raises:
-            ConfigError: a target model or labels are missing.
+            ConfigError: a target model or labels are missing, or the count does not fit.
         """
         name = public_name(self)
         if self.needs_target and problem.target is None:
@@ -118,6 +120,11 @@ class AbstractMethod(ABC, Generic[State]):
             )
         if self.needs_labels and problem.images.labels is None:
             raise ConfigError(f"{name} needs labels, and {problem.images.name} has none")
+        if self.takes_all and problem.count != len(problem.images):
+            raise ConfigError(
+                f"{name} takes all {len(problem.images)} images of {problem.images.name};"
+                f" pass --count all instead of {problem.count}"
+            )
 
     @abstractmethod
     def length(self, problem: Problem) -> int:

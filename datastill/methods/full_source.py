@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
-from datastill.ground.errors import ConfigError
 from datastill.ground.options import option
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._real_pairs import RealTargets, real_pairs
@@ -23,6 +22,7 @@ class FullSource(AbstractMethod[FullSourceState]):
     """All N source images; nothing is distilled."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
+    takes_all: ClassVar[bool] = True
 
     targets: RealTargets = option("representation", "what the images are paired with")
 
@@ -38,11 +38,6 @@ class FullSource(AbstractMethod[FullSourceState]):
         return 0
 
     def init(self, problem: Problem) -> FullSourceState:
-        if problem.count != len(problem.images):
-            raise ConfigError(
-                f"full-source takes all {len(problem.images)} images of {problem.images.name};"
-                f" pass --count all instead of {problem.count}"
-            )
         return FullSourceState()
 
     def step(self, problem: Problem, state: FullSourceState) -> dict[str, Tensor | float | int]:

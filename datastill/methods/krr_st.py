@@ -15,8 +15,7 @@ from torch import Generator, Tensor
 from datastill.artefact import DistilledSet, PixelSpace
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork, seeded
 from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.optimizers import AdamW
@@ -46,28 +45,31 @@ class KRRST(AbstractMethod[KRRSTState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
 
-    outer_steps: int = option(160_000, "updates of the distilled set")
-    outer_batch: int = option(1024, "real images per outer step")
-    outer_lr: float = option(1e-3, "AdamW learning rate of distilled images (and targets)")
-    target_lr: float | None = option(None, "AdamW learning rate of targets; default: outer_lr")
-    ridge_of_trace: float = option(1e-6, "ridge as a share of the trace of K_mm")
-    ridge_of_mean: float = option(0.0, "ridge as a share of the mean diagonal of K_mm, added")
-    pool_size: int = option(10, "inner models in the pool")
-    max_age: int = option(1000, "inner steps after which an inner model is replaced")
-    inner_lr: float = option(0.1, "SGD learning rate of inner models")
-    inner_momentum: float = option(0.9, "SGD momentum of inner models")
-    inner_weight_decay: float = option(1e-3, "SGD weight decay of inner models")
+    outer_steps: int = option(160_000, "updates of the distilled set", at_least=1)
+    outer_batch: int = option(1024, "real images per outer step", at_least=1)
+    outer_lr: float = option(1e-3, "AdamW learning rate of distilled images (and targets)", above=0)
+    target_lr: float | None = option(
+        None, "AdamW learning rate of targets; default: outer_lr", above=0
+    )
+    ridge_of_trace: float = option(1e-6, "ridge as a share of the trace of K_mm", at_least=0)
+    ridge_of_mean: float = option(
+        0.0, "ridge as a share of the mean diagonal of K_mm, added", at_least=0
+    )
+    pool_size: int = option(10, "inner models in the pool", at_least=1)
+    max_age: int = option(1000, "inner steps after which an inner model is replaced", at_least=1)
+    inner_lr: float = option(0.1, "SGD learning rate of inner models", above=0)
+    inner_momentum: float = option(0.9, "SGD momentum of inner models", at_least=0, below=1)
+    inner_weight_decay: float = option(1e-3, "SGD weight decay of inner models", at_least=0)
     stale_pool: bool = option(False, "replaced inner models never age, as in the released code")
     pixel_space: PixelSpace = option("unit", "space in which distilled images are learned")
-    crop_padding: int = option(4, "random crops of real images after this zero padding; 0: none")
+    crop_padding: int = option(
+        4, "random crops of real images after this zero padding; 0: none", at_least=0
+    )
     flip: bool = option(True, "random horizontal flips of real images")
     bank: bool = option(False, "compute the target representation of every view once, ahead")
 
     def __post_init__(self) -> None:
-        if min(self.outer_steps, self.outer_batch, self.pool_size, self.max_age) < 1:
-            raise ConfigError("outer_steps, outer_batch, pool_size and max_age must be at least 1")
-        if min(self.ridge_of_trace, self.ridge_of_mean, self.crop_padding) < 0:
-            raise ConfigError("ridge_of_trace, ridge_of_mean and crop_padding must not be negative")
+        check_bounds(self)
 
     @property
     def needs_target(self) -> bool:

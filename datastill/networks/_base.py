@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor, nn
 
@@ -11,8 +12,17 @@ from datastill.ground.errors import ConfigError
 class Network(nn.Module):
     """forward(x) = head(embed(x)); the only network class, whatever the architecture."""
 
-    def __init__(self, body: nn.Module, num_features: int, outputs: int | None) -> None:
+    def __init__(
+        self,
+        architecture: "AbstractArchitecture",
+        image_size: int,
+        channels: int,
+        *,
+        outputs: int | None,
+    ) -> None:
         super().__init__()
+        self.architecture, self.image_size, self.channels = architecture, image_size, channels
+        body, num_features = architecture.build_body(image_size, channels)
         self.body = body
         self.num_features = num_features  # F
         self.head = nn.Identity() if outputs is None else nn.Linear(num_features, outputs)
@@ -45,6 +55,20 @@ class AbstractArchitecture(ABC):
     def min_size(self) -> int:
         """The smallest image size, in pixels, that the body can take."""
 
+    @final
+    def check(self, image_size: int) -> None:
+        """Refuse images that are too small, before any work.
+
+        Raises:
+            ConfigError: the message says how large they must be.
+        """
+        if image_size < self.min_size():
+            raise ConfigError(
+                f"{self} needs images of at least {self.min_size()} pixels, got {image_size};"
+                " raise --image-size or use fewer blocks"
+            )
+
+    @final
     def __call__(self, *, image_size: int, channels: int, outputs: int | None) -> Network:
         """Make a network with weights from torch's global generator.
 
@@ -53,13 +77,8 @@ class AbstractArchitecture(ABC):
         Raises:
             ConfigError: the images are too small for this architecture.
         """
-        if image_size < self.min_size():
-            raise ConfigError(
-                f"{self} needs images of at least {self.min_size()} pixels, got {image_size};"
-                " raise --image-size or use fewer blocks"
-            )
-        body, num_features = self.build_body(image_size, channels)
-        return Network(body, num_features, outputs)
+        self.check(image_size)
+        return Network(self, image_size, channels, outputs=outputs)
 
 
 def copy_body(source: Network, into: Network) -> None:

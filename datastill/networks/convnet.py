@@ -29,7 +29,7 @@ class ConvNet(AbstractArchitecture):
             raise ConfigError(f"widths must be 2 to 5 positive numbers, got {list(self.widths)}")
 
     def min_size(self) -> int:
-        return int(2 ** max(2, len(self.widths)))
+        return int(2 ** len(self.widths or paper_widths(0)))
 
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
         widths = self.widths or paper_widths(image_size)

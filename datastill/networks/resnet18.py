@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks._resnet import resnet_body
 
@@ -13,7 +13,12 @@ from datastill.networks._resnet import resnet_body
 class ResNet18(AbstractArchitecture):
     """Four stages of two basic blocks; features are 8 · width averages."""
 
-    width: int = option(64, "channels of the first stage; each later stage has twice as many")
+    width: int = option(
+        64, "channels of the first stage; each later stage has twice as many", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def min_size(self) -> int:
         return 8

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.objectives._base import AbstractObjective, at_least_float32, check_views
 
 
@@ -17,10 +17,13 @@ class BarlowTwins(AbstractObjective):
     projector: tuple[int, ...] = option(
         (2048, 2048, 2048), "widths of the projector's layers; none = the representation itself"
     )
-    redundancy: float = option(0.005, "weight of the off-diagonal terms, λ of the paper")
-    scale: float = option(1.0, "factor on the whole loss")
+    redundancy: float = option(
+        0.005, "weight of the off-diagonal terms, λ of the paper", at_least=0
+    )
+    scale: float = option(1.0, "factor on the whole loss", above=0)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if any(width < 1 for width in self.projector):
             raise ConfigError(f"projector={self.projector} must be widths of one or more")
 

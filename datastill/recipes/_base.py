@@ -22,7 +22,7 @@ from datastill.networks._base import AbstractArchitecture
 from datastill.origins import Origin, from_distilled, from_scratch, from_target
 from datastill.pretrain import PRETRAINING, Pretraining
 from datastill.report.build import ReportFiles, build
-from datastill.target_model import FILE_NAME, TargetModel
+from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import AbstractTask, TaskData
 from datastill.transfer_rows import Judges, transfer_rows
@@ -80,6 +80,7 @@ def run_recipe(
     device: str = "auto",
     data_root: Path | None = None,
     resume: bool = False,
+    checkpoint_seconds: float = 60.0,
 ) -> ReportFiles:
     """Run all parts of a recipe into sub-folders of `out`, then the report.
 
@@ -90,8 +91,10 @@ def run_recipe(
     machine = Machine.find(device, recipe.precision)
     options = {"recipe": recipe.name, "seed": seed, "device": machine.device}
     config = {**options, "data_root": data_root and str(data_root), "resolved": describe(recipe)}
+    RunFolder.check(out, config, resume=resume)
+    run = _Run(recipe, out, seed, machine, data_root, checkpoint_seconds)
+    run.read_images()
     RunFolder.open(out, config, resume=resume)
-    run = _Run(recipe, out, seed, machine, data_root)
     run.transfer()
     return build([out], out / "report")
 
@@ -113,6 +116,19 @@ class _Run:
     seed: int
     machine: Machine
     data_root: Path | None
+    checkpoint_seconds: float
+
+    def read_images(self) -> None:
+        """Read whatever the recipe needs, so that what is missing is known before any work."""
+        Judges(self.recipe.tasks, self.data).check()
+        targets = ", ".join(f"{data.name} {len(data.train)}" for data in self.data)
+        say(f"{self.images.name} {len(self.images)}, held out {len(self.held_out)}; {targets}")
+
+    @cached_property
+    def data(self) -> list[TaskData]:
+        """The target data."""
+        size = self.recipe.image_size
+        return [TaskData.load(name, size, self.data_root) for name in self.recipe.data]
 
     @cached_property
     def images(self) -> ImageSet:
@@ -120,27 +136,13 @@ class _Run:
         return source(self.recipe.source).load("train", self.recipe.image_size, self.data_root)
 
     @cached_property
-    def held_out(self) -> HeldOut:
-        """The source's test split, which nothing is distilled from."""
+    def held_out(self) -> ImageSet:
         found = source(self.recipe.source).load("test", self.recipe.image_size, self.data_root)
-        return HeldOut(found.unlabelled(), self.target)
-
-    @cached_property
-    def problem(self) -> Problem:
-        """The unlabelled problem that those of all sets are made from: one bank serves them."""
-        return Problem(
-            self.images.unlabelled(),
-            self.target,
-            count=1,
-            network=self.recipe.network,
-            machine=self.machine,
-        )
+        return found.unlabelled()
 
     @cached_property
     def target(self) -> TargetModel:
         folder = self._part("target", {"training": describe(self.recipe.target)})
-        if (folder.path / FILE_NAME).exists():
-            return TargetModel.load(folder.path, self.machine)
         return train_target(
             self.images.unlabelled(),
             self.recipe.target,
@@ -152,8 +154,7 @@ class _Run:
     def transfer(self) -> None:
         """Make whatever sets are missing and measure whatever rows are missing."""
         recipe = self.recipe
-        data = [TaskData.load(n, recipe.image_size, self.data_root) for n in recipe.data]
-        judges = Judges(recipe.tasks, data, self.held_out)
+        judges = Judges(recipe.tasks, self.data, HeldOut(self.held_out, self.target))
         work = self._work()
         folder = self._part("transfer", {"rows": [origin.title for origin, _ in work]})
         transfer_rows(work, judges, machine=self.machine, folder=folder)
@@ -180,16 +181,19 @@ class _Run:
     def _distilled(self, sets: Sets, number: int) -> DistilledSet:
         """A set from its folder, or made now; what takes no step is made anew, not stored."""
         method, count = sets.method, len(self.images) if sets.count == "all" else sets.count
-        problem = replace(self.problem, count=count, seed=self.seed + number)
-        if method.needs_labels:
-            problem = replace(problem, images=self.images, banks={})
+        images = self.images if method.needs_labels else self.images.unlabelled()
+        problem = Problem(
+            images,
+            self.target,
+            count,
+            seed=self.seed + number,
+            network=self.recipe.network,
+            machine=self.machine,
+        )
         if method.length(problem) == 0:
             return distill(method, problem)
         title = "-".join(filter(None, [lookup.public_name(method), method.variant]))
         folder = self._part(f"sets/{title}-{count}-{number}", method.identity())
-        file = folder.path / "distilled.safetensors"
-        if file.exists():
-            return DistilledSet.load(file)
         say(f"distilling {folder.path}")
         return distill(method, problem, folder=folder, probe=self._probe())
 
@@ -201,4 +205,6 @@ class _Run:
 
     def _part(self, name: str, config: dict[str, Any]) -> RunFolder:
         whole = {"recipe": self.recipe.name, "seed": self.seed, **config}
-        return RunFolder.open(self.out / name, whole, resume=True)
+        return RunFolder.open(
+            self.out / name, whole, resume=True, checkpoint_seconds=self.checkpoint_seconds
+        )

@@ -1,7 +1,7 @@
 """Fonts to handwriting: all of KRR-ST on embedded data, offline, in minutes on a laptop.
 
 Source: unlabelled glyphs of matplotlib's fonts. Target data: scikit-learn's handwritten digits.
-Settings were chosen on a validation part of the training digits (docs/quickstart.md).
+Settings were chosen on a validation part of the training digits (docs/fidelity.md#quick).
 """
 
 from datastill.augment.views import TwoViews
@@ -40,7 +40,7 @@ def recipe() -> Recipe:
         target=TargetTraining(
             architecture=NETWORK,
             outputs=64,
-            objective=BarlowTwins(projector=()),
+            objective=BarlowTwins(projector=(256, 256)),
             views=TwoViews(
                 crop_scale_min=0.6,
                 flip=0.0,

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -92,20 +92,49 @@ class AbstractTask(ABC):
     """How a pre-trained network is judged; fields are hyperparameters."""
 
     @abstractmethod
+    def check(self, data: TaskData) -> None:
+        """Refuse data that this task cannot use, before any work.
+
+        Raises:
+            DataError: there are fewer labelled images than were asked for.
+        """
+
+    @abstractmethod
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
         """Judge the network; one number per setting of this task."""
+
+    @final
+    def run(
+        self,
+        network: Network,
+        data: TaskData | str,
+        *,
+        seed: int = 0,
+        machine: Machine | None = None,
+        data_root: Path | None = None,
+    ) -> list[Measured]:
+        """Judge a network on target data: "digits", "cifar10", "folder:PATH", or your own.
+
+        Raises:
+            DataError: the data are not there, or have no labels.
+            ConfigError: the network takes images of other channels.
+        """
+        if isinstance(data, str):
+            data = TaskData.load(data, network.image_size, data_root)
+        check_fit(network, data)
+        self.check(data)
+        return self.measure(Start(network, network.architecture, seed, machine or Machine()), data)
 
 
 def check_fit(network: Network, data: TaskData) -> None:
     """Refuse target data of other channels than the network takes.
 
     Raises:
-        ConfigError: the first layer of the network does not take such images.
+        ConfigError: the network does not take such images.
     """
-    first = next(p for p in network.parameters() if p.dim() == 4)
-    if first.shape[1] != data.train.channels:
+    if network.channels != data.train.channels:
         raise ConfigError(
-            f"the network takes images of {first.shape[1]} channels, {data.name} has"
+            f"the network takes images of {network.channels} channels, {data.name} has"
             f" {data.train.channels}; choose target data of the same kind as the source"
         )
 

@@ -9,7 +9,7 @@ from datastill.ground.rng import fork
 from datastill.images import ImageSet
 from datastill.transfer._base import TaskData
 
-PATTERN = re.compile(r"(?P<share>\d+(\.\d+)?)%|(?P<each>\d+)-per-class|all")
+PATTERN = re.compile(r"(?P<share>\d+(\.\d+)?)%|(?P<each>[1-9]\d*)-per-class|all")
 
 
 def check_labels(labels: tuple[str, ...]) -> None:

@@ -9,9 +9,8 @@ from torch import Generator, Tensor
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
 from datastill.ground.loop import run_steps
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork, seeded
 from datastill.images import ImageSet
 from datastill.maths.metrics import accuracy_percent
@@ -36,19 +35,24 @@ class FinetuneState:
 class Finetune(AbstractTask):
     """SGD with a cosine schedule on cropped and flipped images; the last iterate is judged."""
 
-    steps: int = option(10_000, "updates (the paper: 5,000 for Aircraft, Cars, CUB, Dogs, Flowers)")
-    batch: int = option(256, "images per update")
-    lr: float = option(0.01, "SGD learning rate")
-    momentum: float = option(0.9, "SGD momentum")
-    weight_decay: float = option(5e-4, "SGD weight decay")
-    crop_padding: int = option(4, "random crops after this zero padding")
+    steps: int = option(
+        10_000, "updates (the paper: 5,000 for Aircraft, Cars, CUB, Dogs, Flowers)", at_least=1
+    )
+    batch: int = option(256, "images per update", at_least=1)
+    lr: float = option(0.01, "SGD learning rate", above=0)
+    momentum: float = option(0.9, "SGD momentum", at_least=0, below=1)
+    weight_decay: float = option(5e-4, "SGD weight decay", at_least=0)
+    crop_padding: int = option(4, "random crops after this zero padding; 0: none", at_least=0)
     flip: bool = option(True, "random horizontal flips")
     labels: tuple[str, ...] = option(("all",), "labelled images: all, 10%, or 5-per-class")
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
-        if self.steps < 1:
-            raise ConfigError("steps must be at least 1")
+        check_bounds(self)
+
+    def check(self, data: TaskData) -> None:
+        for labels in self.labels:
+            choose_labelled(data, labels, seed=0)  # raises where there are too few
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
         found = []

@@ -15,8 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork, seeded
 from datastill.images import ImageSet
 from datastill.maths.metrics import accuracy_percent
@@ -37,19 +36,22 @@ class LinearProbe(AbstractTask):
     """
 
     features: Literal["body", "output"] = option("body", "what the probe reads")
-    labels: tuple[str, ...] = option(("all",), "labelled images: all, 10%, or 5-per-class; a list")
+    labels: tuple[str, ...] = option(("all",), "labelled images: all, 10%, or 5-per-class")
     solver: Literal["sgd", "lbfgs"] = option("sgd", "how the classifier is fitted")
     standardize: bool = option(False, "scale features to mean 0, deviation 1 on labelled images")
-    steps: int = option(5000, "SGD updates")
-    batch: int = option(512, "SGD batch")
-    lr: float = option(0.2, "SGD learning rate")
-    momentum: float = option(0.9, "SGD momentum")
-    l2: float = option(1e-3, "penalty of lbfgs: mean loss + l2/2 · sum of squared weights")
+    steps: int = option(5000, "SGD updates", at_least=1)
+    batch: int = option(512, "SGD batch", at_least=1)
+    lr: float = option(0.2, "SGD learning rate", above=0)
+    momentum: float = option(0.9, "SGD momentum", at_least=0, below=1)
+    l2: float = option(1e-3, "penalty of lbfgs: mean loss + l2/2 · sum of squared weights", above=0)
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
-        if self.steps < 1 or self.l2 <= 0:
-            raise ConfigError("steps must be at least 1 and l2 positive")
+        check_bounds(self)
+
+    def check(self, data: TaskData) -> None:
+        for labels in self.labels:
+            choose_labelled(data, labels, seed=0)  # raises where there are too few
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
         module = start.network if self.features == "output" else start.network.body
@@ -69,8 +71,9 @@ class LinearProbe(AbstractTask):
     ) -> float:
         assert train.labels is not None and test.labels is not None
         if self.standardize:
-            mean, std = known.mean(0), known.std(0).clamp_min(MIN_SPREAD)
-            known, asked = (known - mean) / std, (asked - mean) / std
+            mean, std = known.mean(0), known.std(0)
+            scale = torch.where(std < MIN_SPREAD, 1.0, std)  # or test features would explode
+            known, asked = (known - mean) / scale, (asked - mean) / scale
         if self.solver == "lbfgs":
             return self._lbfgs(known, train.labels, asked, test.labels)
         classifier = self._sgd(known, train.labels.to(known.device), train.num_classes, seed)

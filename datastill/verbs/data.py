@@ -1,19 +1,19 @@
 """datastill data: prepare a data set, or check it."""
 
-from pathlib import Path
-
 import yaml
 
+from datastill.command.understand import Command
 from datastill.data._base import source
 from datastill.data._check import check, prepare
 from datastill.flags import Data
-from datastill.ground.options import Json
+from datastill.verbs._components import folder_of
 
 
-def main(flags: Data, groups: Json, config: Json) -> None:
+def main(command: Command) -> None:
     """Print one line per split, or all facts as YAML."""
-    found = source(flags.name)
-    root = None if flags.data_root is None else Path(flags.data_root)
+    flags = command.flags
+    assert isinstance(flags, Data)
+    found, root = source(flags.data), folder_of(flags.data_root)
     if flags.action == "check":
         facts = check(found, flags.image_size, root)
         print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), end="")

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from datastill.command.understand import Command
 from datastill.flags import Report
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import Json
 from datastill.ground.progress import say
 from datastill.report.build import build
 
 
-def main(flags: Report, groups: Json, config: Json) -> None:
+def main(command: Command) -> None:
     """Write the three files and print the table."""
+    flags = command.flags
+    assert isinstance(flags, Report)
     folders = [Path(text) for text in flags.folders]
     if missing := [str(f) for f in folders if not f.is_dir()]:
         raise ConfigError(f"there is no folder {', '.join(missing)}; give run folders")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from datastill.augment.views import TwoViews
+from datastill.command.understand import Command
 from datastill.flags import Target
 from datastill.ground.machine import Machine
 from datastill.ground.options import Json, from_json
@@ -12,7 +13,7 @@ from datastill.ground.run_folder import RunFolder
 from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
 from datastill.target_model import FILE_NAME
 from datastill.train_target import TargetTraining, train_target
-from datastill.verbs._components import component, load_source, required
+from datastill.verbs._components import component, load_source
 
 OPTIMIZERS: dict[str, OptimizerSpec] = {
     "adamw": AdamW(lr=1e-3, weight_decay=1e-4),
@@ -21,30 +22,42 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {
 }
 
 
-def main(flags: Target, groups: Json, config: Json) -> None:
+def main(command: Command) -> None:
     """Train on the unlabelled images and print where the target model is."""
-    out = required(flags.out, "--out", "targets/mine")
-    machine = Machine.find(flags.device, flags.precision)
+    flags, config = command.flags, command.config
+    assert isinstance(flags, Target)
+    RunFolder.check(flags.out, config, resume=flags.resume)
+    training, machine = (
+        _training(flags, command.groups),
+        Machine.find(flags.device, flags.precision),
+    )
     images = load_source(flags.data, flags.image_size, flags.data_root, flags.limit, flags.seed)
-    training = TargetTraining(
+    if flags.batch is None:
+        training = replace(training, batch=min(training.batch, len(images)))
+    training.check(images)
+    folder = RunFolder.open(
+        flags.out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
+    )
+    target = train_target(
+        images.unlabelled(), training, seed=flags.seed, machine=machine, folder=folder
+    )
+    say(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
+    print(folder.path / FILE_NAME)
+
+
+def _training(flags: Target, groups: Json) -> TargetTraining:
+    return TargetTraining(
         architecture=component("datastill.networks", groups["network"]),
         outputs=flags.outputs,
         objective=component("datastill.objectives", groups["objective"]),
         views=from_json(TwoViews, groups["views"]),
         optimizer=_optimizer(flags),
         warmup=flags.warmup,
-        batch=flags.batch,
+        batch=flags.batch or TargetTraining.batch,
         epochs=flags.epochs,
         steps=flags.steps,
         standardize=flags.standardize,
     )
-    training.check(images)
-    folder = RunFolder.open(out, config, resume=flags.resume)
-    target = train_target(
-        images.unlabelled(), training, seed=flags.seed, machine=machine, folder=folder
-    )
-    say(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
-    print(folder.path / FILE_NAME)
 
 
 def _optimizer(flags: Target) -> OptimizerSpec:

@@ -1,70 +1,74 @@
 """datastill transfer: pre-train on distilled sets and judge on target data."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datastill.artefact import DistilledSet
+from datastill.command.understand import Command
 from datastill.data._base import source
 from datastill.flags import Transfer
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ArtefactError, ConfigError
 from datastill.ground.lookup import find
 from datastill.ground.machine import Machine
 from datastill.ground.options import Json, from_json
 from datastill.ground.run_folder import RunFolder
 from datastill.held_out import HeldOut
 from datastill.networks._base import AbstractArchitecture
-from datastill.networks.convnet import ConvNet
 from datastill.origins import Origin, from_distilled, from_scratch, from_target
 from datastill.pretrain import PRETRAINING, Pretraining
 from datastill.report.build import build
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.transfer._base import AbstractTask, TaskData
 from datastill.transfer_rows import Judges, transfer_rows
-from datastill.verbs._components import component, required
+from datastill.verbs._components import component, folder_of
 
-Loaded = DistilledSet | TargetModel | None  # None is scratch
+SCRATCH = "scratch"
+Loaded = DistilledSet | TargetModel
 
 
-def main(flags: Transfer, groups: Json, config: Json) -> None:
+def main(command: Command) -> None:
     """Measure all rows and print their table."""
-    names = required(flags.to, "--to", "cifar10,folder:my-photos").split(",")
+    flags, config = command.flags, command.config
+    assert isinstance(flags, Transfer)
+    out = _out(flags)
+    RunFolder.check(out, config, resume=flags.resume)
     machine = Machine.find(flags.device, flags.precision)
-    loaded = [_load(text, machine) for text in flags.origins]
-    size = _image_size(flags, loaded)
-    root = None if flags.data_root is None else Path(flags.data_root)
-    data = [TaskData.load(name, size, root) for name in names]
-    tasks = [_task(name, groups) for name in flags.task.split(",")]
-    held_out = _held_out(flags, size, root, machine)
-    origins = _origins(flags, groups, loaded, data[0], machine)
-    if flags.seeds < 1:
-        raise ConfigError(f"--seeds {flags.seeds}: give at least 1")
-    folder = RunFolder.open(_out(flags), config, resume=flags.resume)
-    work = [(origin, range(flags.seeds)) for origin in origins]
-    transfer_rows(work, Judges(tasks, data, held_out), machine=machine, folder=folder)
+    origins = _Origins(flags, command.groups, machine)
+    judges = _judges(flags, command.groups, origins.image_size, machine)
+    work = [(origin, range(flags.seeds)) for origin in origins.all_for(judges.targets)]
+    judges.check()
+    folder = RunFolder.open(
+        out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
+    )
+    transfer_rows(work, judges, machine=machine, folder=folder)
     files = build([folder.path], folder.path / "report")
     print(files.table_markdown.read_text(encoding="utf-8"))
 
 
-def _load(text: str, machine: Machine) -> Loaded:
-    if text == "scratch":
-        return None
-    path = Path(text)
-    if path.name == FILE_NAME or (path / FILE_NAME).exists():
-        return TargetModel.load(path, machine)
-    return DistilledSet.load(path)
+def _out(flags: Transfer) -> Path:
+    if flags.out is not None:
+        return Path(flags.out)
+    first = Path(flags.origins[0])
+    if str(first) == SCRATCH:
+        raise ConfigError("--out is missing: scratch has no folder of its own")
+    return (first if first.is_dir() else first.parent) / "transfer"
 
 
-def _image_size(flags: Transfer, loaded: Sequence[Loaded]) -> int:
-    sizes = {origin.image_size for origin in loaded if origin is not None}
-    if flags.image_size is not None:
-        sizes.add(flags.image_size)
-    if len(sizes) == 1:
-        return sizes.pop()
-    if not sizes:
-        raise ConfigError("scratch alone needs --image-size")
-    raise ConfigError(f"the origins have different image sizes {sorted(sizes)}; run them apart")
+def _judges(flags: Transfer, groups: Json, size: int, machine: Machine) -> Judges:
+    tasks = [_task(name, groups) for name in dict.fromkeys(flags.task)]
+    root = folder_of(flags.data_root)
+    data = [TaskData.load(name, size, root) for name in dict.fromkeys(flags.to)]
+    if flags.held_out is None:
+        return Judges(tasks, data)
+    if not flags.target:
+        raise ConfigError("--held-out compares with a target model; pass its folder as --target")
+    target = TargetModel.load(flags.target, machine)
+    images = source(flags.held_out).load("test", size, root).unlabelled()
+    target.check_images(images)
+    return Judges(tasks, data, HeldOut(images, target))
 
 
 def _task(name: str, groups: Json) -> AbstractTask:
@@ -72,51 +76,89 @@ def _task(name: str, groups: Json) -> AbstractTask:
     return task
 
 
-def _held_out(flags: Transfer, size: int, root: Path | None, machine: Machine) -> HeldOut | None:
-    if flags.held_out is None:
-        return None
-    target = TargetModel.load(required(flags.target, "--target", "targets/mine"), machine)
-    return HeldOut(source(flags.held_out).load("test", size, root).unlabelled(), target)
+@dataclass(frozen=True)
+class _Origins:
+    """What networks start from, as the words before the flags say."""
 
+    flags: Transfer
+    groups: Json
+    machine: Machine
 
-def _origins(
-    flags: Transfer,
-    groups: Json,
-    loaded: Sequence[Loaded],
-    data: TaskData,
-    machine: Machine,
-) -> list[Origin]:
-    sets = [origin for origin in loaded if isinstance(origin, DistilledSet)]
-    chosen = (
-        component("datastill.networks", groups["network"]) if groups["network"]["name"] else None
-    )
-    made = []
-    for origin in loaded:
+    @cached_property
+    def loaded(self) -> dict[str, Loaded]:
+        """Distilled sets and target models by the words that name them; scratch is none."""
+        words = [word for word in self.flags.origins if word != SCRATCH]
+        return {word: _load(word, self.machine) for word in words}
+
+    @cached_property
+    def image_size(self) -> int:
+        """Pixels on a side: of the origins, which must agree; else of the target data."""
+        sizes = {word: origin.image_size for word, origin in self.loaded.items()}
+        asked = self.flags.image_size
+        if asked is not None:
+            sizes["--image-size"] = asked
+        if len(set(sizes.values())) > 1:
+            said = ", ".join(f"{word} {size}" for word, size in sizes.items())
+            raise ConfigError(f"image sizes differ ({said}); transfer from one size at a time")
+        return next(iter(sizes.values())) if sizes else source(self.flags.to[0]).size(None)
+
+    def all_for(self, targets: Sequence[TaskData]) -> list[Origin]:
+        """One origin per word, in order, once they are known to fit the target data."""
+        for word, loaded in self.loaded.items():
+            _check_channels(word, loaded, targets)
+        found = [self._origin(word, targets[0]) for word in dict.fromkeys(self.flags.origins)]
+        for origin in found:
+            origin.architecture.check(self.image_size)
+        return found
+
+    def _origin(self, word: str, data: TaskData) -> Origin:
+        origin = self.loaded.get(word)
         if isinstance(origin, TargetModel):
-            made.append(from_target(origin))
-        elif origin is not None:
-            pretraining = _pretraining(flags, origin)
-            made.append(
-                from_distilled(origin, chosen or _own_network(origin), machine, pretraining)
-            )
-        else:
-            made.append(
-                from_scratch(
-                    chosen or (_own_network(sets[0]) if sets else ConvNet()),
-                    machine,
-                    image_size=data.train.image_size,
-                    channels=data.train.channels,
-                    dim=sets[0].outputs if sets else data.train.num_classes,
-                )
-            )
-    return made
+            return from_target(origin)
+        if isinstance(origin, DistilledSet):
+            network, pretraining = self._network(origin), _pretraining(self.flags, origin)
+            return from_distilled(origin, network, self.machine, pretraining)
+        sets = [found for found in self.loaded.values() if isinstance(found, DistilledSet)]
+        return from_scratch(
+            self._network(sets[0] if sets else None),
+            self.machine,
+            image_size=data.train.image_size,
+            channels=data.train.channels,
+            dim=sets[0].outputs if sets else data.train.num_classes,
+        )
+
+    def _network(self, distilled: DistilledSet | None) -> AbstractArchitecture:
+        """The network asked for, else the one that the set was distilled with."""
+        if "network" in self.groups:
+            chosen: AbstractArchitecture = component("datastill.networks", self.groups["network"])
+            return chosen
+        known: dict[str, Any] = {} if distilled is None else distilled.provenance
+        own: AbstractArchitecture = component(
+            "datastill.networks", known.get("network") or {"name": "convnet"}
+        )
+        return own
 
 
-def _own_network(distilled: DistilledSet) -> AbstractArchitecture:
-    """The network that the set was distilled with, where it says so."""
-    fields: dict[str, Any] = dict(distilled.provenance.get("network") or {"name": "convnet"})
-    network: AbstractArchitecture = component("datastill.networks", fields)
-    return network
+def _load(word: str, machine: Machine) -> Loaded:
+    path = Path(word)
+    if path.name == FILE_NAME or (path / FILE_NAME).exists():
+        return TargetModel.load(path, machine)
+    if not path.exists():
+        raise ArtefactError(
+            f"there is no {word}; give files or run folders of distilled sets or target models,"
+            f" or {SCRATCH}"
+        )
+    return DistilledSet.load(path)
+
+
+def _check_channels(word: str, origin: Loaded, targets: Sequence[TaskData]) -> None:
+    channels = len(origin.normalizer.mean)
+    for data in targets:
+        if data.train.channels != channels:
+            raise ConfigError(
+                f"{word} has images of {channels} channels, {data.name} of"
+                f" {data.train.channels}; choose target data of the same kind as the source"
+            )
 
 
 def _pretraining(flags: Transfer, distilled: DistilledSet) -> Pretraining:
@@ -124,12 +166,3 @@ def _pretraining(flags: Transfer, distilled: DistilledSet) -> Pretraining:
     if flags.pretrain_epochs is not None:
         return replace(row, epochs=flags.pretrain_epochs, steps=None)
     return row if flags.pretrain_steps is None else replace(row, steps=flags.pretrain_steps)
-
-
-def _out(flags: Transfer) -> Path:
-    if flags.out is not None:
-        return Path(flags.out)
-    first = Path(flags.origins[0])
-    if str(first) == "scratch":
-        raise ConfigError("--out is missing: scratch has no folder of its own")
-    return (first if first.is_dir() else first.parent) / "transfer"

@@ -1,0 +1,296 @@
+"""The contract of every file in datastill/methods, and of its variants."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toys import (
+    NETWORK,
+    KilledError,
+    equal,
+    killed_at,
+    toy_images,
+    toy_problem,
+    toy_target,
+    weights,
+)
+
+from datastill.artefact import DistilledSet
+from datastill.distill import distill
+from datastill.ground.errors import ConfigError
+from datastill.ground.lookup import find, names, public_name
+from datastill.ground.options import from_json, options, to_json
+from datastill.ground.run_folder import RunFolder
+from datastill.methods._base import AbstractMethod, Problem
+
+FOLDER = "datastill.methods"
+Method = AbstractMethod[Any]
+SMALL = {  # of whatever has such an option; the pool is replaced more than once
+    "outer_steps": 6,
+    "outer_batch": 10,
+    "outer_lr": 0.01,
+    "pool_size": 2,
+    "max_age": 2,
+    "crop_padding": 1,
+}
+VARIANTS: list[tuple[str, object]] = [
+    ("targets", "class-label"),
+    ("stale_pool", True),
+    ("bank", True),
+    ("pixel_space", "normalized"),
+]
+COUNT, DIM = 6, 5
+
+
+def small(name: str, **changes: object) -> Method:
+    component = find(FOLDER, name)
+    fields = {f.name for f in dataclasses.fields(component)}
+    made: Method = component(**{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
+    return made
+
+
+def methods() -> list[Method]:
+    """Every method as it is, and with each of its variants."""
+    plain = {name: small(name) for name in names(FOLDER)}
+    varied = [
+        small(name, **{key: value})
+        for name, method in plain.items()
+        for key, value in VARIANTS
+        if hasattr(method, key)
+    ]
+    return [*plain.values(), *varied]
+
+
+def title(method: Method) -> str:
+    return f"{public_name(method)} {method.variant}{getattr(method, 'bank', False) or ''}"
+
+
+every_method = pytest.mark.parametrize("method", methods(), ids=title)
+
+
+def solvable(method: Method, *, seed: int = 0) -> Problem:
+    images = toy_images()
+    return toy_problem(len(images) if method.takes_all else COUNT, seed=seed, images=images)
+
+
+def same(one: DistilledSet, other: DistilledSet) -> bool:
+    return equal([one.images, one.targets], [other.images, other.targets])
+
+
+def run(method: Method, folder: Path, *, seed: int = 0) -> DistilledSet:
+    """A run that is saved after every step."""
+    opened = RunFolder.open(folder, method.identity(), resume=True, checkpoint_seconds=0.0)
+    return distill(method, solvable(method, seed=seed), folder=opened)
+
+
+def memory(value: Problem) -> list[Tensor]:
+    images, target = value.images, value.needed_target
+    assert images.labels is not None
+    kept = [images.images, images.labels, target.offset, target.scale]
+    return [*(x.clone() for x in kept), *weights(target.module)]
+
+
+@every_method
+def test_every_method__result_has_count_images(method: Method) -> None:
+    problem = solvable(method)
+    assert distill(method, problem).images.shape == (problem.count, 1, 8, 8)
+
+
+@every_method
+def test_every_method__result_is_finite(method: Method) -> None:
+    distilled = distill(method, solvable(method))
+    assert distilled.images.isfinite().all() and distilled.targets.isfinite().all()
+
+
+@every_method
+def test_every_method__targets_fit_their_kind(method: Method) -> None:
+    distilled = distill(method, solvable(method))
+    if distilled.target_kind == "hard-label":
+        assert distilled.targets.dtype == torch.int64 and distilled.targets.dim() == 1
+        assert distilled.outputs == 4
+    else:
+        assert distilled.targets.dtype == torch.float32
+        assert distilled.targets.shape == (len(distilled), distilled.outputs)
+        assert distilled.target_kind != "representation" or distilled.outputs == DIM
+
+
+@every_method
+def test_every_method__result_says_how_it_was_made(method: Method) -> None:
+    problem = solvable(method)
+    provenance = distill(method, problem).provenance
+    assert provenance["method"] == method.identity()
+    assert provenance["source"]["fingerprint"] == problem.images.fingerprint
+    assert provenance["target"]["fingerprint"] == problem.needed_target.fingerprint
+    assert (provenance["count"], provenance["seed"]) == (problem.count, 0)
+
+
+@every_method
+def test_every_method__same_seed_gives_the_same_result(method: Method) -> None:
+    one, other = (distill(method, solvable(method)) for _ in range(2))
+    assert same(one, other)
+
+
+@every_method
+def test_every_method__does_not_depend_on_the_global_generator(method: Method) -> None:
+    one = distill(method, solvable(method))
+    torch.rand(7)
+    assert same(one, distill(method, solvable(method)))
+
+
+@every_method
+def test_every_method__leaves_the_global_generator_alone(method: Method) -> None:
+    problem = solvable(method)
+    before = torch.get_rng_state()
+    distill(method, problem)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_method
+def test_every_method__another_seed_gives_another_result(method: Method) -> None:
+    if method.takes_all:
+        pytest.skip("nothing is drawn")
+    one, other = (distill(method, solvable(method, seed=seed)) for seed in (0, 1))
+    assert not same(one, other)
+
+
+@every_method
+def test_every_method__problem_is_unchanged(method: Method) -> None:
+    problem = solvable(method)
+    before = memory(problem)
+    distill(method, problem)
+    assert equal(memory(problem), before)
+
+
+@every_method
+def test_every_method__result_is_a_copy_of_the_state(method: Method) -> None:
+    problem = solvable(method)
+    state = method.init(problem)
+    first = method.result(problem, state)
+    before = first.images.clone(), first.targets.clone()
+    for _ in range(min(3, method.length(problem))):
+        method.step(problem, state)
+    assert torch.equal(first.images, before[0]) and torch.equal(first.targets, before[1])
+
+
+@every_method
+def test_every_method__resumes_bit_for_bit(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = distill(method, solvable(method))
+    for step in range(method.length(solvable(method))):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(type(method), "step", killed_at(step, type(method).step))
+            run(method, tmp_path / str(step))
+        assert same(run(method, tmp_path / str(step)), whole)
+
+
+@every_method
+def test_every_method__resumes_after_a_kill_at_each_step(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = distill(method, solvable(method))
+    for _ in range(method.length(solvable(method)) - 1):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(type(method), "step", killed_at(1, type(method).step, after=True))
+            run(method, tmp_path)
+    assert same(run(method, tmp_path), whole)
+
+
+@every_method
+def test_every_method__finished_run_leaves_its_artefact_and_no_checkpoint(
+    method: Method, tmp_path: Path
+) -> None:
+    distilled = run(method, tmp_path)
+    assert same(DistilledSet.load(tmp_path), distilled)
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+@every_method
+def test_every_method__initial_set_is_that_of_no_steps(method: Method, tmp_path: Path) -> None:
+    run(method, tmp_path)
+    problem = solvable(method)
+    initial = DistilledSet.load(tmp_path / "initial.safetensors")
+    assert same(initial, method.result(problem, method.init(problem)))
+
+
+@every_method
+def test_every_method__metrics_are_finite_numbers(method: Method) -> None:
+    problem = solvable(method)
+    state = method.init(problem)
+    for _ in range(min(2, method.length(problem))):
+        found = method.step(problem, state)
+        assert found and all(torch.as_tensor(value).isfinite() for value in found.values())
+
+
+@every_method
+def test_every_method__missing_target_is_refused_before_any_work(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not method.needs_target:
+        pytest.skip("needs no target model")
+    images = toy_images()
+    monkeypatch.setattr(type(method), "init", None)
+    with pytest.raises(ConfigError, match=r"needs a target model; .*datastill target .*--target"):
+        distill(method, Problem(images, None, len(images), network=NETWORK))
+
+
+@every_method
+def test_every_method__works_without_what_it_does_not_need(method: Method) -> None:
+    images = toy_images()
+    target = toy_target(images) if method.needs_target else None
+    given = images if method.needs_labels else images.unlabelled()
+    count = len(images) if method.takes_all else COUNT
+    assert len(distill(method, Problem(given, target, count, network=NETWORK))) == count
+
+
+@every_method
+def test_every_method__missing_label_is_refused_before_any_work(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not method.needs_labels:
+        pytest.skip("needs no labels")
+    images = toy_images().unlabelled()
+    monkeypatch.setattr(type(method), "init", None)
+    with pytest.raises(ConfigError, match="needs labels, and toy/train has none"):
+        distill(method, Problem(images, None, len(images), network=NETWORK))
+
+
+@every_method
+def test_every_method__another_count_than_all_is_refused_where_all_are_taken(
+    method: Method,
+) -> None:
+    if not method.takes_all:
+        pytest.skip("takes any count")
+    with pytest.raises(ConfigError, match=r"takes all 24 images.*--count all instead of 6"):
+        distill(method, toy_problem(6))
+
+
+@every_method
+def test_every_method__survives_json(method: Method) -> None:
+    assert from_json(type(method), to_json(method)) == method
+
+
+@every_method
+def test_every_method__explains_every_option(method: Method) -> None:
+    assert all(option.help for option in options(method))
+
+
+@pytest.mark.parametrize("count", [0, 25])
+def test_problem__strange_count_is_refused(count: int) -> None:
+    with pytest.raises(ConfigError, match=f"count={count} .* choose --count from 1 to 24"):
+        toy_problem(count)
+
+
+def test_problem__target_of_another_image_size_is_refused() -> None:
+    target = toy_target(toy_images(size=16))
+    with pytest.raises(ConfigError, match=r"images of 16 pixels, toy/train has 8"):
+        Problem(toy_images(), target, COUNT, network=NETWORK)
+
+
+def test_problem__target_of_other_channels_is_refused() -> None:
+    target = toy_target(toy_images(channels=3))
+    with pytest.raises(ConfigError, match=r"made for 3 channels, toy/train has 1"):
+        Problem(toy_images(), target, COUNT, network=NETWORK)

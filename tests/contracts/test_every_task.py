@@ -1,0 +1,133 @@
+"""The contract of every file in datastill/transfer, asked of toy data."""
+
+import dataclasses
+from dataclasses import replace
+
+import pytest
+import torch
+from toys import (
+    equal,
+    measured,
+    toy_images,
+    toy_network,
+    toy_task,
+    weights,
+)
+
+from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.lookup import find, names
+from datastill.ground.options import from_json, options, to_json
+from datastill.images import ImageSet
+from datastill.transfer._base import AbstractTask, TaskData, check_fit
+
+FOLDER = "datastill.transfer"
+SMALL = {"steps": 6, "batch": 8, "crop_padding": 1}  # of whatever has such an option
+every_task = pytest.mark.parametrize("task", names(FOLDER), indirect=True)
+every_task_by_labels = pytest.mark.parametrize(
+    "task", [n for n in names(FOLDER) if hasattr(find(FOLDER, n)(), "labels")], indirect=True
+)
+
+
+@pytest.fixture
+def task(request: pytest.FixtureRequest) -> AbstractTask:
+    component = find(FOLDER, request.param)
+    fields = {f.name for f in dataclasses.fields(component)}
+    made = component(**{k: v for k, v in SMALL.items() if k in fields})
+    assert isinstance(made, AbstractTask)
+    return made
+
+
+@every_task
+def test_every_task__numbers_are_percentages(task: AbstractTask) -> None:
+    found = measured(task)
+    assert found
+    for one in found:
+        assert one.accuracy_percent is not None and 0 <= one.accuracy_percent <= 100
+
+
+@every_task
+def test_every_task__same_seed_gives_the_same_numbers(task: AbstractTask) -> None:
+    assert measured(task, seed=3) == measured(task, seed=3)
+
+
+@every_task
+def test_every_task__leaves_the_global_generator_alone(task: AbstractTask) -> None:
+    before = torch.get_rng_state()
+    measured(task)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_task
+def test_every_task__source_network_is_unchanged(task: AbstractTask) -> None:
+    network = toy_network()
+    before = weights(network)
+    measured(task, network=network)
+    assert equal(weights(network), before)
+    assert all(p.grad is None for p in network.parameters())
+
+
+@every_task
+def test_every_task__data_are_unchanged(task: AbstractTask) -> None:
+    data = toy_task()
+    before = data.train.fingerprint, data.test.images.clone()
+    measured(task, data=data)
+    assert ImageSet.fingerprint.func(data.train) == before[0]
+    assert torch.equal(data.test.images, before[1])
+
+
+@every_task
+def test_every_task__training_labels_matter(task: AbstractTask) -> None:
+    data = toy_task(48)
+    assert data.train.labels is not None
+    trained = replace(task, **{"steps": 60}) if hasattr(task, "steps") else task
+    wrong = replace(data, train=replace(data.train, labels=(data.train.labels + 1) % 4))
+    right, shifted = (measured(trained, data=d)[0].accuracy_percent for d in (data, wrong))
+    assert right is not None and shifted is not None and right > shifted + 50
+
+
+@every_task_by_labels
+def test_every_task__lists_every_setting(task: AbstractTask) -> None:
+    labels = ("1-per-class", "50%", "all")
+    settings = [one.setting for one in measured(replace(task, **{"labels": labels}))]
+    assert len(set(settings)) == 3
+    assert settings[0].startswith("1-per-class") and settings[1].startswith("50%")
+
+
+@every_task_by_labels
+def test_every_task__settings_do_not_influence_each_other(task: AbstractTask) -> None:
+    alone = measured(replace(task, **{"labels": ("50%",)}))
+    among = measured(replace(task, **{"labels": ("2-per-class", "50%")}))
+    assert among[1] == alone[0]
+
+
+@every_task_by_labels
+def test_every_task__class_with_too_few_images_is_refused(task: AbstractTask) -> None:
+    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 asked for"):
+        measured(replace(task, **{"labels": ("7-per-class",)}))
+
+
+@every_task_by_labels
+@pytest.mark.parametrize("labels", ["some", "5", "per-class", "-1-per-class", "0-per-class", "%"])
+def test_every_task__strange_labels_are_refused(task: AbstractTask, labels: str) -> None:
+    with pytest.raises(ConfigError, match="expected all, a share such as 10%, or 5-per-class"):
+        replace(task, **{"labels": (labels,)})
+
+
+@every_task
+def test_every_task__survives_json(task: AbstractTask) -> None:
+    assert from_json(type(task), to_json(task)) == task
+
+
+@every_task
+def test_every_task__explains_every_option(task: AbstractTask) -> None:
+    assert all(option.help for option in options(task))
+
+
+def test_check_fit__other_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="takes images of 1 channels, toy has 3"):
+        check_fit(toy_network(), toy_task(channels=3))
+
+
+def test_task_data__unlabelled_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"toy has no labels; a task needs class folders"):
+        TaskData("toy", toy_images().unlabelled(), toy_images())

@@ -1,0 +1,269 @@
+"""Bad input: exit code 2, one message that says what to do, no traceback, nothing written."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import NETWORK, TARGET, Command, Outcome, draw_photos
+from PIL import Image
+
+from datastill.artefact import FORMAT_VERSION
+from datastill.data import _archives
+from datastill.ground.tensor_file import read_checked, write_checked
+
+DISTILL = "distill --data folder:{photos} --target {made}/target --count 5 --out {out} "
+TRAIN = "target --data folder:{photos} --image-size 16 --steps 2 --batch 16 --out {out} "
+TRANSFER = "transfer {made}/set --to folder:{photos} --seeds 1 --out {out} "
+
+WRONG = {
+    # names
+    "verb": ("distil --data glyphs", "did you mean 'distill'?"),
+    "flag": (TRAIN + "--epoch 3", "target has no --epoch; did you mean --epochs?"),
+    "flag of another verb": (TRAIN + "--count 3", "target has no --count"),
+    "option": (DISTILL + "--method.outer_stps 3", "did you mean --method.outer_steps?"),
+    "data": ("target --data cifr10 --out {out}", "did you mean 'cifar10'?"),
+    "data with a path": ("target --data glyphs:x --out {out}", "takes nothing after a colon"),
+    "method": (DISTILL + "--method krrst", "did you mean 'krr-st'?"),
+    "network": (DISTILL + "--network conv", "did you mean 'convnet'?"),
+    "objective": (TRAIN + "--objective barlow", "did you mean 'barlow-twins'?"),
+    "task": (TRANSFER + "--task linear", "did you mean 'linear-probe'?"),
+    "task not chosen": (TRANSFER + "--finetune.steps 3", "needs finetune among the names"),
+    "network not chosen": (TRANSFER + "--network.widths 4,8", "needs --network NAME beside it"),
+    "target data": ("transfer scratch --to digitz --out {out}", "did you mean 'digits'?"),
+    "recipe": ("run quik --out {out}", "did you mean 'quick'?"),
+    "kind": ("list method", "did you mean 'methods'?"),
+    "component": ("list methods krr", "did you mean 'krr-st'?"),
+    "optimizer": (TRAIN + "--optimizer adam", "expected adamw, sgd or lars; did you mean adamw?"),
+    "device": (TRAIN + "--device gpu", "choose auto, cpu, cuda or cuda:NUMBER"),
+    "word": (TRAIN + "fast", "'fast' was not expected here"),
+    # something is missing
+    "no data": ("target --out {out}", "--data is missing; for example --data folder:my-photos"),
+    "no out": ("target --data folder:{photos}", "--out is missing; for example --out"),
+    "no recipe": ("run", "recipe is missing; for example: datastill run quick"),
+    "no value": (TRAIN + "--seed", "--seed needs a value"),
+    "no value before a flag": ("target --data --out {out}", "--data needs a value"),
+    "no image size": ("target --data folder:{photos} --out {out}", "needs --image-size"),
+    "no target": (DISTILL.replace("--target {made}/target", "--image-size 16"), "--target DIR"),
+    "no target for held-out": (TRANSFER + "--held-out glyphs", "pass its folder as --target"),
+    "no folder": ("target --data folder:{photos}/none --image-size 8 --out {out}", "no folder"),
+    "no path": ("target --data folder --image-size 8 --out {out}", "Write folder:PATH"),
+    "no artefact": ("transfer {made}/none --to digits --out {out}", "there is no "),
+    "no report folder": ("report {made}/none --out {out}", "there is no folder"),
+    "no data root": ("target --data cifar10 --data-root {made}/none --out {out}", "does not exist"),
+    "no config": ("target --config {made}/none.yaml --out {out}", "cannot be read"),
+    "no test images": (DISTILL.replace("{photos}", "{photos}/cat") + "--probe-every 2", "no test "),
+    # what does not fit
+    "count above the source": (DISTILL + "--count 49", "which has 48; choose --count from 1 to 48"),
+    "full source with a count": (DISTILL + "--method full-source", "pass --count all"),
+    "few images": (TRAIN + "--batch 99", "less than one batch of 99; lower --batch"),
+    "image size of the target": (DISTILL + "--image-size 8", "pass --image-size 16"),
+    "channels of the target": (DISTILL.replace("folder:{photos}", "digits"), "made for 3 channels"),
+    "channels of the target data": (TRANSFER.replace("folder:{photos}", "digits"), "of 1;"),
+    "image sizes of origins": (TRANSFER + "--image-size 8", "image sizes differ"),
+    "no labels": ("transfer scratch --to glyphs --image-size 16 --out {out}", "has no labels"),
+    "class without images": (TRANSFER + "--linear-probe.labels 99-per-class", "fewer than the 99"),
+    "labels": (TRANSFER + "--linear-probe.labels some", "expected all, a share"),
+    "set as target": (DISTILL.replace("{made}/target", "{made}/set/distilled.safetensors"),
+                      "is a distilled set, where a target model is needed"),
+    "set folder as target": (DISTILL.replace("{made}/target", "{made}/set"), "target.safetensors"),
+    "pictures as artefact": ("transfer {photos} --to digits --out {out}", "distilled.safetensors"),
+    "picture as artefact": ("show {photos}/cat/0.png", "no safetensors file"),
+    "folder without artefact": ("show {photos}", "neither distilled.safetensors nor"),
+    "small images": (TRAIN + "--image-size 4", "needs images of at least 8 pixels"),
+    "scratch without a place": ("transfer scratch --to digits", "--out is missing"),
+    "report without rows": ("report {photos} --out {out}", "rows.jsonl"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def places(tmp_path: Path, photos: Path, made: Path) -> dict[str, Path]:
+    return {"photos": photos, "made": made, "out": tmp_path / "out"}
+
+
+def assert_refused(outcome: Outcome, expected: str) -> None:
+    messages = [x for x in outcome.err.splitlines() if x.startswith("datastill: error: ")]
+    assert outcome.code == 2 and expected in outcome.err, outcome.err
+    assert len(messages) == 1 and "Traceback" not in outcome.err and not outcome.out
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG.values(), ids=WRONG)
+def test_cli__refuses(
+    words: str, expected: str, datastill: Command, places: dict[str, Path]
+) -> None:
+    assert_refused(datastill(*words.format(**places).split()), expected)
+    assert not places["out"].exists()
+
+
+NUMBERS = {
+    TRAIN: [
+        "--image-size 0", "--limit 0", "--outputs 0", "--lr 0", "--lr -1", "--lr nan", "--lr .inf",
+        "--lr .nan", "--weight-decay -1", "--warmup 1", "--warmup -0.1", "--batch 1", "--batch x",
+        "--epochs 0", "--steps 0", "--steps 1.5", "--seed -1", "--checkpoint-seconds -1",
+        "--network.width 0", "--network convnet --network.widths 4", "--objective.scale 0",
+        "--network convnet --network.widths 4,x", "--network convnet --network.widths 0,4",
+        "--objective.projector 0", "--objective.redundancy -1", "--views.flip 2",
+        "--views.crop_scale_min 0", "--views.jitter 1,2", "--views.jitter .nan,0,0,0",
+        "--views.noise_std .nan", "--views.rotate_degrees -1",
+    ],
+    DISTILL: [
+        "--count 0", "--count -3", "--count some", "--probe-every -1", "--method.outer_steps 0",
+        "--method.outer_batch 0", "--method.outer_lr 0", "--method.target_lr -1",
+        "--method.ridge_of_trace -1", "--method.ridge_of_mean .nan", "--method.pool_size 0",
+        "--method.max_age 0", "--method.inner_lr .nan", "--method.inner_momentum 1",
+        "--method.inner_weight_decay -1", "--method.crop_padding -1", "--method.flip perhaps",
+        "--method.pixel_space grey",
+    ],
+    TRANSFER: [
+        "--seeds 0", "--pretrain-steps 0", "--pretrain-epochs -1", "--linear-probe.steps 0",
+        "--linear-probe.batch 0", "--linear-probe.lr 0", "--linear-probe.momentum 1",
+        "--linear-probe.l2 0", "--task finetune --finetune.steps 0",
+        "--task finetune --finetune.batch 0", "--task finetune --finetune.lr .inf",
+        "--task finetune --finetune.momentum -1", "--task finetune --finetune.weight_decay -1",
+        "--task finetune --finetune.crop_padding -1",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "number"), [(command, n) for command, found in NUMBERS.items() for n in found]
+)
+def test_cli__refuses_a_number_that_makes_no_sense(
+    command: str, number: str, datastill: Command, places: dict[str, Path]
+) -> None:
+    option = number.split()[-2].lstrip("-").replace("-", "_").rpartition(".")[2]
+    outcome = datastill(*command.format(**places).split(), *number.split())
+    assert_refused(outcome, "")
+    assert option in outcome.err.replace("-", "_") and not places["out"].exists()
+
+
+def test_cli__refuses_a_folder_without_images(datastill: Command, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    words = ("--data", f"folder:{tmp_path}/photos", *TARGET, "--out", tmp_path / "out")
+    assert_refused(datastill("target", *words), "holds no images")
+
+
+def test_cli__refuses_a_folder_with_many_damaged_images(datastill: Command, tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", per_class=10)
+    (photos / "cat" / "broken.png").write_bytes(b"no picture")
+    words = ("--data", f"folder:{photos}", *TARGET, "--out", tmp_path / "out")
+    assert_refused(datastill("target", *words), "broken.png; more than 1% is too many")
+
+
+def test_cli__skips_a_damaged_image_and_says_which(datastill: Command, tmp_path: Path) -> None:
+    photos = draw_photos(tmp_path / "photos", per_class=50)
+    (photos / "cat" / "broken.png").write_bytes(b"no picture")
+    words = ("--data", f"folder:{photos}", *TARGET, "--out", tmp_path / "out")
+    outcome = datastill("target", *words)
+    assert outcome.code == 0
+    assert outcome.err.count("broken.png; they were skipped") == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_cli__converts_grey_and_transparent_images_and_says_so_once(
+    mode: str, datastill: Command, tmp_path: Path
+) -> None:
+    photos = draw_photos(tmp_path / "photos", mode=mode)
+    words = ("target", "--data", f"folder:{photos}", *TARGET)
+    first = datastill(*words, "--out", tmp_path / "first")
+    again = datastill(*words, "--out", tmp_path / "again")
+    assert (first.code, again.code) == (0, 0)
+    assert (first.err + again.err).count("were converted") == 1
+
+
+def test_cli__refuses_a_flipped_bit(datastill: Command, made: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "distilled.safetensors"
+    content = bytearray((made / "set" / "distilled.safetensors").read_bytes())
+    content[-5] ^= 1
+    damaged.write_bytes(content)
+    words = ("transfer", damaged, "--to", "digits", "--out", tmp_path / "out")
+    assert_refused(datastill(*words), "is damaged: its contents have SHA-256")
+
+
+@pytest.mark.parametrize("name", ["set/distilled.safetensors", "target/target.safetensors"])
+def test_cli__refuses_a_newer_format(
+    name: str, datastill: Command, made: Path, tmp_path: Path
+) -> None:
+    kind = "datastill.distilled" if "distilled" in name else "datastill.target-model"
+    tensors, metadata = read_checked(made / name, kind, FORMAT_VERSION)
+    newer = tmp_path / Path(name).name
+    write_checked(newer, tensors, {**metadata, "format_version": str(FORMAT_VERSION + 1)})
+    assert_refused(datastill("show", newer), "update datastill")
+
+
+def test_cli__refuses_an_out_folder_with_another_run(
+    datastill: Command, places: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(places["made"] / "target", places["out"])
+    before = {file.name: file.read_bytes() for file in places["out"].iterdir()}
+    words = TRAIN.format(**places).split()
+    assert_refused(datastill(*words), "has a run in it; pass --resume to continue it")
+    assert_refused(datastill(*words, "--resume"), "differs in steps: 3, now 2")
+    assert {file.name: file.read_bytes() for file in places["out"].iterdir()} == before
+
+
+def test_cli__refuses_an_out_folder_with_other_files(
+    datastill: Command, places: dict[str, Path]
+) -> None:
+    places["out"].mkdir()
+    (places["out"] / "thesis.txt").write_text("two years of work")
+    assert_refused(datastill(*TRAIN.format(**places).split()), "is not an empty folder")
+    assert [file.name for file in places["out"].iterdir()] == ["thesis.txt"]
+
+
+def test_cli__refuses_an_out_folder_below_a_file(
+    datastill: Command, places: dict[str, Path]
+) -> None:
+    places["out"].write_text("a file")
+    places["out"] = places["out"] / "deep" / "out"
+    assert_refused(datastill(*TRAIN.format(**places).split()), "is no folder to write to")
+
+
+def test_cli__refuses_an_archive_that_is_nowhere(
+    datastill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no network here")
+
+    monkeypatch.setattr(_archives.pooch, "retrieve", offline)
+    words = ("target", "--data", "cifar10", "--data-root", tmp_path, "--out", tmp_path / "out")
+    assert_refused(datastill(*words), "put it there by hand")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stps: 3", "did you mean --steps?"),
+        ("network: {name: resnet18, widths: [3, 4]}", "no --network.widths"),
+        ("network: resnet", "did you mean 'resnet18'?"),
+        ("epochs: many", "--epochs many: expected a whole number"),
+        ("- 3", "does not hold flags"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_cli__refuses_a_wrong_config_file(
+    text: str, expected: str, datastill: Command, places: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    words = [*TRAIN.format(**places).split(), "--config", tmp_path / "wrong.yaml"]
+    assert_refused(datastill(*words), expected)
+
+
+def test_cli__refuses_target_data_of_flat_images(datastill: Command, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for i in range(4):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / "flat" / f"{i}.png")
+    data = ("--to", f"folder:{tmp_path}/flat", "--image-size", "8")
+    outcome = datastill("transfer", "scratch", *data, *NETWORK, "--out", tmp_path / "out")
+    assert_refused(outcome, "train/CLASS/IMAGE and test/CLASS/IMAGE")
+
+
+def test_cli__refuses_cuda_where_there_is_none(
+    datastill: Command, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = TRAIN.format(**places).split()
+    assert_refused(datastill(*words, "--device", "cuda"), "PyTorch sees no CUDA device")

@@ -1,0 +1,159 @@
+"""Real processes: the tour of a new user, kills and interrupts, full disks, quick help."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import METHOD, NETWORK, TARGET, Command
+
+from datastill.flags import VERBS
+
+DATASTILL = (sys.executable, "-W", "error::DeprecationWarning:datastill", "-m", "datastill")
+LONG = ("--checkpoint-seconds", "0")  # a checkpoint after every step
+DEADLINE_SECONDS = 120.0
+
+
+def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    command = [*DATASTILL, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def started(*words: str | Path) -> subprocess.Popen[str]:
+    command = [*DATASTILL, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
+    """Wait until a run has logged so many steps and written a checkpoint."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    metrics = folder / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= steps:
+            return
+        time.sleep(0.005)
+    process.kill()
+    pytest.fail(f"no {steps} steps in {folder}: {process.communicate()[1]}")
+
+
+def test_cli__four_commands_from_a_folder_of_images_to_a_table(
+    photos: Path, tmp_path: Path
+) -> None:
+    data, target, distilled = f"folder:{photos}", tmp_path / "target", tmp_path / "set"
+    first = run("target", "--data", data, *TARGET, "--out", target)
+    words = ("--data", data, "--target", target, "--count", "5", *METHOD, *NETWORK)
+    second = run("distill", *words, "--out", distilled)
+    task = ("--pretrain-steps", "3", "--linear-probe.steps", "3", "--seeds", "2")
+    third = run("transfer", distilled, "scratch", "--to", data, *task)
+    fourth = run("report", tmp_path, "--out", tmp_path / "report", "--format", "csv")
+    for done in (first, second, third, fourth):
+        assert done.returncode == 0, done.stderr
+    assert first.stdout.strip() == str(target / "target.safetensors")
+    assert second.stdout.strip() == str(distilled / "distilled.safetensors")
+    assert "| krr-st | 5 |" in third.stdout and "| scratch |" in third.stdout
+    assert fourth.stdout.startswith("task,network,source,data")
+    assert (distilled / "preview.png").exists() and (distilled / "transfer/rows.jsonl").exists()
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_distill__killed_and_resumed_gives_the_same_file(
+    datastill: Command, photos: Path, made: Path, tmp_path: Path
+) -> None:
+    words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", made / "target"]
+    words += ["--count", "5", *METHOD, "--method.outer_steps", "300", *NETWORK]
+    process = started(*words, *LONG, "--out", tmp_path / "killed")
+    wait_for_steps(process, tmp_path / "killed", 20)  # inner models were replaced by then
+    kill(process)
+    resumed = datastill(*words, "--out", tmp_path / "killed", "--resume")
+    assert resumed.code == 0 and "distill: continuing after step" in resumed.err
+    assert datastill(*words, "--out", tmp_path / "whole").code == 0
+    same_files(tmp_path, "distilled.safetensors", "initial.safetensors", "metrics.jsonl")
+
+
+def test_target__killed_and_resumed_gives_the_same_file(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "300")
+    process = started(*words, *LONG, "--out", tmp_path / "killed")
+    wait_for_steps(process, tmp_path / "killed", 20)
+    kill(process)
+    resumed = datastill("target", "--out", tmp_path / "killed", "--resume")
+    assert resumed.code == 0 and "target: continuing after step" in resumed.err
+    assert datastill(*words, "--out", tmp_path / "whole").code == 0
+    same_files(tmp_path, "target.safetensors", "metrics.jsonl")
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def same_files(root: Path, *names: str) -> None:
+    """The resumed and the unbroken run left the same bytes, and no checkpoints."""
+    for name in names:
+        assert (root / "killed" / name).read_bytes() == (root / "whole" / name).read_bytes(), name
+    left = {file.name for file in (root / "killed").iterdir()}
+    assert left == {file.name for file in (root / "whole").iterdir()}
+
+
+def test_cli__interrupt_is_one_line_and_exit_code_130(photos: Path, tmp_path: Path) -> None:
+    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "100000", *LONG)
+    process = started(*words, "--out", tmp_path / "out")
+    wait_for_steps(process, tmp_path / "out", 3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("datastill: interrupted; --resume continues")
+
+
+def test_cli__help_and_lists_do_not_import_torch() -> None:
+    words = [["--help"], ["list"], ["list", "methods", "krr-st"], ["list", "data"]]
+    words += [[verb, "--help"] for verb in VERBS]
+    code = (
+        "import sys; import datastill; from datastill.cli import main\n"
+        f"assert all(main(words) == 0 for words in {words})\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_cli__output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*DATASTILL, "list", "methods"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr == "datastill: error: the output cannot be written: No space left on device\n"
+    )
+
+
+def test_cli__reader_that_leaves_early_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*DATASTILL, "list"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_target__full_disk_is_one_message(datastill: Command, photos: Path, tmp_path: Path) -> None:
+    size = ("--image-size", "8")
+    assert datastill("data", "prepare", f"folder:{photos}", *size).code == 0
+
+    def little_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # writing more fails
+
+    words = ("--data", f"folder:{photos}", *size, *NETWORK, "--steps", "2", "--batch", "16")
+    done = run("target", *words, "--out", tmp_path / "out", preexec_fn=little_space)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "target.safetensors cannot be written: " in done.stderr.splitlines()[-1]
+    assert not [file for file in (tmp_path / "out").iterdir() if "safetensors" in file.name]

@@ -1,0 +1,92 @@
+"""A recipe of a few steps on a folder of images, through the command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import Command
+
+from datastill.methods.full_source import FullSource
+from datastill.methods.krr_st import KRRST
+from datastill.methods.random_subset import RandomSubset
+from datastill.networks.convnet import ConvNet
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.recipes._base import Recipe, Sets
+from datastill.train_target import TargetTraining
+from datastill.transfer.linear_probe import LinearProbe
+from datastill.verbs import run as verb
+
+NETWORK = ConvNet(widths=(4, 8))
+
+
+@pytest.fixture
+def tiny(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe that stands in for `quick`."""
+    recipe = Recipe(
+        name="quick",
+        source=f"folder:{photos}",
+        image_size=16,
+        target=TargetTraining(NETWORK, 6, BarlowTwins(projector=()), steps=3, batch=16),
+        network=NETWORK,
+        sets=(
+            Sets(RandomSubset(), 5, number=2),
+            Sets(KRRST(outer_steps=4, outer_batch=16, pool_size=2, max_age=2), 5),
+            Sets(FullSource(), "all"),
+        ),
+        data=(f"folder:{photos}",),
+        tasks=(LinearProbe(steps=2), LinearProbe(features="output", steps=2)),
+        seeds=2,
+        pretrain_steps=2,
+        probe_every=2,
+    )
+    stand_in(monkeypatch, recipe)
+    return recipe
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
+    monkeypatch.setattr(verb, "named", lambda name: recipe)
+
+
+def rows(out: Path) -> list[str]:
+    lines = (out / "transfer" / "rows.jsonl").read_text().splitlines()
+    return sorted({json.loads(line)["method"] for line in lines}), len(lines)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_run__makes_all_rows_and_the_report(datastill: Command, tmp_path: Path) -> None:
+    done = datastill("run", "quick", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    methods = ["full-source", "krr-st", "random-subset", "scratch", "target-model"]
+    # 5 methods, 2 seeds, 2 probes; and the held-out R² of the three that regress the target
+    assert rows(tmp_path / "run") == (methods, 5 * 2 * 2 + 3 * 2)
+    assert "| krr-st | 5 |" in done.out
+    assert (tmp_path / "run" / "report" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_run__again_needs_resume_and_then_adds_nothing(datastill: Command, tmp_path: Path) -> None:
+    words = ("run", "quick", "--out", tmp_path / "run")
+    first, refused, resumed = datastill(*words), datastill(*words), datastill(*words, "--resume")
+    assert (first.code, refused.code, resumed.code) == (0, 2, 0)
+    assert "pass --resume" in refused.err
+    assert resumed.out == first.out
+
+
+def test_run__config_of_a_changed_recipe_is_refused(
+    datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datastill("run", "quick", "--out", tmp_path / "run")
+    config = ("--config", tmp_path / "run" / "config.yaml")
+    stand_in(monkeypatch, replace(tiny, pretrain_steps=3))
+    done = datastill("run", *config, "--out", tmp_path / "other")
+    assert done.code == 2 and "pretrain_steps: 2, now 3" in done.err
+
+
+def test_run__missing_images_leave_no_folder(
+    datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, replace(tiny, data=(f"folder:{tmp_path}/none",)))
+    done = datastill("run", "quick", "--out", tmp_path / "run")
+    assert done.code == 2 and "there is no folder" in done.err
+    assert not (tmp_path / "run").exists()

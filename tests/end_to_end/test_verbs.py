@@ -1,0 +1,85 @@
+"""What the verbs print: list, show, data, transfer."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import NETWORK, Command
+
+from datastill.cli import main
+from datastill.ground import checkpoint
+from datastill.ground.lookup import names
+from datastill.verbs.list import KINDS
+
+
+@pytest.fixture
+def random_set(photos: Path, tmp_path: Path) -> Path:
+    words = ["distill", "--data", f"folder:{photos}", "--image-size", "16", "--count", "4"]
+    words += ["--method", "random-subset", "--method.targets", "class-label", *NETWORK]
+    assert main([*words, "--out", str(tmp_path / "set")]) == 0
+    return tmp_path / "set"
+
+
+def test_list__without_a_kind_names_everything(datastill: Command) -> None:
+    text = datastill("list").out
+    for folder, _ in KINDS.values():
+        assert all(f"\n  {name} " in text for name in names(folder))
+
+
+def test_list__data_shows_licences(datastill: Command) -> None:
+    lines = datastill("list", "data").out.splitlines()
+    assert len(lines) == len(names("datastill.data"))
+    assert all("Licence: " in line for line in lines)
+
+
+def test_list__method_shows_its_flags(datastill: Command) -> None:
+    text = datastill("list", "methods", "krr-st").out
+    assert "--method.outer_steps N" in text and "default: 160000" in text
+
+
+def test_list__recipe_shows_all_of_it(datastill: Command) -> None:
+    text = datastill("list", "recipes", "quick").out
+    assert yaml.safe_load(text.partition("\n")[2])["image_size"] == 16
+
+
+@pytest.mark.parametrize("name", names("datastill.data"))
+def test_list__data_set_shows_its_facts(name: str, datastill: Command) -> None:
+    text = datastill("list", "data", name).out
+    assert "  licence: " in text and "  citation: " in text
+
+
+def test_show__distilled_set(datastill: Command, random_set: Path) -> None:
+    facts = yaml.safe_load(datastill("show", random_set).out)
+    assert facts["images"] == [4, 3, 16, 16] and facts["target_kind"] == "hard-label"
+
+
+def test_show__checkpoint(datastill: Command, tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "checkpoint-x.safetensors", {"step": 3}, {"seed": 7})
+    facts = yaml.safe_load(datastill("show", tmp_path / "checkpoint-x.safetensors").out)
+    assert facts == {"checkpoint": "checkpoint-x", "tensors": 0, "identity": {"seed": 7}}
+
+
+def test_data__prepare_says_where_the_images_are(datastill: Command, photos: Path) -> None:
+    done = datastill("data", "prepare", f"folder:{photos}", "--image-size", "8")
+    assert [line.partition(" at ")[0] for line in done.out.splitlines()] == [
+        "train: 48 images",
+        "test: 12 images",
+    ]
+
+
+def test_data__check_says_the_facts(datastill: Command, photos: Path) -> None:
+    facts = yaml.safe_load(datastill("data", "check", f"folder:{photos}", "--image-size", "8").out)
+    assert facts["classes"] == ["cat", "dog", "elk"]
+    assert facts["splits"]["train"]["images_per_class"] == [16, 16]
+
+
+def test_transfer__hard_labels_and_every_task(
+    datastill: Command, random_set: Path, photos: Path, tmp_path: Path
+) -> None:
+    words = ("transfer", random_set, "--to", f"folder:{photos}", "--seeds", "1")
+    words += ("--task", "linear-probe,finetune", "--linear-probe.labels", "1-per-class,50%,all")
+    words += ("--pretrain-steps", "2", "--linear-probe.steps", "2", "--finetune.steps", "2")
+    done = datastill(*words, "--out", tmp_path / "rows")
+    assert done.code == 0, done.err
+    assert len((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()) == 4
+    assert "Fine-tuning" in done.out and "1-per-class, body" in done.out

@@ -1,0 +1,299 @@
+"""KRR-ST against a restatement of the released code, its gradients, and each of its switches."""
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from toys import NETWORK, equal, toy_problem, weights
+
+from datastill.augment.crop_flip import CropFlip
+from datastill.batches import Batches
+from datastill.ground.errors import ConfigError
+from datastill.ground.rng import fork, seeded
+from datastill.methods._base import Problem
+from datastill.methods.krr_st import KRRST, KRRSTState
+
+STEPS, SEED = 12, 3
+OURS = KRRST(
+    outer_steps=STEPS, outer_batch=10, outer_lr=0.01, pool_size=2, max_age=4, crop_padding=1
+)
+RELEASED = replace(OURS, stale_pool=True, pixel_space="raw", ridge_of_trace=1e-6)
+
+
+@dataclass
+class Released:
+    """The released code's outer loop, restated: one rate, LU solve, counts that only grow."""
+
+    problem: Problem
+    x_syn: Tensor
+    y_syn: Tensor
+    models: list[nn.Module]
+    iterations: list[int] = field(default_factory=lambda: [0] * RELEASED.pool_size)
+    births: list[int] = field(default_factory=lambda: [1] * RELEASED.pool_size)
+
+    def __post_init__(self) -> None:
+        learned = [self.x_syn.requires_grad_(), self.y_syn.requires_grad_()]
+        self.outer = torch.optim.AdamW(learned, lr=RELEASED.outer_lr, weight_decay=0.0)
+        self.schedule = torch.optim.lr_scheduler.LinearLR(self.outer, 1.0, 1e-3, STEPS)
+        self.inner = [self.inner_optimizer(model) for model in self.models]
+        self.slots, self.views = fork(SEED, "pool-slots"), fork(SEED, "views")
+        self.batches = Batches.over(len(self.problem.images), fork(SEED, "batches"))
+        ages = fork(SEED, "pool-ages")
+        for slot in range(len(self.models)):
+            self.iterations[slot] = int(torch.randint(1, RELEASED.max_age, (), generator=ages))
+            for _ in range(self.iterations[slot]):
+                self.train(slot)
+
+    def inner_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+    def step(self) -> float:
+        slot = int(torch.randint(len(self.models), (), generator=self.slots))
+        loss = self.loss(self.models[slot].eval(), *self.real_batch())
+        self.x_syn.grad, self.y_syn.grad = torch.autograd.grad(loss, [self.x_syn, self.y_syn])
+        self.outer.step()
+        self.schedule.step()
+        self.update(slot)
+        return float(loss.detach())
+
+    def real_batch(self) -> tuple[Tensor, Tensor]:
+        images, target = self.problem.images, self.problem.needed_target
+        crop_flip = CropFlip(RELEASED.crop_padding, flip=True)
+        index = self.batches.draw(RELEASED.outer_batch)
+        seen = crop_flip(images.images[index], crop_flip.draw(len(index), self.views))
+        x_real = images.normalizer(seen.float() / 255)
+        return x_real, (target.module(x_real) - target.offset) / target.scale
+
+    def loss(self, model: nn.Module, x_real: Tensor, y_real: Tensor) -> Tensor:
+        f_syn, f_real = (
+            torch.cat([model.embed(x), torch.ones(len(x), 1)], 1).double()
+            for x in (self.x_syn, x_real)
+        )
+        k_ss = f_syn @ f_syn.T
+        ridge = 1e-6 * k_ss.detach().trace()
+        weights = torch.linalg.solve(k_ss + ridge * torch.eye(len(k_ss)), self.y_syn.double())
+        return F.mse_loss((f_real.detach() @ f_syn.T @ weights).float(), y_real)
+
+    def update(self, slot: int) -> None:
+        if self.iterations[slot] < RELEASED.max_age:
+            self.iterations[slot] += 1
+            self.train(slot)
+            return
+        self.births[slot] += 1  # the count is not touched: that is the point
+        with seeded(SEED, "pool", slot, self.births[slot]):
+            self.models[slot] = NETWORK(image_size=8, channels=1, outputs=5)
+        self.inner[slot] = self.inner_optimizer(self.models[slot])
+
+    def train(self, slot: int) -> None:
+        model = self.models[slot].train()
+        self.inner[slot].zero_grad()
+        F.mse_loss(model(self.x_syn.detach()), self.y_syn.detach()).backward()
+        self.inner[slot].step()
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return toy_problem(count=6, seed=SEED)
+
+
+def run(method: KRRST, problem: Problem, steps: int) -> KRRSTState:
+    state = method.init(problem)
+    for _ in range(steps):
+        method.step(problem, state)
+    return state
+
+
+def learned(method: KRRST, problem: Problem, steps: int) -> list[Tensor]:
+    state = run(method, problem, steps)
+    return [state.x_syn.detach(), state.y_syn.detach()]
+
+
+@dataclass
+class Moment:
+    """Both sides after one step."""
+
+    losses: tuple[float, float]
+    ours: list[Tensor]  # images, targets, all inner weights
+    theirs: list[Tensor]
+    births: int
+
+
+@pytest.fixture(scope="module")
+def moments(problem: Problem) -> list[Moment]:
+    """Both sides after each of several steps from the same start with the same draws."""
+    state = RELEASED.init(problem)
+    models: list[nn.Module] = [copy.deepcopy(member.model) for member in state.members]
+    other = Released(problem, state.x_syn.detach().clone(), state.y_syn.detach().clone(), models)
+    found = []
+    for _ in range(STEPS):
+        losses = float(RELEASED.step(problem, state)["outer_loss"]), other.step()
+        members = [w for member in state.members for w in weights(member.model)]
+        restated = [w for model in other.models for w in weights(model)]
+        ours = [state.x_syn.detach().clone(), state.y_syn.detach().clone(), *members]
+        theirs = [other.x_syn.detach().clone(), other.y_syn.detach().clone(), *restated]
+        found.append(Moment(losses, ours, theirs, max(other.births)))
+    return found
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_krr_st__step_equals_released_code(moments: list[Moment], step: int) -> None:
+    moment = moments[step]
+    assert moment.losses[0] == pytest.approx(moment.losses[1], rel=1e-5)
+    for ours, theirs in zip(moment.ours, moment.theirs, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_krr_st__comparison_covers_an_expired_slot(moments: list[Moment]) -> None:
+    assert moments[-1].births > 2  # replaced at two visits in a row
+
+
+def test_krr_st__starts_from_real_images_and_their_representations(problem: Problem) -> None:
+    state = OURS.init(problem)
+    chosen = torch.randperm(24, generator=fork(SEED, "initial-images"))[:6]
+    assert torch.equal(state.x_syn.detach(), problem.images.unit_pixels(chosen))
+    assert torch.equal(state.y_syn.detach(), problem.represent(chosen))
+
+
+def test_krr_st__rates_fall_linearly(problem: Problem) -> None:
+    method = replace(OURS, target_lr=0.05)
+    state = method.init(problem)
+    for step in range(STEPS):
+        method.step(problem, state)
+        factor = 1 - (1 - 1e-3) * step / STEPS
+        rates = [group["lr"] for group in state.optimizer.param_groups]
+        assert rates == pytest.approx([0.01 * factor, 0.05 * factor])
+
+
+def test_krr_st__target_rate_is_that_of_the_images_by_default(problem: Problem) -> None:
+    one, other = (learned(m, problem, 3) for m in (OURS, replace(OURS, target_lr=0.01)))
+    assert equal(one, other)
+
+
+def test_krr_st__adam_moves_pixels_by_about_the_rate(problem: Problem) -> None:
+    before, after = (learned(OURS, problem, steps)[0] for steps in (0, 1))
+    assert (after - before).abs().max() == pytest.approx(OURS.outer_lr, rel=0.01)
+
+
+def test_krr_st__gradient_reaches_images_and_targets(problem: Problem) -> None:
+    state = run(OURS, problem, 1)
+    for tensor in (state.x_syn, state.y_syn):
+        assert (
+            tensor.grad is not None
+            and tensor.grad.abs().amax(tuple(range(1, tensor.dim()))).gt(0).all()
+        )
+
+
+def test_krr_st__outer_loss_leaves_the_inner_model_alone(problem: Problem) -> None:
+    method = replace(OURS, pool_size=1, max_age=1)
+    state = run(method, problem, 0)
+    method.step(problem, state)  # visits the member of age 1, and replaces it
+    method.step(problem, state)  # trains the new one
+    visited = state.members[0].model
+    before = weights(visited), [p.grad.clone() for p in visited.parameters() if p.grad is not None]
+    method.step(problem, state)  # visits it, and replaces it
+    assert state.members[0].model is not visited
+    after = weights(visited), [p.grad for p in visited.parameters() if p.grad is not None]
+    assert equal(before[0], after[0]) and equal(before[1], after[1]) and before[1]
+
+
+def test_krr_st__target_model_gets_no_gradient(problem: Problem) -> None:
+    run(OURS, problem, 2)
+    module = problem.needed_target.module
+    assert all(p.grad is None and not p.requires_grad for p in module.parameters())
+    assert not module.training
+
+
+def test_krr_st__logs_the_age_of_the_model_that_was_asked(problem: Problem) -> None:
+    state = run(OURS, problem, 1)
+    for _ in range(STEPS - 1):
+        before = [member.age for member in state.members]
+        slots = torch.Generator()
+        slots.set_state(state.slots.get_state())
+        slot = int(torch.randint(2, (), generator=slots))
+        assert OURS.step(problem, state)["age"] == before[slot]
+
+
+def test_krr_st__first_age_is_that_of_a_spread_pool(problem: Problem) -> None:
+    assert OURS.step(problem, OURS.init(problem))["age"] in {1, 2, 3}
+
+
+def test_krr_st__bank_changes_nothing_but_rounding(problem: Problem) -> None:
+    plain, banked = (learned(replace(OURS, bank=b), problem, 6) for b in (False, True))
+    for one, other in zip(plain, banked, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_krr_st__bank_does_not_ask_the_target_model_again(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = replace(OURS, bank=True)
+    state = run(method, problem, 1)
+    monkeypatch.setattr(type(problem.needed_target), "represent", None)
+    method.step(problem, state)
+
+
+def test_krr_st__stale_pool_changes_nothing_before_a_replaced_model_is_asked(
+    problem: Problem,
+) -> None:
+    one = replace(OURS, pool_size=1, max_age=2)
+    stale = replace(one, stale_pool=True)
+    assert equal(learned(one, problem, 3), learned(stale, problem, 3))
+    assert not equal(learned(one, problem, 4), learned(stale, problem, 4))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ridge_of_trace": 0.0, "ridge_of_mean": 1e-6},
+        {"ridge_of_mean": 1e-3},
+        {"ridge_of_trace": 1e-3},
+        {"pixel_space": "raw"},
+        {"pixel_space": "normalized"},
+        {"outer_lr": 0.02},
+        {"target_lr": 0.02},
+        {"outer_batch": 5},
+        {"crop_padding": 0},
+        {"flip": False},
+        {"inner_lr": 0.01},
+        {"inner_momentum": 0.0},
+        {"inner_weight_decay": 0.1},
+    ],
+    ids=str,
+)
+def test_krr_st__switch_changes_the_result(problem: Problem, other: dict[str, object]) -> None:
+    found, changed = (learned(m, problem, 4) for m in (OURS, replace(OURS, **other)))
+    assert not torch.equal(found[0], changed[0]) and not torch.equal(found[1], changed[1])
+
+
+def test_krr_st__pixel_spaces_start_from_the_same_pictures(problem: Problem) -> None:
+    methods = [replace(OURS, pixel_space=s) for s in ("unit", "normalized", "raw")]
+    found = [m.result(problem, m.init(problem)) for m in methods]
+    unit, normalized, raw = (d.unit_pixels() for d in found)
+    torch.testing.assert_close(unit, normalized)
+    assert torch.equal(unit, raw)
+    assert not torch.equal(found[0].network_input(), found[2].network_input())
+
+
+def test_krr_st__outer_loss_falls(problem: Problem) -> None:
+    method = replace(OURS, outer_steps=40, outer_batch=24, crop_padding=0, flip=False)
+    state = method.init(problem)
+    losses = [float(method.step(problem, state)["outer_loss"]) for _ in range(40)]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_krr_st__variant_names_what_makes_another_row() -> None:
+    assert OURS.variant == ""
+    assert RELEASED.variant == "stale_pool, pixel_space=raw"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"outer_steps": 0}, {"pool_size": 0}, {"max_age": 0}, {"ridge_of_trace": -1.0}],
+    ids=str,
+)
+def test_krr_st__strange_options_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        KRRST(**wrong)

@@ -1,0 +1,77 @@
+"""ConvNet has the sizes of the paper."""
+
+import pytest
+import torch
+from torch import nn
+
+from datastill.ground.errors import ConfigError
+from datastill.networks._base import Network
+from datastill.networks.convnet import ConvNet, paper_widths
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def by_formula(widths: tuple[int, ...]) -> int:
+    """3x3 convolutions with bias, and scale and shift of batch normalisation."""
+    total, channels = 0, 3
+    for width in widths:
+        total += 9 * channels * width + width + 2 * width
+        channels = width
+    return total
+
+
+@pytest.fixture(scope="module")
+def at_32() -> Network:
+    return ConvNet()(image_size=32, channels=3, outputs=512)
+
+
+@pytest.fixture(scope="module")
+def at_64() -> Network:
+    return ConvNet()(image_size=64, channels=3, outputs=512)
+
+
+def test_paper_widths__follow_the_image_size() -> None:
+    assert paper_widths(32) == (128, 256, 512)
+    assert paper_widths(64) == (64, 128, 256, 512)
+    assert paper_widths(224) == (32, 64, 128, 256, 512)
+
+
+def test_convnet__has_the_parameters_of_the_paper_at_32(at_32: Network) -> None:
+    assert at_32.num_features == 8192
+    assert parameters(at_32.body) == by_formula((128, 256, 512)) == 1_480_704  # 1.48 M
+    assert parameters(at_32) == 1_480_704 + 8192 * 512 + 512 == 5_675_520  # 5.68 M
+
+
+def test_convnet__has_the_parameters_of_the_paper_at_64(at_64: Network) -> None:
+    assert at_64.num_features == 8192
+    assert parameters(at_64.body) == by_formula((64, 128, 256, 512)) == 1_552_896
+    assert parameters(at_64) == 5_747_712  # 5.75 M
+
+
+def test_convnet__has_the_features_of_the_paper_at_224() -> None:
+    assert ConvNet().build_body(224, 3)[1] == 25_088
+
+
+def test_convnet__blocks_stand_in_the_order_of_the_paper(at_32: Network) -> None:
+    assert isinstance(at_32.body, nn.Sequential)
+    found = [type(layer) for layer in at_32.body]
+    assert found == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d] * 3 + [nn.Flatten]
+
+
+def test_convnet__without_norm_has_convolution_and_pooling_only() -> None:
+    network = ConvNet(widths=(4, 8), norm="none")(image_size=8, channels=1, outputs=2)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+def test_convnet__instance_norm_does_not_mix_images() -> None:
+    network = ConvNet(widths=(4, 8), norm="instance")(image_size=8, channels=1, outputs=2)
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network.train()(x)[:1], network(x[:1]))
+
+
+@pytest.mark.parametrize("widths", [(4,), (4,) * 6, (4, 0)])
+def test_convnet__strange_widths_are_refused(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="widths must be 2 to 5 positive numbers"):
+        ConvNet(widths=widths)

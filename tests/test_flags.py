@@ -1,0 +1,58 @@
+"""The driver flags are frozen: scripts of others use them. Add here what you add there."""
+
+import pytest
+
+from datastill.flags import NAMED_IN, VERBS
+from datastill.ground.lookup import names
+from datastill.ground.options import check_bounds, options
+
+COMMON = ["device", "out", "resume", "checkpoint_seconds"]
+FLAGS = {
+    "run": ["recipe", "data_root", "seed", *COMMON, "resolved"],
+    "target": [
+        "data", "data_root", "image_size", "limit", "outputs", "optimizer", "lr", "weight_decay",
+        "warmup", "batch", "epochs", "steps", "standardize", "seed", "precision", *COMMON,
+    ],
+    "distill": [
+        "data", "data_root", "image_size", "limit", "target", "count", "probe_every", "seed",
+        "precision", *COMMON,
+    ],
+    "transfer": [
+        "origins", "to", "task", "data_root", "seeds", "pretrain_steps", "pretrain_epochs",
+        "held_out", "target", "image_size", "precision", *COMMON,
+    ],
+    "report": ["folders", "out", "format"],
+    "show": ["file"],
+    "list": ["kind", "name"],
+    "data": ["action", "data", "data_root", "image_size"],
+}  # fmt: skip
+COMPONENTS = {
+    "target": {"network": "resnet18", "objective": "barlow-twins"},
+    "distill": {"method": "krr-st", "network": "convnet"},
+    "transfer": {"network": ""},
+}
+
+
+def test_flags__verbs_are_frozen() -> None:
+    assert list(VERBS) == list(FLAGS)
+
+
+@pytest.mark.parametrize("verb", FLAGS)
+def test_flags__driver_flags_are_frozen(verb: str) -> None:
+    assert sorted(o.name for o in options(VERBS[verb].flags)) == sorted(FLAGS[verb])
+
+
+@pytest.mark.parametrize("verb", FLAGS)
+def test_flags__components_are_frozen(verb: str) -> None:
+    found = {component.flag: component.default for component in VERBS[verb].components}
+    assert found == COMPONENTS.get(verb, {})
+
+
+@pytest.mark.parametrize("verb", FLAGS)
+def test_flags__defaults_are_within_their_bounds(verb: str) -> None:
+    check_bounds(VERBS[verb].flags())
+
+
+@pytest.mark.parametrize("folder", sorted(set(NAMED_IN.values())))
+def test_flags__named_folders_have_names(folder: str) -> None:
+    assert names(folder)

@@ -1,0 +1,161 @@
+"""Target training: learns, repeats and resumes."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import NETWORK, KilledError, equal, killed_at, toy_images, weights
+
+from datastill.ground.errors import ConfigError, NotFiniteError
+from datastill.ground.run_folder import RunFolder
+from datastill.maths.optimizers import AdamW
+from datastill.networks.resnet18 import ResNet18
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.target_model import TargetModel
+from datastill.train_target import TargetTraining, train_target
+
+MODULE = sys.modules["datastill.train_target"]  # the package has a function of that name
+STEPS = 6
+TRAINING = TargetTraining(
+    architecture=NETWORK,
+    outputs=5,
+    objective=BarlowTwins(projector=(8, 8)),
+    optimizer=AdamW(lr=0.01),
+    batch=10,
+    steps=STEPS,
+    standardize=True,
+)
+
+
+def run(folder: Path) -> TargetModel:
+    opened = RunFolder.open(folder, {}, resume=True, checkpoint_seconds=0.0)
+    return train_target(toy_images(), TRAINING, folder=opened)
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_train_target__loss_falls(tmp_path: Path) -> None:
+    train_target(toy_images(40), replace(TRAINING, steps=60, batch=20), folder=tmp_path)
+    found = losses(tmp_path)
+    assert sum(found[-10:]) < 0.8 * sum(found[:10])
+
+
+def test_train_target__same_seed_gives_the_same_model() -> None:
+    one, other = (train_target(toy_images(), TRAINING, seed=1) for _ in range(2))
+    assert one.fingerprint == other.fingerprint
+
+
+def test_train_target__another_seed_gives_another_model() -> None:
+    one, other = (train_target(toy_images(), TRAINING, seed=s) for s in (0, 1))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_train_target__leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    train_target(toy_images(), TRAINING)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_train_target__does_not_look_at_labels() -> None:
+    one, other = (train_target(x, TRAINING) for x in (toy_images(), toy_images().unlabelled()))
+    assert equal(weights(one.module), weights(other.module))
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, STEPS - 1])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_train_target__resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, after: bool
+) -> None:
+    whole = train_target(toy_images(), TRAINING)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(MODULE, "_step", killed_at(step, MODULE._step, after=after))
+        run(tmp_path)
+    assert run(tmp_path).fingerprint == whole.fingerprint
+
+
+def test_train_target__finished_folder_has_a_model_and_no_checkpoint(tmp_path: Path) -> None:
+    trained = run(tmp_path)
+    assert TargetModel.load(tmp_path).fingerprint == trained.fingerprint
+    assert not list(tmp_path.glob("checkpoint*"))
+    assert len(losses(tmp_path)) == STEPS
+
+
+def test_train_target__finished_folder_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = run(tmp_path)
+    monkeypatch.setattr(MODULE, "_step", None)
+    assert run(tmp_path).fingerprint == trained.fingerprint
+
+
+def test_train_target__folder_of_other_options_is_refused(tmp_path: Path) -> None:
+    train_target(toy_images(), TRAINING, folder=tmp_path)
+    with pytest.raises(ConfigError, match="batch: 10, now 12"):
+        train_target(toy_images(), replace(TRAINING, batch=12), folder=tmp_path)
+
+
+def test_train_target__standardizes_on_the_source() -> None:
+    g = train_target(toy_images(), TRAINING).represent_images(toy_images())
+    torch.testing.assert_close(g.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(g.std(0), torch.ones(5), atol=1e-4, rtol=0)
+
+
+def test_train_target__keeps_plain_outputs_where_asked() -> None:
+    target = train_target(toy_images(), replace(TRAINING, standardize=False))
+    assert torch.equal(target.scale, torch.ones(1)) and torch.equal(target.offset, torch.zeros(1))
+
+
+def test_train_target__without_outputs_gives_features() -> None:
+    training = replace(TRAINING, architecture=ResNet18(width=2), outputs=None, steps=1)
+    assert train_target(toy_images(), training).dim == 16
+
+
+def test_train_target__says_how_it_was_made() -> None:
+    provenance = train_target(toy_images(), TRAINING, seed=4).provenance
+    assert provenance["seed"] == 4 and provenance["source"]["name"] == "toy/train"
+    assert provenance["architecture"] == {"name": "convnet", "widths": [4, 8], "norm": "batch"}
+    json.dumps(provenance)
+
+
+def test_train_target__batch_larger_than_the_source_is_refused() -> None:
+    with pytest.raises(ConfigError, match="toy/train has 24 images, less than one batch of 25"):
+        train_target(toy_images(), replace(TRAINING, batch=25))
+
+
+def test_train_target__batch_of_the_whole_source_works() -> None:
+    train_target(toy_images(), replace(TRAINING, batch=24, steps=2))
+
+
+def test_train_target__every_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = type(TRAINING.views).__call__
+
+    def watched(self: object, unit: torch.Tensor, generator: torch.Generator) -> object:
+        sizes.append(len(unit))
+        return original(self, unit, generator)
+
+    monkeypatch.setattr(type(TRAINING.views), "__call__", watched)
+    train_target(toy_images(), TRAINING)
+    assert sizes == [10] * STEPS
+
+
+def test_train_target__divergence_names_the_step() -> None:
+    with pytest.raises(NotFiniteError, match="target: loss is nan at step"):
+        train_target(toy_images(), replace(TRAINING, optimizer=AdamW(lr=1e30), warmup=0.0))
+
+
+def test_target_training__length_is_that_of_whole_batches() -> None:
+    assert replace(TRAINING, steps=None, epochs=3).length(24) == 6
+    assert replace(TRAINING, steps=7, epochs=3).length(24) == 7
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 1}, {"epochs": 0}, {"steps": 0}], ids=str)
+def test_target_training__strange_options_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        replace(TRAINING, **wrong)

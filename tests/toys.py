@@ -1,0 +1,117 @@
+"""Toys that many tests share: a few tiny images, an untrained target model, small problems."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datastill.ground.loop import Saving
+from datastill.ground.rng import fork, seeded
+from datastill.images import ImageSet, Normalizer
+from datastill.methods._base import Problem
+from datastill.networks._base import Network
+from datastill.networks.convnet import ConvNet
+from datastill.target_model import TargetModel
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
+
+NETWORK = ConvNet(widths=(4, 8))
+
+
+class KilledError(Exception):
+    """Stands for the signal that ends a process between two steps."""
+
+
+def toy_images(
+    count: int = 24,
+    *,
+    size: int = 8,
+    channels: int = 1,
+    classes: int = 4,
+    name: str = "toy/train",
+) -> ImageSet:
+    """Noise over one flat pattern per class: class k is easy to tell from the others."""
+    generator = fork(0, name, count, size)
+    labels = torch.arange(count) % classes
+    patterns = torch.randint(0, 150, (classes, channels, size, size), generator=fork(0, "patterns"))
+    noise = torch.randint(0, 100, (count, channels, size, size), generator=generator)
+    images = (patterns[labels] + noise).to(torch.uint8)
+    words = tuple(f"class-{k}" for k in range(classes))
+    return ImageSet(name, images, Normalizer.of(images), labels, words)
+
+
+def toy_task(count: int = 24, *, size: int = 8, channels: int = 1) -> TaskData:
+    """Labelled toy images for training and for testing."""
+    train = toy_images(count, size=size, channels=channels)
+    test = toy_images(16, size=size, channels=channels, name="toy/test")
+    return TaskData("toy", train, test)
+
+
+def toy_target(images: ImageSet, *, outputs: int = 5, seed: int = 0) -> TargetModel:
+    """An untrained network as target model, its outputs standardized on the images."""
+    with seeded(seed, "toy-target"):
+        network = NETWORK(image_size=images.image_size, channels=images.channels, outputs=outputs)
+    provenance = {"source": {"name": images.name}}
+    plain = TargetModel(
+        network,
+        images.normalizer,
+        images.image_size,
+        architecture=NETWORK,
+        provenance=provenance,
+    )
+    return plain.standardized(images)
+
+
+def toy_problem(count: int = 6, *, seed: int = 0, images: ImageSet | None = None) -> Problem:
+    """Toy images, toy target model and a small network."""
+    images = images or toy_images()
+    return Problem(images, toy_target(images), count, seed=seed, network=NETWORK)
+
+
+def toy_network(*, seed: int = 0, outputs: int = 5) -> Network:
+    """A small network in evaluation mode."""
+    with seeded(seed, "source-network"):
+        return NETWORK(image_size=8, channels=1, outputs=outputs).eval()
+
+
+def measured(
+    task: AbstractTask,
+    *,
+    seed: int = 0,
+    data: TaskData | None = None,
+    network: Network | None = None,
+) -> list[Measured]:
+    """What a task says of a network on toy data."""
+    return task.measure(Start(network or toy_network(), NETWORK, seed), data or toy_task())
+
+
+def always_saving(folder: Path, identity: dict[str, Any] | None = None) -> Saving:
+    """A checkpoint after every step."""
+    return Saving(folder / "checkpoint.safetensors", identity or {}, every_seconds=0.0)
+
+
+def killed_at(step: int, function: Callable[..., Any], *, after: bool = False) -> Any:
+    """`function`, but its call number `step` (from 0) ends the run, before or after its work."""
+    calls = iter(range(10**9))
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        number = next(calls)
+        if number == step and not after:
+            raise KilledError
+        result = function(*args, **kwargs)
+        if number == step:
+            raise KilledError
+        return result
+
+    return dying
+
+
+def weights(network: torch.nn.Module) -> list[Tensor]:
+    """Copies of all parameters and buffers."""
+    return [value.detach().clone() for value in network.state_dict().values()]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether two lists of tensors are equal bit for bit."""
+    return len(one) == len(other) and all(map(torch.equal, one, other))

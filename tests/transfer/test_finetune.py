@@ -1,0 +1,81 @@
+"""Fine-tuning starts from the body that it is given, and resumes exactly."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+from toys import (
+    NETWORK,
+    KilledError,
+    always_saving,
+    equal,
+    killed_at,
+    measured,
+    toy_images,
+    toy_network,
+    toy_task,
+    weights,
+)
+
+from datastill.networks._base import Network
+from datastill.transfer._base import Start
+from datastill.transfer.finetune import Finetune
+
+FINETUNE = Finetune(steps=6, batch=8, crop_padding=1)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_finetune__resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    trained: list[list[Tensor]] = []
+    original = Finetune._train
+
+    def keep(*args: object) -> Network:
+        network = original(*args)
+        trained.append(weights(network))
+        return network
+
+    monkeypatch.setattr(Finetune, "_train", keep)
+    start = Start(toy_network(), NETWORK, seed=0)
+    FINETUNE.measure(start, toy_task())
+    saved = replace(start, saving=always_saving(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Finetune, "_step", killed_at(step, Finetune._step))
+        FINETUNE.measure(saved, toy_task())
+    FINETUNE.measure(saved, toy_task())
+    assert equal(*trained)
+
+
+def test_finetune__resumes_among_several_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = replace(FINETUNE, labels=("2-per-class", "all"))
+    start = Start(toy_network(), NETWORK, seed=0, saving=always_saving(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Finetune, "_step", killed_at(9, Finetune._step))
+        several.measure(start, toy_task())
+    assert several.measure(start, toy_task()) == measured(several)
+
+
+def test_finetune__starts_from_the_body_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Network] = []
+
+    def keep(*args: object) -> dict[str, Tensor]:
+        seen.append(args[2].network)
+        raise KilledError
+
+    monkeypatch.setattr(Finetune, "_step", keep)
+    network = toy_network(seed=9)
+    with pytest.raises(KilledError):
+        measured(FINETUNE, network=network)
+    assert equal(weights(seen[0].body), weights(network.body)) and seen[0].outputs == 4
+
+
+def test_finetune__trains_the_body_too() -> None:
+    network = toy_network()
+    start = Start(network, NETWORK, seed=0)
+    tuned = FINETUNE._train(start, toy_images(), toy_task())
+    assert not equal(weights(tuned.body), weights(network.body))
+    assert not tuned.training

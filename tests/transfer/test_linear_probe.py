@@ -1,0 +1,77 @@
+"""The linear probe against scikit-learn, and on features that are easy or useless."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from toys import (
+    measured,
+    toy_network,
+    toy_task,
+)
+
+from datastill.images import ImageSet
+from datastill.networks._base import Network
+from datastill.transfer.linear_probe import LinearProbe
+
+PROBE = LinearProbe(steps=200, batch=24)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_linear_probe__separable_features_give_100(solver: str, standardize: bool) -> None:
+    probe = replace(PROBE, solver=solver, standardize=standardize, features="body")
+    assert measured(probe)[0].accuracy_percent == 100
+
+
+def test_linear_probe__solvers_agree_roughly() -> None:
+    data = toy_task(48)
+    hard = replace(data, test=replace(data.test, images=data.test.images // 3 + 80))
+    sgd, lbfgs = (
+        measured(replace(PROBE, solver=solver, features="output"), data=hard)[0].accuracy_percent
+        for solver in ("sgd", "lbfgs")
+    )
+    assert sgd is not None and lbfgs is not None and abs(sgd - lbfgs) <= 15
+
+
+def embedded(network: Network, images: ImageSet) -> Tensor:
+    with torch.no_grad():
+        return network.embed(images.normalized(slice(None)))
+
+
+def test_linear_probe__lbfgs_equals_scikit_learn() -> None:
+    network, data = toy_network(), toy_task()
+    assert data.train.labels is not None and data.test.labels is not None
+    model = LogisticRegression(C=1 / (0.1 * 24), max_iter=300)
+    model.fit(embedded(network, data.train).double().numpy(), data.train.labels.numpy())
+    accuracy = model.score(embedded(network, data.test).double().numpy(), data.test.labels.numpy())
+    found = measured(replace(PROBE, solver="lbfgs", l2=0.1), data=data, network=network)
+    assert found[0].accuracy_percent == pytest.approx(100 * accuracy)
+
+
+def test_linear_probe__reads_the_outputs_where_asked() -> None:
+    network = toy_network()
+    with torch.no_grad():
+        network.head.weight.zero_()
+    output, body = (
+        measured(replace(PROBE, features=features), network=network)[0]
+        for features in ("output", "body")
+    )
+    assert output.accuracy_percent == 25 and body.accuracy_percent == 100
+    assert (output.setting, body.setting) == ("all, output", "all, body")
+
+
+def test_linear_probe__reports_the_steps_of_sgd_only() -> None:
+    assert measured(PROBE)[0].steps == 200
+    assert measured(replace(PROBE, solver="lbfgs"))[0].steps == 0
+
+
+def test_linear_probe__constant_features_survive_standardizing() -> None:
+    network = toy_network()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    found = measured(replace(PROBE, standardize=True, solver="lbfgs"), network=network)
+    assert found[0].accuracy_percent == 25
