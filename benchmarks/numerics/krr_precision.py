@@ -1,8 +1,8 @@
 """How many digits float32 loses in the KRR solve, on features of real images.
 
 Usage: python benchmarks/numerics/krr_precision.py --data-root DIR > krr_precision.csv
-For M distilled images and F features of a ConvNet (untrained, and trained for 200 inner steps), the relative
-error against float64 of predictions and of the gradient for y_syn, of a plain float32 solve (LU).
+For M distilled images and F features of a ConvNet (untrained, and trained for some inner steps), the
+relative error against float64 of predictions and of the gradient for y_syn, of a float32 solve (LU).
 """
 
 import argparse
@@ -29,7 +29,9 @@ def float32_lu(query: Tensor, syn: Tensor, y: Tensor, *, ridge_of_trace: float) 
     return query @ syn.T @ torch.linalg.solve(gram + ridge * torch.eye(len(gram)), y)
 
 
-def errors(solve: Callable[..., Tensor], tensors: list[Tensor], ridge: float) -> tuple[float, float]:
+def errors(
+    solve: Callable[..., Tensor], tensors: list[Tensor], ridge: float
+) -> tuple[float, float]:
     """(error of predictions, error of the gradient for y_syn), relative to float64."""
     found = []
     for run, precise in ((solve, False), (krr_predict, True)):

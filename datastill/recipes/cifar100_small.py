@@ -18,7 +18,7 @@ from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
 
-NUMBERS = {100: 3, 500: 2}  # distilled images -> sets of each kind
+NUMBERS = {100: 3, 500: 1}  # distilled images -> sets of each kind
 SEEDS = 3  # networks per row
 
 

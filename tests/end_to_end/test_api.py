@@ -1,5 +1,6 @@
 """The Python API as the README shows it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 import datastill as ds
 
+README = Path(__file__).parents[2] / "README.md"
 NETWORK = ds.ConvNet(widths=(4, 8))
 
 
@@ -16,20 +18,16 @@ def images(photos: Path) -> ds.ImageSet:
     return ds.source(f"folder:{photos}").load("train", image_size=16)
 
 
-def test_api__ten_lines(tmp_path: Path) -> None:
-    images = ds.source("glyphs").load("train").limit(200, seed=0)
-    training = ds.TargetTraining(NETWORK, outputs=8, steps=2, batch=32)
-    target = ds.train_target(images, training)
-    problem = ds.Problem(images, target, count=10, network=NETWORK)
-    method = ds.KRRST(outer_steps=2, outer_batch=32, pool_size=2, max_age=2, flip=False)
-    distilled = ds.distill(method, problem)
-    distilled.save(tmp_path / "distilled.safetensors")
-    network = ds.pretrain(NETWORK, distilled, pretraining=ds.Pretraining(steps=2), seed=0)
-    for result in ds.LinearProbe(steps=2, labels=("5-per-class",)).run(network, "digits"):
-        assert (result.setting, result.steps) == ("5-per-class, body", 2)
-        assert result.accuracy_percent is not None and 0 <= result.accuracy_percent <= 100
-    again = ds.DistilledSet.load(tmp_path / "distilled.safetensors")
-    assert again.fingerprint == distilled.fingerprint
+def test_api__ten_lines_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    short = re.sub(r"(steps|max_age)=\d+", r"\1=2", block)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(short, str(README), "exec"), {})
+    assert "Measured(setting='5-per-class, output', accuracy_percent=" in capsys.readouterr().out
+    assert len(ds.DistilledSet.load("runs/glyphs")) == 50
+    assert ds.TargetModel.load("targets/glyphs").dim == 64
 
 
 def test_api__finetune_needs_no_more_than_a_network(photos: Path) -> None:
