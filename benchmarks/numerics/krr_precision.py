@@ -1,8 +1,8 @@
 """How many digits float32 loses in the KRR solve, on features of real images.
 
 Usage: python benchmarks/numerics/krr_precision.py --data-root DIR > krr_precision.csv
-For M distilled images and F features of a ConvNet (untrained, and trained for some inner steps), the
-relative error against float64 of predictions and of the gradient for y_syn, of a float32 solve (LU).
+For M distilled images and F features of a ConvNet, untrained and trained: relative errors against
+float64 of predictions and of the gradient for y_syn, of a plain float32 solve (LU).
 """
 
 import argparse
