@@ -12,7 +12,6 @@ from datastill.ground.progress import say
 from datastill.ground.rng import derive
 from datastill.ground.run_folder import RunFolder
 from datastill.held_out import HeldOut
-from datastill.images import ImageSet
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.pretrain import Pretraining, pretrain
 
@@ -21,7 +20,7 @@ from datastill.pretrain import Pretraining, pretrain
 class Probe:
     """Every so often, pre-train a fresh network on the set as it is and ask held-out images."""
 
-    held_out: ImageSet  # source images that are not distilled
+    held_out: HeldOut  # source images that are not distilled
     every_steps: int
     pretraining: Pretraining | None = None
 
@@ -83,5 +82,4 @@ def _probe(problem: Problem, distilled: DistilledSet, probe: Probe, number: int)
         pretraining=probe.pretraining,
         machine=problem.machine,
     )
-    held_out = HeldOut(probe.held_out, problem.needed_target)
-    return held_out.r2(network, problem.machine)
+    return probe.held_out.r2(network, problem.machine)

@@ -4,8 +4,10 @@ This is what distillation optimises, asked of source images that were not distil
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from datastill.ground.errors import ConfigError
 from datastill.ground.machine import Machine
@@ -22,6 +24,11 @@ class HeldOut:
     images: ImageSet
     target: TargetModel
 
+    @cached_property
+    def truth(self) -> Tensor:  # (N, D), on the device
+        """g of the held-out images; computed once."""
+        return self.target.represent_images(self.images)
+
     @torch.no_grad()
     def r2(self, network: Network, machine: Machine) -> float:
         """1 - SSE / SST of the network's outputs over all images and target dimensions.
@@ -35,8 +42,7 @@ class HeldOut:
                 " only networks pre-trained on target representations have a held-out error"
             )
         network.eval()
-        truth = self.target.represent_images(self.images)
         index = torch.split(torch.arange(len(self.images)), 512)
         pixels = (self.images.normalized(i).to(machine.device) for i in index)
         outputs = torch.cat([machine.run(network, x) for x in pixels])
-        return r_squared(outputs.cpu(), truth.cpu())
+        return r_squared(outputs.cpu(), self.truth.cpu())

@@ -1,7 +1,7 @@
 """What a distillation method is, and the problem that it solves."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -33,6 +33,7 @@ class Problem:
     seed: int = 0
     network: AbstractArchitecture = ConvNet()  # of the inner models
     machine: Machine = Machine()
+    banks: dict[CropFlip, TargetBank] = field(default_factory=dict, repr=False)  # filled on demand
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -59,15 +60,14 @@ class Problem:
         return self.images.images[index].to(self.machine.device)
 
     def bank(self, crop_flip: CropFlip) -> TargetBank:
-        """g of every view of every source image; computed at the first call."""
-        if self._banks.get(crop_flip) is None:
-            filled = TargetBank.fill(self.needed_target, self.images, crop_flip)
-            self._banks[crop_flip] = filled
-        return self._banks[crop_flip]
+        """g of every view of every source image; computed at the first call.
 
-    @cached_property
-    def _banks(self) -> dict[CropFlip, TargetBank]:
-        return {}
+        Problems made from this one by `dataclasses.replace` (of count and seed) share it.
+        """
+        if crop_flip not in self.banks:
+            filled = TargetBank.fill(self.needed_target, self.images, crop_flip)
+            self.banks[crop_flip] = filled
+        return self.banks[crop_flip]
 
     @cached_property
     def identity(self) -> dict[str, Any]:

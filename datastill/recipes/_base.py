@@ -122,7 +122,7 @@ class _Run:
         """Read whatever the recipe needs, so that what is missing is known before any work."""
         Judges(self.recipe.tasks, self.data).check()
         targets = ", ".join(f"{data.name} {len(data.train)}" for data in self.data)
-        say(f"{self.images.name} {len(self.images)}, held out {len(self.held_out)}; {targets}")
+        say(f"{self.images.name} {len(self.images)}, held out {len(self.unseen)}; {targets}")
 
     @cached_property
     def data(self) -> list[TaskData]:
@@ -136,9 +136,26 @@ class _Run:
         return source(self.recipe.source).load("train", self.recipe.image_size, self.data_root)
 
     @cached_property
-    def held_out(self) -> ImageSet:
+    def unseen(self) -> ImageSet:
+        """The source's test split, which nothing is distilled from."""
         found = source(self.recipe.source).load("test", self.recipe.image_size, self.data_root)
         return found.unlabelled()
+
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """What asks every network that regresses target representations."""
+        return HeldOut(self.unseen, self.target)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The unlabelled problem that those of all sets are made from: one bank serves them."""
+        return Problem(
+            self.images.unlabelled(),
+            self.target,
+            count=1,
+            network=self.recipe.network,
+            machine=self.machine,
+        )
 
     @cached_property
     def target(self) -> TargetModel:
@@ -154,7 +171,7 @@ class _Run:
     def transfer(self) -> None:
         """Make whatever sets are missing and measure whatever rows are missing."""
         recipe = self.recipe
-        judges = Judges(recipe.tasks, self.data, HeldOut(self.held_out, self.target))
+        judges = Judges(recipe.tasks, self.data, self.held_out)
         work = self._work()
         folder = self._part("transfer", {"rows": [origin.title for origin, _ in work]})
         transfer_rows(work, judges, machine=self.machine, folder=folder)
@@ -181,15 +198,9 @@ class _Run:
     def _distilled(self, sets: Sets, number: int) -> DistilledSet:
         """A set from its folder, or made now; what takes no step is made anew, not stored."""
         method, count = sets.method, len(self.images) if sets.count == "all" else sets.count
-        images = self.images if method.needs_labels else self.images.unlabelled()
-        problem = Problem(
-            images,
-            self.target,
-            count,
-            seed=self.seed + number,
-            network=self.recipe.network,
-            machine=self.machine,
-        )
+        problem = replace(self.problem, count=count, seed=self.seed + number)
+        if method.needs_labels:
+            problem = replace(problem, images=self.images, banks={})
         if method.length(problem) == 0:
             return distill(method, problem)
         title = "-".join(filter(None, [lookup.public_name(method), method.variant]))

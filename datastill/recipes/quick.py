@@ -64,7 +64,7 @@ def recipe() -> Recipe:
         tasks=(
             LinearProbe(features="output", labels=FEW, solver="lbfgs", standardize=True),
             LinearProbe(features="body", labels=FEW, solver="lbfgs", standardize=True),
-            Finetune(labels=FEW, steps=100, batch=64, crop_padding=0, flip=False),
+            Finetune(labels=("5-per-class",), steps=100, batch=64, crop_padding=0, flip=False),
         ),
         seeds=5,
         pretrain_steps=200,

@@ -9,6 +9,7 @@ from datastill.flags import Distill
 from datastill.ground.machine import Machine
 from datastill.ground.progress import say
 from datastill.ground.run_folder import RunFolder
+from datastill.held_out import HeldOut
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.target_model import TargetModel
 from datastill.verbs._components import component, folder_of, load_source
@@ -50,4 +51,4 @@ def _problem(command: Command, flags: Distill, method: AbstractMethod[Any]) -> P
 def _probe(flags: Distill, problem: Problem) -> Probe:
     size, root = problem.images.image_size, folder_of(flags.data_root)
     held_out = source(flags.data).load("test", size, root).unlabelled()
-    return Probe(held_out, flags.probe_every)
+    return Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
