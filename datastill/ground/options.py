@@ -8,7 +8,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from datastill.ground.errors import ConfigError
 
@@ -36,11 +36,15 @@ def option(
 
 
 def check_bounds(component: Any) -> None:
-    """Refuse numbers outside of the bounds of their options, and NaN and infinities anywhere.
+    """Refuse numbers outside of the bounds of their options, NaN, infinities, and unknown words.
 
     Raises:
-        ConfigError: the message names the option, its value and its bounds.
+        ConfigError: the message names the option, its value and what was expected.
     """
+    for o in options(component):
+        value, known = getattr(component, o.name), choices(o.type)
+        if known and isinstance(value, str) and value not in known:
+            raise ConfigError(f"{o.name}={value!r}: expected {' or '.join(known)}")
     for f in dataclasses.fields(component):
         value, bounds = getattr(component, f.name), f.metadata.get("bounds", {})
         numbers = value if isinstance(value, tuple) else (value,)
@@ -77,6 +81,12 @@ def options(component: Any) -> list[Option]:
         Option(f.name, hints[f.name], f.default, str(f.metadata.get("help", "")))
         for f in dataclasses.fields(component)
     ]
+
+
+def choices(kind: Any) -> list[str]:
+    """The words among which an option of this type chooses; none where it is free."""
+    literals = [p for p in (kind, *typing.get_args(kind)) if typing.get_origin(p) is Literal]
+    return [str(choice) for literal in literals for choice in typing.get_args(literal)]
 
 
 def to_json(component: Any) -> Json:

@@ -10,6 +10,7 @@ import pytest
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import find, names
 from datastill.ground.options import from_json, non_default, option, options, to_json
+from datastill.methods.krr_st import KRRST
 
 FOLDERS = [f"datastill.{f}" for f in ("methods", "networks", "objectives", "transfer")]
 COMPONENTS = [find(folder, name) for folder in FOLDERS for name in names(folder)]
@@ -69,3 +70,8 @@ def test_non_default__lists_only_what_differs() -> None:
 def test_options__need_no_torch() -> None:
     code = "import sys, datastill.ground.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_check_bounds__unknown_word_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pixel_space='grey': expected unit or normalized or raw"):
+        KRRST(pixel_space="grey")  # type: ignore[arg-type]
