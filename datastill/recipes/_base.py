@@ -52,6 +52,7 @@ class Recipe:
     seeds: int  # networks per row
     pretrain_steps: int | None = None  # the same for every row; None: as PRETRAINING says
     probe_every: int = 0  # outer steps between held-out probes; 0: none
+    judge_target: bool = True  # whether the target model itself gets rows
     precision: PrecisionName = "float32"
 
     def pretraining(self, kind: TargetKind) -> Pretraining:
@@ -193,7 +194,9 @@ class _Run:
                 pretraining = recipe.pretraining(distilled.target_kind)
                 origin = from_distilled(distilled, recipe.network, self.machine, pretraining)
                 work.append((origin, seeds[number :: sets.number]))
-        return [*work, (from_target(self.target), seeds)]
+        if recipe.judge_target:
+            work.append((from_target(self.target), seeds))
+        return work
 
     def _distilled(self, sets: Sets, number: int) -> DistilledSet:
         """A set from its folder, or made now; what takes no step is made anew, not stored."""
