@@ -62,8 +62,8 @@ def recipe() -> Recipe:
         ),
         data=("digits",),
         tasks=(
-            LinearProbe(features="output", labels=FEW, solver="lbfgs", standardize=True),
-            LinearProbe(features="body", labels=FEW, solver="lbfgs", standardize=True),
+            LinearProbe("output", FEW, draws=5, solver="lbfgs", standardize=True),
+            LinearProbe("body", FEW, draws=5, solver="lbfgs", standardize=True),
             Finetune(labels=("5-per-class",), steps=100, batch=64, crop_padding=0, flip=False),
         ),
         seeds=5,

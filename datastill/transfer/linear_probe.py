@@ -6,6 +6,7 @@ to be the target representation.
 
 import warnings
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from datastill.batches import Batches
 from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork, seeded
+from datastill.ground.rng import derive, fork, seeded
 from datastill.images import ImageSet
 from datastill.maths.metrics import accuracy_percent
 from datastill.maths.optimizers import Sgd
@@ -37,6 +38,7 @@ class LinearProbe(AbstractTask):
 
     features: Literal["body", "output"] = option("body", "what the probe reads")
     labels: tuple[str, ...] = option(("all",), "labelled images: all, 10%, or 5-per-class")
+    draws: int = option(1, "draws of labelled images, whose accuracies are averaged", at_least=1)
     solver: Literal["sgd", "lbfgs"] = option("sgd", "how the classifier is fitted")
     standardize: bool = option(False, "scale features to mean 0, deviation 1 on labelled images")
     steps: int = option(5000, "SGD updates", at_least=1)
@@ -59,11 +61,14 @@ class LinearProbe(AbstractTask):
         test = in_batches(module, data.test, start.machine)
         found = []
         for labels in self.labels:
-            train = choose_labelled(data, labels, start.seed)
-            known = in_batches(module, train, start.machine)
-            accuracy = self._accuracy(known, train, test, data.test, start.seed)
+            accuracies = []
+            for draw in range(self.draws):
+                seed = derive(start.seed, "label-draw", draw) if draw else start.seed
+                train = choose_labelled(data, labels, seed)
+                known = in_batches(module, train, start.machine)
+                accuracies.append(self._accuracy(known, train, test, data.test, seed))
             steps = self.steps if self.solver == "sgd" else 0
-            found.append(Measured(f"{labels}, {self.features}", accuracy, None, steps))
+            found.append(Measured(f"{labels}, {self.features}", fmean(accuracies), None, steps))
         return found
 
     def _accuracy(

@@ -12,6 +12,7 @@ from toys import (
     toy_task,
 )
 
+from datastill.ground.rng import derive
 from datastill.images import ImageSet
 from datastill.networks._base import Network
 from datastill.transfer.linear_probe import LinearProbe
@@ -75,3 +76,15 @@ def test_linear_probe__constant_features_survive_standardizing() -> None:
             parameter.zero_()
     found = measured(replace(PROBE, standardize=True, solver="lbfgs"), network=network)
     assert found[0].accuracy_percent == 25
+
+
+def test_linear_probe__draws_are_averaged() -> None:
+    data, network = toy_task(48), toy_network()
+    data = replace(data, test=replace(data.test, images=data.test.images // 3 + 80))
+    probe = replace(PROBE, solver="lbfgs", labels=("1-per-class",), features="output")
+    two = replace(probe, draws=2).run(network, data, seed=3)[0].accuracy_percent
+    single = [
+        probe.run(network, data, seed=seed)[0].accuracy_percent
+        for seed in (3, derive(3, "label-draw", 1))
+    ]
+    assert single[0] != single[1] and two == pytest.approx(sum(map(float, single)) / 2)
