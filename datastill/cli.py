@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TextIO
 
-from datastill.command.help import overview, verb_help
-from datastill.command.understand import understand
+from datastill.command.help import overview
+from datastill.command.understand import understand, verb_help
 from datastill.flags import VERBS
 from datastill.ground import lookup
 from datastill.ground.errors import DatastillError, DataWarning, NumericalWarning

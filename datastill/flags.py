@@ -17,12 +17,13 @@ DATA_ROOT = "where the official archives are; default: the cache, else they are 
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
 Precision = Literal["float32", "bfloat16"]
 
+TASKS = "datastill.transfer"
 NAMED_IN = {  # flags whose values are names of components in a folder
     "recipe": "datastill.recipes",
     "data": "datastill.data",
     "to": "datastill.data",
     "held_out": "datastill.data",
-    "task": "datastill.transfer",
+    "task": TASKS,
 }
 
 
@@ -30,6 +31,11 @@ def word(text: str, *, example: str, optional: bool = False) -> Any:
     """A word without a flag in front; for a field of type tuple, all words that are left."""
     found = {"help": text, "example": example, "optional": optional, "word": True}
     return dataclasses.field(default="", metadata=found)
+
+
+def is_word(flags: type[Any], name: str) -> bool:
+    """Whether a field was declared by `word`."""
+    return any(f.name == name and "word" in f.metadata for f in dataclasses.fields(flags))
 
 
 def needed(text: str, *, example: str) -> Any:
@@ -115,7 +121,9 @@ class Transfer:
         example="runs/mine scratch",
     )
     to: tuple[str, ...] = needed("target data: names, or folder:PATH", example="cifar10,cub")
-    task: tuple[str, ...] = option(("linear-probe",), "how networks are judged")
+    task: tuple[str, ...] = option(
+        ("linear-probe",), "how networks are judged; --help beside it shows the options"
+    )
     data_root: str | None = option(None, DATA_ROOT)
     seeds: int = option(3, "networks per origin, with seeds 0, 1, ...", at_least=1)
     pretrain_steps: int | None = option(

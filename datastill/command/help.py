@@ -1,14 +1,15 @@
-"""What `--help` says, of datastill as a whole and of each verb; no component is imported for it."""
+"""How help reads: the overview, and each flag in what argparse prints."""
 
+import argparse
 import dataclasses
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
-from datastill.command.understand import Group, chosen_groups
-from datastill.command.values import choices, expected
-from datastill.command.words import flag_of, said
-from datastill.flags import NAMED_IN, VERBS, Component, Verb
+import jsonargparse
+
+from datastill.command.values import choices, expected, is_list
+from datastill.command.words import flag_of
+from datastill.flags import NAMED_IN, VERBS, Verb
 from datastill.ground import lookup
 from datastill.ground.options import Option, options
 
@@ -16,7 +17,22 @@ WIDTH = 100
 INDENT = 34
 VALUES = {"out": "DIR", "data_root": "DIR", "target": "DIR", "config": "FILE"}
 OF_KIND = {"a whole number": "N", "a number": "X"}
-CONFIG = Option("config", str, "", "YAML file with flags, such as the config.yaml of a run")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
+    """Help texts as they are: defaults are in them already, in readable words."""
+
+    def __init__(self, prog: str) -> None:
+        argparse.HelpFormatter.__init__(self, prog, max_help_position=INDENT, width=WIDTH)
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return action.help or ""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return super()._format_action_invocation(action).replace(".name ", " ")
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def overview() -> str:
@@ -30,74 +46,45 @@ def overview() -> str:
     )
 
 
-def verb_help(name: str, words: Sequence[str]) -> str:
-    """All flags of a verb, with those of the components that the words name."""
-    verb = VERBS[name]
-    fields = [f for f in dataclasses.fields(verb.flags) if f.metadata["help"]]
-    loose = [f for f in fields if f.metadata.get("word")]
-    needed = [f for f in fields if f not in loose and not f.metadata.get("optional", True)]
-    own = [o for o in options(verb.flags) if o.name in {f.name for f in fields if f not in loose}]
-    if "resume" in {o.name for o in own}:
-        own.append(CONFIG)
-    usage = ["usage: datastill", name, *map(_placeholder, loose)]
-    usage += [f"{flag_of(f.name)} {_value(f.name, f.type)}" for f in needed]
-    usage += ["[--flag VALUE ...]"] if own else []
-    parts = [" ".join(usage), f"{verb.flags.__doc__}\nFor example: {verb.example}"]
-    parts += ["\n".join(_line(f"  {_placeholder(f)}", _help(f)) for f in loose)] if loose else []
-    parts += ["\n".join(["flags", *(_flag_line(o.name, o) for o in own)])] if own else []
-    groups = chosen_groups(verb, said(verb, words))
-    parts += [_group_text(verb, group) for group in groups]
-    parts += [_choice(c) for c in verb.components if c.flag not in {g.key for g in groups}]
-    return "\n\n".join(parts)
+def about(name: str) -> str:
+    """What a verb does, and how one would call it."""
+    return f"{VERBS[name].flags.__doc__}\nFor example: {VERBS[name].example}"
 
 
-def option_lines(found: Sequence[Option], prefix: str) -> list[str]:
-    """One entry for each option of a component, as flags that begin with `prefix`."""
-    return [_flag_line(f"{prefix}.{o.name}", o) for o in found]
+def usage(name: str) -> str:
+    """The words of a verb and the flags that it needs."""
+    verb, line = VERBS[name], ["datastill", name]
+    fields = dataclasses.fields(verb.flags)
+    for o, field in zip(options(verb.flags), fields, strict=True):
+        if field.metadata.get("word"):
+            line.append(placeholder(verb, o.name))
+        elif not field.metadata.get("optional", True):
+            line.append(f"{flag_of(o.name)} {value(o.name, o)}")
+    return " ".join([*line, *(["[--flag VALUE ...]"] * ("out" in {f.name for f in fields}))])
 
 
-def _group_text(verb: Verb, group: Group) -> str:
-    component = next((c for c in verb.components if c.flag == group.key), None)
-    title = f"{flag_of(group.key).lstrip('-')} {group.name}".strip()
-    lines = [title if component is None else f"{title}   ({_choice(component)})"]
-    return "\n".join([*lines, *option_lines(group.options(), group.key)])
-
-
-def _choice(component: Component) -> str:
-    default = f"; default: {component.default}" if component.default else ""
-    return f"--{component.flag} {' | '.join(lookup.names(component.folder))}{default}"
-
-
-def _placeholder(field: "dataclasses.Field[Any]") -> str:
-    name = field.name.upper()
-    name = f"{name.removesuffix('S')} ..." if field.name.endswith("s") else name
+def placeholder(verb: Verb, word: str) -> str:
+    """What stands for a word without a flag."""
+    field = verb.flags.__dataclass_fields__[word]
+    name = f"{word.upper().removesuffix('S')} ..." if word.endswith("s") else word.upper()
     return f"[{name}]" if field.metadata["optional"] else name
 
 
-def _help(field: "dataclasses.Field[Any]") -> str:
-    return f"{field.metadata['help']}{_names(field.name)}"
+def value(key: str, option: Option) -> str:
+    """What stands for the value of a flag; nothing does for a switch."""
+    if option.type is bool:
+        return "true|false" if option.default else ""
+    if key in VALUES or key in NAMED_IN or key.endswith(".name"):
+        return VALUES.get(key, "NAME") + (",.." if is_list(option.type) else "")
+    if found := choices(option.type):
+        return "|".join(["N", *found] if "number" in expected(option.type) else found)
+    return "A,B,.." if is_list(option.type) else OF_KIND.get(expected(option.type), "TEXT")
 
 
-def _names(name: str) -> str:
-    return f" ({', '.join(lookup.names(NAMED_IN[name]))})" if name in NAMED_IN else ""
-
-
-def _flag_line(key: str, option: Option) -> str:
-    value = "" if option.type is bool and not option.default else _value(key, option.type)
-    text = f"{option.help}{_names(key)}{_default(option.default)}"
-    return _line(f"  {flag_of(key)} {value}".rstrip(), text)
-
-
-def _value(key: str, kind: Any) -> str:
-    """What stands for the value of a flag."""
-    if key in VALUES or key in NAMED_IN:
-        value = VALUES.get(key, "NAME")
-        return f"{value},.." if "separated" in expected(kind) else value
-    if kind is bool:
-        return "true|false"
-    if found := choices(kind):
-        return "|".join(["N", *found] if "number" in expected(kind) else found)
-    return "A,B,.." if "separated" in expected(kind) else OF_KIND.get(expected(kind), "TEXT")
+def explained(key: str, option: Option) -> str:
+    """What a flag is for, the names that it takes, and its default; hidden where that is empty."""
+    names = f" ({', '.join(lookup.names(NAMED_IN[key]))})" if key in NAMED_IN else ""
+    return f"{option.help}{names}{_default(option.default)}" or argparse.SUPPRESS
 
 
 def _default(default: Any) -> str:
@@ -106,12 +93,3 @@ def _default(default: Any) -> str:
     values = default if isinstance(default, tuple) else (default,)
     words = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
     return f"; default: {','.join(words).replace('True', 'true')}"
-
-
-def _line(left: str, right: str) -> str:
-    """`left` in its column, `right` wrapped beside it."""
-    lines = textwrap.wrap(right, WIDTH - INDENT, break_on_hyphens=False) or [""]
-    head = (
-        [f"{left:{INDENT}s}{lines[0]}"] if len(left) < INDENT else [left, " " * INDENT + lines[0]]
-    )
-    return "\n".join([*head, *(" " * INDENT + line for line in lines[1:])])

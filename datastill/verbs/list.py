@@ -5,11 +5,11 @@ import textwrap
 
 import yaml
 
-from datastill.command.help import option_lines
+from datastill.command.parser import component_help
 from datastill.command.understand import Command
 from datastill.flags import List
 from datastill.ground import lookup
-from datastill.ground.outline import class_constant, outline, summary
+from datastill.recipes._base import describe, named
 
 # kind -> (package folder, flag that takes a name and its options)
 KINDS = {
@@ -48,7 +48,7 @@ def _about(kind: str, name: str) -> str:
     if kind == "recipes":
         return _recipe(name)
     prefix = KINDS[kind][1] or name.replace("-", "_")
-    return "\n".join(option_lines(outline(_module(kind, name)), prefix))
+    return component_help(prefix, lookup.find(KINDS[kind][0], name))
 
 
 def _facts(name: str) -> str:
@@ -66,18 +66,13 @@ def _facts(name: str) -> str:
 
 
 def _recipe(name: str) -> str:
-    base = importlib.import_module("datastill.recipes._base")  # here: only recipes need torch
-    text = yaml.safe_dump(base.describe(base.named(name)), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(describe(named(name)), sort_keys=False, allow_unicode=True)
     return textwrap.indent(text.rstrip(), "  ")
 
 
 def _summary(kind: str, name: str) -> str:
     """What it is, and for data under which licence."""
-    said = summary(_module(kind, name))
-    if kind != "data":
-        return said
-    return f"{said} Licence: {class_constant(_module(kind, name), 'licence')}."
-
-
-def _module(kind: str, name: str) -> str:
-    return f"{KINDS[kind][0]}.{name.replace('-', '_')}"
+    folder = KINDS[kind][0]
+    module = importlib.import_module(f"{folder}.{name.replace('-', '_')}")
+    said = str(module.__doc__).partition("\n")[0]
+    return f"{said} Licence: {lookup.find(folder, name).licence}." if kind == "data" else said

@@ -2,7 +2,8 @@
 
 import pytest
 
-from datastill.command.help import WIDTH, overview, verb_help
+from datastill.command.help import WIDTH, overview
+from datastill.command.understand import verb_help
 from datastill.command.words import flag_of
 from datastill.flags import VERBS
 from datastill.ground.errors import ConfigError

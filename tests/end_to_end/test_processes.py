@@ -112,14 +112,27 @@ def test_cli__interrupt_is_one_line_and_exit_code_130(photos: Path, tmp_path: Pa
     assert err.splitlines()[-1].startswith("datastill: interrupted; --resume continues")
 
 
-def test_cli__help_and_lists_do_not_import_torch() -> None:
-    words = [["--help"], ["list"], ["list", "methods", "krr-st"], ["list", "data"]]
-    words += [[verb, "--help"] for verb in VERBS]
+def test_cli__help_does_not_import_torch() -> None:
+    words = [["--help"], *([verb, "--help"] for verb in VERBS)]
     code = (
         "import sys; import datastill; from datastill.cli import main\n"
         f"assert all(main(words) == 0 for words in {words})\n"
         "heavy = {'torch', 'numpy', 'sklearn', 'matplotlib', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_cli__refusals_do_not_import_torch() -> None:
+    distill = ["distill", "--data", "glyphs", "--out", "x"]
+    words = [["distil"], ["run", "quik"], ["target", "--data", "glyps", "--out", "x"]]
+    words += [[*distill, *more] for more in (["--method", "krr"], ["--count", "few"], ["--cout"])]
+    words += [["transfer", "x", "--to", "digits", "--task", "linear"], ["distill"]]
+    code = (
+        "import sys; from datastill.cli import main\n"
+        f"assert all(main(words) == 2 for words in {words})\n"
+        "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
