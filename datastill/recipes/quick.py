@@ -51,7 +51,7 @@ def recipe() -> Recipe:
                 noise_std=0.03,
             ),
             optimizer=AdamW(lr=2e-3, weight_decay=1e-4),
-            steps=400,
+            steps=800,
             standardize=True,
         ),
         network=NETWORK,
