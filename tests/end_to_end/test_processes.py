@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from commands import METHOD, NETWORK, TARGET, Command
 
 from datastill.flags import VERBS
@@ -25,8 +26,12 @@ def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[st
 
 
 def started(*words: str | Path) -> subprocess.Popen[str]:
+    """A real process with as many threads as the tests: bits hold for one number of threads."""
     command = [*DATASTILL, *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_steps(process: subprocess.Popen[str], folder: Path, steps: int) -> None:
