@@ -2,8 +2,7 @@
 
 The recipe is that of SimCLR (Chen et al., ICML 2020) as Barlow Twins (Zbontar et al., ICML 2021)
 uses it, at the sizes of small images. All operations are our own: one resampling for all of the
-geometry and one linear map for all of the colors take a sixth of the time of kornia on a CPU,
-and draw from a generator that is passed in instead of the global one.
+geometry and one linear map for all of the colors, drawn from a generator that is passed in.
 """
 
 import math

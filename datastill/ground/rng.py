@@ -1,8 +1,8 @@
 """One root seed, many named random streams.
 
 `fork(seed, "batches")` hashes the path of names into a generator. Adding a consumer with a new
-name never shifts another one. Code that insists on the global generator (module initialisers,
-kornia) runs inside `seeded(seed, "pool", k)`, which restores the global state afterwards.
+name never shifts another one. Code that insists on the global generator (module
+initialisers) runs inside `seeded(seed, "pool", k)`, which restores the global state afterwards.
 """
 
 import hashlib
