@@ -20,6 +20,7 @@ from datastill.ground.atomic import whole_file
 from datastill.ground.errors import ArtefactError, NotFiniteError
 from datastill.ground.tensor_file import digest, read_checked, write_checked
 from datastill.images import Normalizer
+from datastill.maths.zca import Zca
 
 FORMAT = "datastill.distilled"
 FORMAT_VERSION = 1
@@ -106,6 +107,12 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """The same set with its tensors on another device."""
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
+    @property
+    def whitening_bytes(self) -> int:
+        """What the whitening takes that networks need for any other image; 0 without one."""
+        zca = self.normalizer.zca
+        return 0 if zca is None else zca.mean.nbytes + zca.matrix.nbytes
+
     def describe(self) -> dict[str, Any]:
         """What this set is, as plain values for people and for YAML."""
         return {
@@ -113,7 +120,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "targets": list(self.targets.shape),
             "target_kind": self.target_kind,
             "pixel_space": self.pixel_space,
-            "normalizer": {"mean": list(self.normalizer.mean), "std": list(self.normalizer.std)},
+            "normalizer": self.normalizer.statistics,
+            "whitened": self.normalizer.zca is not None,
             "fingerprint": self.fingerprint,
             **{k: v for k, v in self.provenance.items() if k != "classes"},
         }
@@ -143,27 +151,26 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 tensors["targets"],
                 target_kind=metadata["target_kind"],  # type: ignore[arg-type]  # checked inside
                 pixel_space=metadata["pixel_space"],  # type: ignore[arg-type]
-                normalizer=Normalizer(**_tuples(json.loads(metadata["normalizer"]))),
+                normalizer=_normalizer(json.loads(metadata["normalizer"]), tensors),
                 provenance=json.loads(metadata["provenance"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"{path} lacks a part of a distilled set: {error!r}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {
-            "images": self.images.detach().cpu().contiguous(),
-            "targets": self.targets.detach().cpu().contiguous(),
-        }
+        tensors = {"images": self.images, "targets": self.targets}
+        if (zca := self.normalizer.zca) is not None:
+            tensors |= {"zca_mean": zca.mean, "zca_matrix": zca.matrix}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def _header(self) -> dict[str, str]:
-        statistics = {"mean": self.normalizer.mean, "std": self.normalizer.std}
         return {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
             "target_kind": self.target_kind,
             "pixel_space": self.pixel_space,
             "image_size": str(self.image_size),
-            "normalizer": json.dumps(statistics),
+            "normalizer": json.dumps(self.normalizer.statistics),
             "provenance": json.dumps(self.provenance, sort_keys=True),
         }
 
@@ -187,8 +194,10 @@ def picture_grid(unit_pixels: Tensor, *, columns: int = 0, scale: int = 0) -> Im
     return Image.fromarray(canvas)
 
 
-def _tuples(statistics: dict[str, list[float]]) -> dict[str, tuple[float, ...]]:
-    return {key: tuple(values) for key, values in statistics.items()}
+def _normalizer(statistics: dict[str, list[float]], tensors: dict[str, Tensor]) -> Normalizer:
+    whitened = "zca_matrix" in tensors
+    zca = Zca(tensors["zca_mean"], tensors["zca_matrix"]) if whitened else None
+    return Normalizer.from_statistics(statistics, zca)
 
 
 def _check(distilled: DistilledSet) -> None:
@@ -206,6 +215,9 @@ def _check(distilled: DistilledSet) -> None:
         raise ArtefactError(f"targets do not fit {distilled.target_kind}: {shapes}")
     if len(distilled.normalizer.mean) != images.shape[1]:
         raise ArtefactError(f"the normalizer does not fit {images.shape[1]} channels")
+    zca = distilled.normalizer.zca
+    if zca is not None and len(zca.mean) != images[0].numel():
+        raise ArtefactError(f"the whitening is of {len(zca.mean)} values, not of {shapes}")
     for name, tensor in (("images", images), ("targets", targets)):
         if not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"the distilled {name} have values that are not finite")

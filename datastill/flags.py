@@ -287,7 +287,7 @@ VERBS: dict[str, Verb] = {
         " --out runs/mine",
         (
             Component("method", "datastill.methods", "krr-st"),
-            Component("network", "datastill.networks", "convnet"),
+            Component("network", "datastill.networks", ""),
         ),
     ),
     "transfer": Verb(

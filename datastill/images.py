@@ -5,25 +5,31 @@ images, C channels, H and W height and width, F features, D target dimension, K 
 """
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from datastill.ground.errors import DataError
+from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.rng import fork
+from datastill.maths.zca import Zca
 
 BLOCK = 1024  # images that are measured or hashed at a time
+LARGEST_ZCA = 12_288  # values of an image; the matrix has 0.6 GB then
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Per-channel mean and standard deviation of unit pixels: one z-score for all networks."""
+    """Per-channel mean and standard deviation of unit pixels: one z-score for all networks.
+
+    A few methods whiten the z-scores too (`ImageSet.whitened`).
+    """
 
     mean: tuple[float, ...]  # (C,), in unit pixels
     std: tuple[float, ...]  # (C,), in unit pixels, > 0
+    zca: Zca | None = field(default=None, repr=False)  # of z-scores
 
     @staticmethod
     def of(images: Tensor) -> "Normalizer":
@@ -47,15 +53,29 @@ class Normalizer:
         std = variance.sqrt().clamp_min(1 / 255)
         return Normalizer(tuple(mean.tolist()), tuple(std.tolist()))
 
+    @staticmethod
+    def from_statistics(
+        known: Mapping[str, Iterable[float]], zca: Zca | None = None
+    ) -> "Normalizer":
+        """Back from `statistics`."""
+        return Normalizer(tuple(known["mean"]), tuple(known["std"]), zca)
+
     def __call__(self, unit_pixels: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """Unit pixels, usually in [0, 1], to normalized pixels."""
         mean, std = self._columns(unit_pixels)
-        return (unit_pixels - mean) / std
+        scores = (unit_pixels - mean) / std
+        return scores if self.zca is None else self.zca(scores)
 
     def inverse(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """Normalized pixels back to unit pixels."""
         mean, std = self._columns(normalized)
-        return normalized * std + mean
+        scores = normalized if self.zca is None else self.zca.inverse(normalized)
+        return scores * std + mean
+
+    @property
+    def statistics(self) -> dict[str, list[float]]:
+        """Mean and deviation as JSON; whitening is a matrix and goes with tensors."""
+        return {"mean": list(self.mean), "std": list(self.std)}
 
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = like.new_tensor(self.mean), like.new_tensor(self.std)
@@ -138,6 +158,26 @@ class ImageSet:
             raise DataError(f"{self.name} has {len(self)} images, too few to hold {held_out} out")
         kept, out = order[cut:].sort().values, order[:cut].sort().values
         return self.take(kept), self.take(out, name=f"{self.name}/held-out")
+
+    def whitened(self, ridge_of_mean: float) -> "ImageSet":
+        """The same images, with a normalizer that whitens; `Zca.fit` says what the ridge is.
+
+        Raises:
+            ConfigError: the matrix would have more than 12,288 rows (64 pixels in three channels).
+        """
+        values = self.images[0].numel()
+        if values > LARGEST_ZCA:
+            raise ConfigError(
+                f"whitening {self.name} needs a matrix of {values}x{values}; it is offered up to"
+                f" {LARGEST_ZCA}: use smaller images, or turn whitening off"
+            )
+        plain = replace(self.normalizer, zca=None)
+        blocks = (plain(block.float() / 255) for block in torch.split(self.images, BLOCK))
+        return self.normalized_by(replace(plain, zca=Zca.fit(blocks, ridge_of_mean)))
+
+    def normalized_by(self, normalizer: Normalizer) -> "ImageSet":
+        """The same images, fed to networks through another normalizer."""
+        return replace(self, normalizer=normalizer)
 
     def unlabelled(self) -> "ImageSet":
         """The same images without their labels."""

@@ -100,7 +100,7 @@ class TargetModel:
         return {
             "outputs": self.dim,
             "image_size": self.image_size,
-            "normalizer": {"mean": list(self.normalizer.mean), "std": list(self.normalizer.std)},
+            "normalizer": self.normalizer.statistics,
             "fingerprint": self.fingerprint,
             **self.provenance,
         }
@@ -186,7 +186,7 @@ class TargetModel:
             "image_size": self.image_size,
             "channels": len(self.normalizer.mean),
             "outputs": None if isinstance(network.head, nn.Identity) else network.outputs,
-            "normalizer": {"mean": self.normalizer.mean, "std": self.normalizer.std},
+            "normalizer": self.normalizer.statistics,
             "provenance": self.provenance,
         }
         return {
@@ -206,10 +206,9 @@ def _rebuild(tensors: dict[str, Tensor], spec: dict[str, Any], machine: Machine)
     network.load_state_dict(
         {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
     )
-    statistics = {k: tuple(v) for k, v in spec["normalizer"].items()}
     return TargetModel(
         network,
-        Normalizer(**statistics),
+        Normalizer.from_statistics(spec["normalizer"]),
         image_size=spec["image_size"],
         offset=tensors["offset"],
         scale=tensors["scale"],

@@ -143,6 +143,7 @@ class _Job:
     def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> list[TransferRow]:
         network = self._network()
         check_fit(network, data)
+        data = data.fed_like(self.origin.distilled)
         started = time.monotonic()
         start = Start(
             network,

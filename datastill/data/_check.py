@@ -1,6 +1,6 @@
 """What `datastill data prepare` and `datastill data check` do and report."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -74,7 +74,7 @@ def check(
         "channels": train.channels,
         "classes": list(train.classes),
         "official_classes": source.num_classes,
-        "normalizer": {key: list(value) for key, value in asdict(train.normalizer).items()},
+        "normalizer": train.normalizer.statistics,
         "splits": facts,
     }
 

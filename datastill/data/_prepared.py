@@ -84,7 +84,7 @@ class Prepared:
             "format": FORMAT,
             "files": files,
             "classes": list(raw.classes),
-            "normalizer": asdict(normalizer),
+            "normalizer": normalizer.statistics,
             "origin": _plain(origin),
         }
         write_json(self.folder / f"{self.split}.json", manifest)
@@ -106,8 +106,7 @@ class Prepared:
         images, labels = self._open(manifest, "images"), self._open(manifest, "labels")
         if images is None or (labels is None and "labels" in manifest["files"]):
             return None
-        measured = manifest["normalizer"]
-        normalizer = Normalizer(tuple(measured["mean"]), tuple(measured["std"]))
+        normalizer = Normalizer.from_statistics(manifest["normalizer"])
         return Arrays(images, labels, tuple(manifest["classes"]), normalizer)
 
     def verify(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet, PixelSpace, TargetKind
@@ -14,7 +15,7 @@ from datastill.ground.lookup import public_name
 from datastill.ground.machine import Machine
 from datastill.ground.options import to_json
 from datastill.ground.run_folder import versions
-from datastill.images import ImageSet
+from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks.convnet import ConvNet
 from datastill.target_bank import TargetBank
@@ -34,6 +35,7 @@ class Problem:
     network: AbstractArchitecture = ConvNet()  # of the inner models
     machine: Machine = Machine()
     banks: dict[CropFlip, TargetBank] = field(default_factory=dict, repr=False)  # filled on demand
+    whitenings: dict[float, Normalizer] = field(default_factory=dict, repr=False)  # likewise
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -69,6 +71,19 @@ class Problem:
             self.banks[crop_flip] = filled
         return self.banks[crop_flip]
 
+    def whitened(self, ridge_of_mean: float) -> ImageSet:
+        """The source with a normalizer that whitens; fitted at the first call."""
+        if ridge_of_mean not in self.whitenings:
+            self.whitenings[ridge_of_mean] = self.images.whitened(ridge_of_mean).normalizer
+        return self.images.normalized_by(self.whitenings[ridge_of_mean])
+
+    @cached_property
+    def by_class(self) -> list[Tensor]:
+        """Indices of the source images of each class: K tensors (n_k,) int64."""
+        labels = self.images.labels
+        assert labels is not None, "AbstractMethod.check refuses this before any work"
+        return [torch.nonzero(labels == k).flatten() for k in range(self.images.num_classes)]
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What makes this problem this one: stored in artefacts, compared on resume."""
@@ -95,6 +110,8 @@ class AbstractMethod(ABC, Generic[State]):
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
     takes_all: ClassVar[bool] = False  # whether the count must be that of the source
+    by_class: ClassVar[bool] = False  # whether every class gets the same number of images
+    default_network: ClassVar[AbstractArchitecture] = ConvNet()  # of inner models, as published
 
     @property
     @abstractmethod
@@ -124,6 +141,26 @@ class AbstractMethod(ABC, Generic[State]):
             raise ConfigError(
                 f"{name} takes all {len(problem.images)} images of {problem.images.name};"
                 f" pass --count all instead of {problem.count}"
+            )
+        if self.by_class:
+            self._check_classes(problem, name)
+
+    def _check_classes(self, problem: Problem, name: str) -> None:
+        classes, fewest = len(problem.by_class), min(map(len, problem.by_class), default=0)
+        if fewest == 0:
+            raise ConfigError(
+                f"{problem.images.name} has a class without images; {name} needs some of each"
+            )
+        if problem.count % classes:
+            raise ConfigError(
+                f"{name} makes the same number of images for each of the {classes} classes of"
+                f" {problem.images.name}; pass --count a multiple of {classes} instead of"
+                f" {problem.count}"
+            )
+        if problem.count // classes > fewest:
+            raise ConfigError(
+                f"{name} was asked for {problem.count // classes} images per class of"
+                f" {problem.images.name}, whose smallest class has {fewest}; lower --count"
             )
 
     @abstractmethod
@@ -161,17 +198,24 @@ class AbstractMethod(ABC, Generic[State]):
         *,
         target_kind: TargetKind,
         pixel_space: PixelSpace,
+        normalizer: Normalizer | None = None,
+        learned: dict[str, float] | None = None,
     ) -> DistilledSet:
-        """Put tensors and the facts about problem and method into an artefact, on the CPU."""
+        """Put tensors and the facts about problem and method into an artefact, on the CPU.
+
+        `normalizer` replaces the source's where the method whitens; `learned` are numbers that were
+        learned beside the images, such as a learning rate.
+        """
         classes = problem.images.classes
         return DistilledSet(
             images.detach().cpu().clone(),
             targets.detach().cpu().clone(),
             target_kind=target_kind,
             pixel_space=pixel_space,
-            normalizer=problem.images.normalizer,
+            normalizer=normalizer or problem.images.normalizer,
             provenance={
                 "method": self.identity(),
+                **({"learned": learned} if learned else {}),
                 **problem.identity,
                 "classes": list(classes),
                 "num_classes": len(classes),

@@ -17,22 +17,24 @@ from datastill.networks._base import AbstractArchitecture
 
 @dataclass(frozen=True)
 class ConvNet(AbstractArchitecture):
-    """2 to 5 blocks; features are the flattened last map, (H / 2ⁿ)² · width of them."""
+    """1 to 5 blocks; features are the flattened last map, (H / 2ⁿ)² · width of them."""
 
     widths: tuple[int, ...] = option(
-        (), "channels of each block; empty: the paper's for the image size"
+        (),
+        "channels of each block; one number: of as many blocks as the paper has; empty: the"
+        " paper's for the image size",
     )
     norm: Literal["batch", "instance", "none"] = option("batch", "normalisation layer")
 
     def __post_init__(self) -> None:
-        if self.widths and not (2 <= len(self.widths) <= 5 and min(self.widths) > 0):
-            raise ConfigError(f"widths must be 2 to 5 positive numbers, got {list(self.widths)}")
+        if self.widths and not (len(self.widths) <= 5 and min(self.widths) > 0):
+            raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 
     def min_size(self) -> int:
-        return int(2 ** len(self.widths or paper_widths(0)))
+        return int(2 ** len(self._widths(0)))
 
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
-        widths = self.widths or paper_widths(image_size)
+        widths = self._widths(image_size)
         blocks: list[nn.Module] = []
         for width in widths:
             blocks += [nn.Conv2d(channels, width, 3, padding=1), *self._norm(width), nn.ReLU()]
@@ -40,6 +42,10 @@ class ConvNet(AbstractArchitecture):
             channels = width
         side = image_size >> len(widths)
         return nn.Sequential(*blocks, nn.Flatten()), side * side * channels
+
+    def _widths(self, image_size: int) -> tuple[int, ...]:
+        papers = paper_widths(image_size)
+        return self.widths * len(papers) if len(self.widths) == 1 else self.widths or papers
 
     def _norm(self, width: int) -> list[nn.Module]:
         match self.norm:

@@ -160,7 +160,7 @@ class Workshop:
         count = len(self.images) if sets.count == "all" else sets.count
         problem = replace(self.problem, count=count, seed=self.experiment.seed + number)
         if sets.method.needs_labels:
-            problem = replace(problem, images=self.images, banks={})
+            problem = replace(problem, images=self.images, banks={}, whitenings={})
         return problem
 
     def _probe(self) -> Probe | None:

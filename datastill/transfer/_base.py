@@ -44,6 +44,16 @@ class TaskData:
         train, test = (found.load(split, image_size, data_root) for split in ("train", "test"))
         return TaskData(name, train, test)
 
+    def fed_like(self, distilled: DistilledSet | None) -> "TaskData":
+        """Through the whitening of a distilled set, where it has one: networks know nothing else.
+
+        Other sets leave the data with their own statistics.
+        """
+        if distilled is None or distilled.normalizer.zca is None:
+            return self
+        splits = (x.normalized_by(distilled.normalizer) for x in (self.train, self.test))
+        return TaskData(self.name, *splits)
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -138,6 +148,7 @@ class AbstractTask(ABC):
         if distilled is not None:
             check_same_images(distilled, data)
         self.check(data)
+        data = data.fed_like(distilled)
         architecture, machine = network.architecture, machine or Machine()
         return self.measure(Start(network, architecture, seed, machine, None, distilled), data)
 

@@ -67,8 +67,10 @@ class Teacher:
         return self.training.train(network, data.train, start=own, name="teacher", data=data.name)
 
     def _identity(self, start: Start, data: TaskData) -> dict[str, Any]:
+        zca = data.train.normalizer.zca
         return {
             "data": {"name": data.name, "fingerprint": data.train.fingerprint},
+            "whitening": zca and zca.fingerprint,
             "architecture": {"name": public_name(self.architecture), **to_json(self.architecture)},
             "training": to_json(self.training),
             "seed": self.seed,

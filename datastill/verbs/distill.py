@@ -11,6 +11,7 @@ from datastill.ground.progress import say
 from datastill.ground.run_folder import RunFolder
 from datastill.held_out import HeldOut
 from datastill.methods._base import AbstractMethod, Problem
+from datastill.networks._base import AbstractArchitecture
 from datastill.target_model import TargetModel
 from datastill.verbs._components import component, folder_of, load_source, target_for, timm_named
 
@@ -34,7 +35,9 @@ def main(command: Command) -> None:
 
 def _problem(command: Command, flags: Distill, method: AbstractMethod[Any]) -> Problem:
     machine = Machine.find(flags.device, flags.precision)
-    network = component("datastill.networks", command.groups["network"])
+    network: AbstractArchitecture = method.default_network
+    if "network" in command.groups:
+        network = component("datastill.networks", command.groups["network"])
     target, size = None, flags.image_size
     if flags.target and timm_named(flags.target) is None:
         target = TargetModel.load(flags.target, machine)

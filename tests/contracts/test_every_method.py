@@ -1,6 +1,7 @@
 """The contract of every file in datastill/methods, and of its variants."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from datastill.artefact import DistilledSet
 from datastill.distill import distill
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import find, names, public_name
-from datastill.ground.options import from_json, options, to_json
+from datastill.ground.options import from_json, options, shortened, to_json
 from datastill.ground.run_folder import RunFolder
 from datastill.methods._base import AbstractMethod, Problem
 
 FOLDER = "datastill.methods"
 Method = AbstractMethod[Any]
-SMALL = {  # of whatever has such an option; the pool is replaced more than once
+SMALL = {  # of whatever has such an option; all others have their smoke values. The pool dies twice
     "outer_steps": 6,
     "outer_batch": 10,
     "outer_lr": 0.01,
@@ -41,15 +42,16 @@ VARIANTS: list[tuple[str, object]] = [
     ("stale_pool", True),
     ("bank", True),
     ("pixel_space", "normalized"),
+    ("zca", True),
 ]
-COUNT, DIM = 6, 5
+COUNT, DIM = 8, 5
 
 
 def small(name: str, **changes: object) -> Method:
     component = find(FOLDER, name)
     fields = {f.name for f in dataclasses.fields(component)}
-    made: Method = component(**{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
-    return made
+    made: Method = shortened(component())
+    return replace(made, **{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
 
 
 def methods() -> list[Method]:
@@ -264,8 +266,25 @@ def test_every_method__another_count_than_all_is_refused_where_all_are_taken(
 ) -> None:
     if not method.takes_all:
         pytest.skip("takes any count")
-    with pytest.raises(ConfigError, match=r"takes all 24 images.*--count all instead of 6"):
+    with pytest.raises(ConfigError, match=r"takes all 24 images.*--count all instead of 8"):
+        distill(method, toy_problem(8))
+
+
+@every_method
+def test_every_method__unfit_classes_are_refused_before_any_work(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not method.by_class:
+        pytest.skip("takes images of any class")
+    monkeypatch.setattr(type(method), "init", None)
+    with pytest.raises(ConfigError, match=r"each of the 4 classes .* --count a multiple of 4"):
         distill(method, toy_problem(6))
+    images = toy_images()
+    lopsided = images.take(torch.tensor([0, 1, 2, 3, 4, 8, 12, 16]))  # one of classes 1 to 3
+    with pytest.raises(ConfigError, match=r"2 images per class .* smallest class has 1"):
+        distill(method, toy_problem(8, images=lopsided))
+    with pytest.raises(ConfigError, match="a class without images"):
+        distill(method, toy_problem(2, images=images.take(torch.tensor([0, 1, 2]))))
 
 
 @every_method
