@@ -2,7 +2,7 @@
 export VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test install check fast slow same coverage clean
+.PHONY: demo test install check fast slow extras same coverage clean
 
 demo: install
 	$(VENV)/bin/datastill run quick --out runs/quick --resume
@@ -22,6 +22,9 @@ fast: install
 slow: install
 	scripts/test -m slow
 
+extras:
+	scripts/extras
+
 same: install
 	scripts/same
 
@@ -29,4 +32,4 @@ coverage: install
 	scripts/coverage
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-extras build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -130,7 +130,7 @@ class Judged:
 
             return per_step(weigh, run)
 
-        key = (loop, self.network, self.sets is None)
+        key = (loop, self.network, self._from_noise)
         line = self.phases.once(self.task, key, lambda: self.phases.scale.line(work, full))
         found: Cost = line.at(full)
         return found
@@ -148,10 +148,15 @@ class Judged:
         def measure() -> Any:
             return self.phases.scale.line(work, {"train": labelled, "test": data.test})
 
-        key = ("reading", self.network, self.sets is None)
+        key = ("reading", self.network, self._from_noise)
         line = self.phases.once(self.task, key, measure)
         found: Cost = line.at({"train": labelled, "test": data.test})
         return found
+
+    @property
+    def _from_noise(self) -> bool:
+        """Whether the origin changes what is done: only where distilled images are trained on."""
+        return self.task.trains_on_distilled and self.sets is None
 
     def _short(self, images: int) -> AbstractTask:
         """The task with every length 1 and every batch as large as asked for."""
