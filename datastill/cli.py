@@ -1,7 +1,7 @@
-"""The command line. Exit codes: 0 done; 2 bad input, in one message; 130 interrupted; 1 a part of a
-recipe that failed, or a defect.
+"""The command line.
 
-Results go to stdout, progress and messages to stderr.
+Exit codes: 0 done; 2 bad input, in one message; 130 interrupted; 143 terminated; 1 a part of a
+recipe that failed, or a defect. Results go to stdout, progress and messages to stderr.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from datastill.command.understand import understand, verb_help
 from datastill.flags import VERBS
 from datastill.ground import lookup
 from datastill.ground.errors import DatastillError, DataWarning, NumericalWarning
+from datastill.ground.signals import between_loops
 
 HELP = ("-h", "--help")
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         results = io.StringIO()
         try:
-            with contextlib.redirect_stdout(results):
+            with contextlib.redirect_stdout(results), between_loops():
                 _run(words)
             return _write(results.getvalue())
         except DatastillError as error:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from datastill.ground import checkpoint
+from datastill.ground.alone import undisturbed
 from datastill.ground.errors import NotFiniteError
 from datastill.ground.progress import Reporter, reporting, say
+from datastill.ground.signals import Asked, end, listening
 
 FLUSH_STEPS = 100  # metrics wait on the device at most this long before they are read
 
@@ -82,67 +84,96 @@ def run_steps(
     """Run `step(0)`, ..., `step(length - 1)`, each of which advances `state` in place.
 
     With `saving`, a checkpoint found at its path is restored first, and the phase goes on from
-    there bit for bit. The caller clears it once the result is safe.
+    there bit for bit. The caller clears it once the result is safe. SIGINT and SIGTERM stop such a
+    phase after the step and a checkpoint; one without `saving` has nothing to save and leaves
+    signals to whoever called it.
 
     Raises:
+        KeyboardInterrupt: SIGINT came.
+        SystemExit: SIGTERM came; the code is 143.
         NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
         ResumeError: the checkpoint belongs to another run.
+        ConfigError: another process runs this phase in the same folder.
     """
-    position = _Position(state)
-    if saving is not None and saving.path.exists():
-        checkpoint.read(saving.path, position, saving.identity)
-        say(f"{phase}: continuing after step {position.step} of {length}")
-    if saving is not None and log is not None:
-        log.rewind(position.step)  # a run killed before its first checkpoint may have logged too
-    with reporting(phase, position.step, length) as reporter:
-        _steps(phase, position, step, length, saving, log, reporter)
-    return PhaseCost(position.seconds, peak_memory_bytes())
+    run = _Run(phase, _Position(state), step, length, saving, log)
+    if saving is None:
+        return run.continued(Asked())
+    with undisturbed(saving.path.with_name(f".{saving.path.stem}.lock"), phase):
+        with listening() as asked:
+            cost = run.continued(asked)
+        if asked.stop is not None:  # it came after the last look
+            end(asked.stop)
+    return cost
 
 
-def _steps(
-    phase: str,
-    position: _Position,
-    step: Callable[[int], Metrics],
-    length: int,
-    saving: Saving | None,
-    log: MetricsLog | None,
-    reporter: Reporter,
-) -> None:
-    waiting: list[tuple[int, Metrics]] = []
-    mark = saved = time.monotonic()
-    while position.step < length:
-        waiting.append((position.step, step(position.step)))
-        position.step += 1
-        last = position.step == length
-        save = saving is not None and time.monotonic() - saved >= saving.every_seconds
-        if last or save or len(waiting) >= FLUSH_STEPS or reporter.due():
-            values = _flush(phase, waiting, log)
-            now = time.monotonic()
-            position.seconds, mark = position.seconds + now - mark, now
-            if last or reporter.due():
-                reporter.update(position.step, values)
-        if saving is not None and save and not last:
-            checkpoint.write(saving.path, position, saving.identity)
-            saved = time.monotonic()
+@dataclass(frozen=True)
+class _Run:
+    phase: str
+    position: _Position
+    step: Callable[[int], Metrics]
+    length: int
+    saving: Saving | None
+    log: MetricsLog | None
 
+    def continued(self, asked: Asked) -> PhaseCost:
+        """From the checkpoint, where there is one, to the end."""
+        position, saving, log = self.position, self.saving, self.log
+        if saving is not None and saving.path.exists():
+            checkpoint.read(saving.path, position, saving.identity)
+            say(f"{self.phase}: continuing after step {position.step} of {self.length}")
+        if saving is not None and log is not None:
+            log.rewind(position.step)  # killed before its first checkpoint, it may have logged too
+        with reporting(self.phase, position.step, self.length) as reporter:
+            self._to_the_end(reporter, asked)
+        return PhaseCost(position.seconds, peak_memory_bytes())
 
-def _flush(
-    phase: str, waiting: list[tuple[int, Metrics]], log: MetricsLog | None
-) -> Mapping[str, float]:
-    """Read the waiting metrics, refuse what is not finite, log the rest; return the last."""
-    values: dict[str, float] = {}
-    for step, metrics in waiting:
-        values = {name: _number(value) for name, value in metrics.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise NotFiniteError(
-                    f"{phase}: {name} is {value} at step {step}; lower the learning rate, or look"
-                    " at the images with 'datastill data check'. The last checkpoint is unharmed"
-                )
-        if log is not None:
-            log.log(step, values)
-    waiting.clear()
-    return values
+    def _to_the_end(self, reporter: Reporter, asked: Asked) -> None:
+        position, waiting = self.position, list[tuple[int, Metrics]]()
+        mark = saved = time.monotonic()
+        while position.step < self.length:
+            waiting.append((position.step, self.step(position.step)))
+            position.step += 1
+            last, stop = position.step == self.length, asked.stop
+            save = self._due(saved, asked.save or stop is not None)
+            if last or save or len(waiting) >= FLUSH_STEPS or reporter.due():
+                values = self._flush(waiting)
+                now = time.monotonic()
+                position.seconds, mark = position.seconds + now - mark, now
+                if last or reporter.due():
+                    reporter.update(position.step, values)
+            if save and (stop is not None or not last):
+                self._save()
+                saved, asked.save = time.monotonic(), False
+            if stop is not None:
+                say(f"{self.phase}: {stop.name}; saved after step {position.step} of {self.length}")
+                end(stop)
+
+    def _due(self, saved: float, asked: bool) -> bool:
+        """Whether to save now: a signal asked for it, or the last checkpoint is old."""
+        if self.saving is None:
+            return False
+        return asked or time.monotonic() - saved >= self.saving.every_seconds
+
+    def _save(self) -> None:
+        assert self.saving is not None, "nothing is due without it"
+        checkpoint.write(self.saving.path, self.position, self.saving.identity)
+
+    def _flush(self, waiting: list[tuple[int, Metrics]]) -> Mapping[str, float]:
+        """Read the waiting metrics, refuse what is not finite, log the rest; return the last."""
+        values: dict[str, float] = {}
+        for step, metrics in waiting:
+            values = {name: _number(value) for name, value in metrics.items()}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise NotFiniteError(
+                        f"{self.phase}: {name} is {value} at step {step}; lower the learning rate,"
+                        " or look at the images with 'datastill data check'. The last checkpoint is"
+                        " unharmed"
+                    )
+            if self.log is not None:
+                self.log.log(step, values)
+        waiting.clear()
+        return values
 
 
 def _number(value: Tensor | float | int) -> float:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from datastill.ground.errors import DatastillError
 from datastill.ground.grid import JobError, Submit, Work, describe
 
+SAVE_SECONDS = 60.0  # that a part which is stopped has to finish its step and save
 SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads, and CUDA not at all
 
 
@@ -44,8 +46,11 @@ def processes(work: Work, workers: int) -> Iterator[Submit]:
         yield lambda name: pool.submit(do, name)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():  # idle ones, or of a grid that was stopped
+        children = multiprocessing.active_children()  # idle ones, or of a grid that was stopped
+        for child in children:
             child.terminate()
+        for child in children:
+            child.join(SAVE_SECONDS)
 
 
 class _Worker:
@@ -76,8 +81,11 @@ class _Worker:
 def _serve(work: Work, threads: int, pipe: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    while True:
-        pipe.send(_error_of(work, pipe.recv()))
+    try:
+        while True:
+            pipe.send(_error_of(work, pipe.recv()))
+    except KeyboardInterrupt:  # on a terminal it comes to all; the parent is who speaks of it
+        sys.exit(130)
 
 
 def _error_of(work: Work, name: str) -> str | None:

@@ -19,7 +19,9 @@ from datastill.ground.atomic import write_json, write_text
 from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost, Saving
+from datastill.ground.progress import say
 
+DECIDE_BITS = ("python", "versions", "processor", "threads", "gpu")
 PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensors")
 
 
@@ -64,7 +66,7 @@ class RunFolder:
         RunFolder.check(path, config, resume=resume)
         folder = RunFolder(Path(path), checkpoint_seconds)
         write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
-        write_json(folder.path / "environment.json", environment())
+        folder._note_environment()
         return folder
 
     @staticmethod
@@ -73,6 +75,22 @@ class RunFolder:
         if place is None or isinstance(place, RunFolder):
             return place
         return RunFolder.open(place, config, resume=True)
+
+    def _note_environment(self) -> None:
+        """Keep that of the first start; a later one that differs is said aloud and kept beside."""
+        first, now = self.path / "environment.json", environment()
+        try:
+            known: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            write_json(first, now)
+            return
+        old, new = ({k: v for k, v in x.items() if k in DECIDE_BITS} for x in (known, now))
+        if changed := differences(old, new):
+            say(
+                f"{self.path} was started in another environment ({'; '.join(changed)}): it goes"
+                " on, but not bit for bit"
+            )
+            self.append("environments.jsonl", now)
 
     @property
     def config_file(self) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from datastill.ground.alone import undisturbed
 from datastill.ground.atomic import write_json
 from datastill.ground.errors import GridError
 from datastill.ground.grid import Submit, here, run_grid
@@ -45,7 +46,13 @@ def run_recipe(
     workshop = Workshop(experiment)
     workshop.read_images()
     RunFolder.open(out, config, resume=resume)
-    with _submitting(workshop, workers or Workers()) as submit:
+    with undisturbed(out / ".recipe.lock", experiment.recipe.name):
+        return _make_all(workshop, workers or Workers())
+
+
+def _make_all(workshop: Workshop, workers: Workers) -> ReportFiles:
+    out = workshop.experiment.out
+    with _submitting(workshop, workers) as submit:
         failed = run_grid([part.job for part in workshop.parts.values()], submit)
     _note(out / "failed.json", failed)
     if any(name.startswith(ROWS) for name in workshop.parts.keys() - failed.keys()):

@@ -107,14 +107,31 @@ def same_files(root: Path, *names: str) -> None:
     assert left == {file.name for file in (root / "whole").iterdir()}
 
 
-def test_cli__interrupt_is_one_line_and_exit_code_130(photos: Path, tmp_path: Path) -> None:
-    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "100000", *LONG)
-    process = started(*words, "--out", tmp_path / "out")
-    wait_for_steps(process, tmp_path / "out", 3)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_cli__stopped_run_ends_in_order_and_resumes_bit_for_bit(
+    datastill: Command, photos: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """With a checkpoint only once an hour: the one that is found was made for the signal."""
+    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "3000")
+    hourly = ("--checkpoint-seconds", "3600")
+    process = started(*words, *hourly, "--out", tmp_path / "killed")
+    wait_for_steps(process, tmp_path / "killed", 20)
+    process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 130 and "Traceback" not in err
-    assert err.splitlines()[-1].startswith("datastill: interrupted; --resume continues")
+    assert process.returncode == code and "Traceback" not in err, err
+    assert f"{number.name}; saved after step" in err
+    assert code == 143 or err.splitlines()[-1].startswith("datastill: interrupted; --resume")
+    left = {file.name for file in (tmp_path / "killed").iterdir()}
+    assert left == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoint-target.safetensors",
+    }
+    resumed = datastill("target", "--out", tmp_path / "killed", "--resume")
+    assert resumed.code == 0 and "target: continuing after step" in resumed.err
+    assert datastill(*words, "--out", tmp_path / "whole").code == 0
+    same_files(tmp_path, "target.safetensors", "metrics.jsonl")
 
 
 def test_cli__help_does_not_import_torch() -> None:

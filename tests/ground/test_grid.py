@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from datastill.ground import checkpoint
 from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.grid import Job, Submit, Work, here, run_grid
 from datastill.ground.processes import processes
 from datastill.ground.ray_cluster import ray_cluster
+from datastill.ground.tensor_file import read_checked
 
 JOBS = [Job("a"), Job("b", ("a",)), Job("c"), Job("d", ("b", "c"))]
 Place = Callable[[Work], AbstractContextManager[Submit]]
@@ -143,6 +145,59 @@ def test_processes__end_with_the_process_that_started_them(
         grid.send_signal(way)
     for pid in pids:
         wait_until(lambda pid=pid: not is_alive(pid))
+
+
+COUNTERS = """
+from datastill.ground.grid import Job, run_grid
+from datastill.ground.processes import processes
+from datastill.ground.signals import between_loops
+import counters
+
+if __name__ == "__main__":
+    with between_loops(), processes(counters.count, workers=2) as submit:
+        run_grid([Job("a"), Job("b")], submit)
+"""
+COUNT = """
+import dataclasses, os, pathlib, time, torch
+from datastill.ground.loop import Saving, run_steps
+
+@dataclasses.dataclass
+class Counted:
+    steps: torch.Tensor
+
+def count(name):
+    state = Counted(torch.zeros(1))
+    def step(number):
+        state.steps += 1
+        if number == 3:
+            pathlib.Path(name).write_text(str(os.getpid()))
+        time.sleep(0.05)
+        return {}
+    saving = Saving(pathlib.Path(name + ".safetensors"), {}, 1e9)
+    run_steps(name, state, step, length=100000, saving=saving)
+"""
+
+
+@pytest.mark.parametrize(("way", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_processes__parts_save_when_the_grid_is_stopped(
+    way: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "main.py").write_text(COUNTERS)
+    (tmp_path / "counters.py").write_text(COUNT)
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)]),
+    }
+    with subprocess.Popen(
+        [sys.executable, "main.py"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL
+    ) as grid:
+        for name in ("a", "b"):
+            read_pid(tmp_path / name)
+        grid.send_signal(way)
+    assert grid.returncode in (code, -way)
+    for name in ("a", "b"):
+        tree = read_checked(tmp_path / f"{name}.safetensors", checkpoint.FORMAT, 1)[0]
+        assert float(tree["state.state.steps"]) >= 4
 
 
 def read_pid(file: Path) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datastill.ground import run_folder
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost
 from datastill.ground.run_folder import RunFolder, environment
@@ -131,3 +132,20 @@ def test_run_folder__phases_say_what_they_took(folder: RunFolder) -> None:
 def test_run_folder__checkpoint_is_named_by_its_phase(folder: RunFolder) -> None:
     saving = folder.saving("distill", {"seed": 0})
     assert saving.path == folder.path / "checkpoint-distill.safetensors"
+
+
+def test_run_folder__change_of_environment_is_said_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=False)
+    first = (tmp_path / "run" / "environment.json").read_bytes()
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=True)
+    assert capsys.readouterr().err == ""
+    other = {**run_folder.environment(), "threads": 77}
+    monkeypatch.setattr(run_folder, "environment", lambda: other)
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=True)
+    said = capsys.readouterr().err
+    assert "started in another environment (threads: " in said and "now 77)" in said
+    assert (tmp_path / "run" / "environment.json").read_bytes() == first
+    later = (tmp_path / "run" / "environments.jsonl").read_text().splitlines()
+    assert [json.loads(line)["threads"] for line in later] == [77]
