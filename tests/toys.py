@@ -92,8 +92,9 @@ def measured(
     distilled: DistilledSet | None = None,
 ) -> list[Measured]:
     """What a task says of a network on toy data."""
-    start = Start(network or toy_network(), NETWORK, seed, distilled=distilled)
-    return task.measure(start, data or toy_task())
+    data = data or toy_task()
+    network = network or toy_network(outputs=data.train.num_classes)
+    return task.measure(Start(network, NETWORK, seed, distilled=distilled), data)
 
 
 def always_saving(folder: Path, identity: dict[str, Any] | None = None) -> Saving:

@@ -6,6 +6,7 @@ five per row. There is no target model. Published numbers: benchmarks/published_
 
 from dataclasses import replace
 
+from datastill.maths.schedules import Cosine
 from datastill.methods.random_subset import RandomSubset
 from datastill.protocols.labelled import NETWORK, PROTOCOL
 from datastill.recipes._base import Recipe, Sets
@@ -37,13 +38,13 @@ def sets(per_class: int) -> tuple[Sets, ...]:
 
 
 def small() -> Recipe:
-    """For two CPU cores: the sets and networks of the full scale, trained on for 300 epochs."""
+    """For two CPU cores: networks of the full scale, trained on the sets for 300 epochs."""
     hard, soft = PROTOCOL.pretraining("hard-label"), PROTOCOL.pretraining("soft-label")
     shorter = replace(
         PROTOCOL,
         name="labelled, shorter",
         hard_label=replace(hard, epochs=300),
-        soft_label=replace(soft, steps=500),
+        soft_label=replace(soft, schedule=Cosine(warmup_steps=100), steps=500),
     )
     return replace(
         recipe(),
