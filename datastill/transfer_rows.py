@@ -27,7 +27,7 @@ from datastill.transfer._base import (
     Start,
     TaskData,
     TransferRow,
-    check_fit,
+    check_same_classes,
 )
 
 Key = tuple[str, ...]
@@ -51,14 +51,27 @@ class Judges:
         """Refuse networks that a task cannot judge, before any work.
 
         Raises:
-            ConfigError: they were pre-trained, but on no distilled images that the task could use.
+            ConfigError: they were pre-trained, but on no distilled images that the task could use,
+                or to give other outputs than the classes that the task asks for.
         """
         for task in self.tasks:
+            if task.asks_outputs:
+                self._check_classes(task, origin)
             if task.trains_on_distilled and origin.artefact and origin.distilled is None:
                 raise ConfigError(
                     f"{public_name(task)} trains on distilled images, and {origin.title} has none;"
                     " give distilled sets, or scratch for Gaussian noise"
                 )
+
+    def _check_classes(self, task: AbstractTask, origin: Origin) -> None:
+        if origin.distilled is not None:
+            for data in self.targets:
+                check_same_classes(origin.distilled, data)
+        elif origin.artefact:
+            raise ConfigError(
+                f"{public_name(task)} judges outputs that are classes, and {origin.title} gives"
+                " representations; give distilled sets with class labels, or scratch"
+            )
 
 
 def transfer_rows(
@@ -142,7 +155,7 @@ class _Job:
 
     def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> list[TransferRow]:
         network = self._network()
-        check_fit(network, data)
+        task.check_network(network, data)
         data = data.fed_like(self.origin.distilled)
         started = time.monotonic()
         start = Start(

@@ -92,8 +92,10 @@ def measured(
     distilled: DistilledSet | None = None,
 ) -> list[Measured]:
     """What a task says of a network on toy data."""
-    start = Start(network or toy_network(), NETWORK, seed, distilled=distilled)
-    return task.measure(start, data or toy_task())
+    data = data or toy_task()
+    outputs = data.train.num_classes if task.asks_outputs else 5
+    network = network or toy_network(outputs=outputs)
+    return task.measure(Start(network, NETWORK, seed, distilled=distilled), data)
 
 
 def always_saving(folder: Path, identity: dict[str, Any] | None = None) -> Saving:

@@ -51,7 +51,7 @@ def understand(name: str, words: Sequence[str]) -> Command:
     check_bounds(flags)
     _add_components(parser, own)
     found = parser.parse(with_first_options(parser, texts))
-    return Command(flags, {key: found[key] for key in parser.components})
+    return Command(flags, {key: found.get(key, {}) for key in parser.components})
 
 
 def verb_help(name: str, words: Sequence[str]) -> str:

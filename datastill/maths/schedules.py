@@ -27,7 +27,7 @@ class Constant:
 class Cosine:
     """Half a cosine wave from one to zero (Loshchilov & Hutter, ICLR 2017), after a warm-up."""
 
-    warmup_steps: int = option(0, "updates over which the rate rises linearly from zero")
+    warmup_steps: int = option(0, "updates over which the rate rises linearly from zero", smoke=0)
 
     def factor(self, step: int, length: int) -> float:
         """Factor on the full rate at `step`; with a warm-up the first update has rate zero.

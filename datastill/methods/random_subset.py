@@ -26,11 +26,12 @@ class RandomSubsetState:
 
 @dataclass(frozen=True)
 class RandomSubset(AbstractMethod[RandomSubsetState]):
-    """M source images, drawn uniformly without replacement."""
+    """M source images, drawn uniformly without replacement, from all or class by class."""
 
-    variant_options: ClassVar[tuple[str, ...]] = ("targets",)
+    variant_options: ClassVar[tuple[str, ...]] = ("targets", "balanced")
 
     targets: RealTargets = option("representation", "what the images are paired with")
+    balanced: bool = option(False, "as many images of each class, as the DC family's random row")
 
     @property
     def needs_target(self) -> bool:
@@ -38,13 +39,15 @@ class RandomSubset(AbstractMethod[RandomSubsetState]):
 
     @property
     def needs_labels(self) -> bool:
-        return self.targets == "class-label"
+        return self.balanced or self.targets == "class-label"
 
     def length(self, problem: Problem) -> int:
         return 0
 
     def init(self, problem: Problem) -> RandomSubsetState:
         order = torch.randperm(len(problem.images), generator=fork(problem.seed, "random-subset"))
+        if self.balanced:
+            order = _class_by_class(problem, order)
         return RandomSubsetState(order[: problem.count])
 
     def step(self, problem: Problem, state: RandomSubsetState) -> dict[str, Tensor | float | int]:
@@ -52,3 +55,17 @@ class RandomSubset(AbstractMethod[RandomSubsetState]):
 
     def result(self, problem: Problem, state: RandomSubsetState) -> DistilledSet:
         return real_pairs(self, problem, state.chosen, self.targets)
+
+
+def _class_by_class(problem: Problem, order: Tensor) -> Tensor:  # (N,) int64 -> (N,)
+    """The same order within each class, but one image of every class in turn.
+
+    The first M hold as many of each class as of any other, or one more where M / K leaves a rest.
+    """
+    labels = problem.images.labels
+    assert labels is not None, "AbstractMethod.check refuses this before any work"
+    turn = torch.empty_like(order)
+    for k in range(problem.images.num_classes):
+        members = torch.nonzero(labels[order] == k).flatten()
+        turn[members] = torch.arange(len(members))
+    return order[turn.argsort(stable=True)]

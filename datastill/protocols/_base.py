@@ -21,9 +21,9 @@ class Protocol:
 
     name: str
     networks: tuple[tuple[int, AbstractArchitecture], ...]  # (largest image size, network), rising
-    representation: Pretraining
+    representation: Pretraining | None  # None: the protocol says nothing of such sets
     hard_label: Pretraining | None
-    soft_label: Pretraining | None  # None: the protocol says nothing of such sets
+    soft_label: Pretraining | None
     tasks: tuple[AbstractTask, ...]
     seeds: int = 3  # networks per row, as published
 
@@ -107,7 +107,7 @@ def own_protocol(*tasks: AbstractTask, pretrain_steps: int | None = None) -> Pro
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol in the file of that name: "paper" or "mkdt".
+    """The protocol in the file of that name, such as "paper" or "mkdt".
 
     Raises:
         ConfigError: there is none; the message has the nearest name.

@@ -4,8 +4,10 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from datastill.data._base import source
 from datastill.ground import lookup
 from datastill.ground.errors import ConfigError
+from datastill.ground.lookup import public_name
 from datastill.ground.machine import PrecisionName
 from datastill.ground.options import Json, shortened
 from datastill.methods._base import AbstractMethod
@@ -25,16 +27,21 @@ class Sets:
     method: AbstractMethod[Any]
     count: int | Literal["all"]
     number: int = 1
+    network: AbstractArchitecture | None = None  # of the inner models; None: the recipe's
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Source, target model, distilled sets, networks and protocols of one experiment."""
+    """Source, target model, distilled sets, networks and protocols of one experiment.
+
+    Raises:
+        ConfigError: something needs a target model, and there is none.
+    """
 
     name: str
     source: str
     image_size: int
-    target: TargetTraining
+    target: TargetTraining | None  # None: all sets are made without one
     network: AbstractArchitecture  # of the inner models
     sets: tuple[Sets, ...]
     data: tuple[str, ...]  # target data
@@ -45,6 +52,15 @@ class Recipe:
     judge_target: bool = True  # whether the target model itself gets rows
     precision: PrecisionName = "float32"
     scale: Scale = "full"  # smoke: ten to thirty made images per split instead of the data sets
+
+    def __post_init__(self) -> None:
+        needing = [public_name(sets.method) for sets in self.sets if sets.method.needs_target]
+        needing += ["judge_target"] * self.judge_target + ["probe_every"] * bool(self.probe_every)
+        if self.target is None and needing:
+            raise ConfigError(
+                f"recipe {self.name} has no target model, which {', '.join(needing)} would need;"
+                " give it a target, or leave them out"
+            )
 
 
 def named(name: str, scale: Scale = "full") -> Recipe:
@@ -67,10 +83,18 @@ def named(name: str, scale: Scale = "full") -> Recipe:
 def smoke(recipe: Recipe) -> Recipe:
     """The whole recipe in a few steps on made images: it shows that all works, and no number."""
     sets = tuple(
-        replace(found, count=found.count if found.count == "all" else SMOKE_COUNT, number=1)
+        replace(found, count=_smoke_count(found, recipe), number=1)
         for found in shortened(recipe.sets)
     )
     return replace(shortened(recipe), sets=sets, seeds=1, probe_every=0, scale="smoke")
+
+
+def _smoke_count(sets: Sets, recipe: Recipe) -> int | Literal["all"]:
+    if sets.count == "all":
+        return "all"
+    if sets.method.by_class:  # one image of each class
+        return source(recipe.source).miniature("train", recipe.image_size).num_classes
+    return SMOKE_COUNT
 
 
 def describe(value: Any) -> Any:

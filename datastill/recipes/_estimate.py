@@ -27,6 +27,7 @@ from datastill.recipes._places import (
     place_name,
     set_place,
 )
+from datastill.recipes._set_phases import Making
 from datastill.recipes._task_phases import DataFacts, Judged
 from datastill.recipes._workshop import Experiment, Workshop
 
@@ -53,7 +54,7 @@ class Estimate:
 
     def seconds(self, workers: int) -> float:
         """From the first part to the last, with so many made at once."""
-        free, done = [0.0] * workers, dict.fromkeys((TARGET,), 0.0)
+        free, done = [0.0] * workers, dict[str, float]()
         for part in self.parts:
             ready = max([done.get(need, 0.0) for need in self.needs.get(part.name, ())] + [0.0])
             free.sort()
@@ -85,7 +86,7 @@ class Estimator:
         """
         jobs = [part.job for part in self._workshop.parts.values()]
         needs = {job.name: tuple(job.needs) for job in jobs}
-        made = [self._target(), *self._sets(), *self._shared(), *self._rows()]
+        made = [*self._target(), *self._sets(), *self._shared(), *self._rows()]
         found = list({part.name: part for part in made}.values())  # smoke makes some sets equal
         names = {self.recipe.source, *self.recipe.data}
         pixels = self.phases.channels * self.recipe.image_size**2
@@ -97,7 +98,8 @@ class Estimator:
         """The phases of the recipe."""
         classes = max([2, *(data.classes for data in self.data)])
         scale = Scale.of(self.meter)
-        return Phases(self.recipe, scale, source(self.recipe.source).channels, classes)
+        known = _facts(self.recipe, self.recipe.source).classes
+        return Phases(self.recipe, scale, source(self.recipe.source).channels, classes, known)
 
     @cached_property
     def data(self) -> list[DataFacts]:
@@ -122,8 +124,10 @@ class Estimator:
         largest = max([self._source, *(data.train + data.test for data in self.data)])
         return largest * pixels
 
-    def _target(self) -> PartEstimate:
+    def _target(self) -> Iterator[PartEstimate]:
         training, phases = self.recipe.target, self.phases
+        if training is None or phases.target is None:
+            return
         cost = phases.target_step.times(training.length(self._source))
         if training.standardize:
             cost += phases.represent.times(self._source)
@@ -132,7 +136,7 @@ class Estimator:
         heads = training.objective.heads(module, phases.classes)
         learned = weights + sum(v.nbytes for v in heads.state_dict().values())
         memory = self.process + self._image_bytes + TRAINED * learned + cost.kept
-        return PartEstimate(TARGET, cost, memory, weights + TRAINED * learned)
+        yield PartEstimate(TARGET, cost, memory, weights + TRAINED * learned)
 
     def _sets(self) -> Iterator[PartEstimate]:
         for sets in self.recipe.sets:
@@ -142,14 +146,12 @@ class Estimator:
                     yield replace(found, name=set_place(sets, number))
 
     def _set(self, sets: Sets) -> PartEstimate:
-        phases, count = self.phases, self._count(sets)
-        made = phases.problem(sets.method, 8, 2)
-        length = sets.method.length(replace(made, count=2))
-        cost, state, bank = phases.begin(sets, count, self._source), 0.0, 0.0
+        making = Making(self.phases, sets, self._count(sets), self._source)
+        length = sets.method.length(self.phases.problem(sets, 8, 2))
+        cost, state, bank = making.begin(), 0.0, 0.0
         if length:
-            cost += phases.step(sets, count).times(length)
-            cost += phases.warm_up(sets, count, self._source)
-            state, bank = phases.state_bytes(sets, count, self._source)
+            cost += making.step().times(length) + making.warm_up()
+            state, bank = making.state_bytes()
         if self.recipe.probe_every:
             cost += self._probe(sets).times(length // self.recipe.probe_every)
         pairs = 2 * self._set_bytes(sets)  # before and after
@@ -172,7 +174,7 @@ class Estimator:
         memory = self.process + self._image_bytes + self._frozen
         for sets in self.recipe.sets:
             if sets.method.takes_all:
-                cost = self.phases.begin(sets, self._source, self._source)
+                cost = Making(self.phases, sets, self._source, self._source).begin()
                 whole = memory + cost.kept + self._set_bytes(sets)
                 yield PartEstimate(
                     f"{SHARED}/{set_place(sets, 0).removeprefix(SETS)}", cost, whole, 0.0
@@ -201,7 +203,7 @@ class Estimator:
             for sets in self.recipe.sets:
                 title = set_place(sets, seed % sets.number).removeprefix(SETS)
                 yield self._row(f"{ROWS}{title}/{place}", protocol, network, sets)
-        if self.recipe.judge_target:
+        if self.recipe.judge_target and self.recipe.target is not None:
             name = f"{ROWS}target-model/{place_name(protocol.name, seed)}"
             yield self._row(name, protocol, self.recipe.target.architecture, None)
 
@@ -227,8 +229,9 @@ class Estimator:
 
     @cached_property
     def _frozen(self) -> float:
-        module = self.phases.target.module
-        return float(sum(v.nbytes for v in module.state_dict().values()))
+        target = self.phases.target
+        tensors = {} if target is None else target.module.state_dict()
+        return float(sum(value.nbytes for value in tensors.values()))
 
     def _count(self, sets: Sets) -> int:
         return self._source if sets.count == "all" else sets.count

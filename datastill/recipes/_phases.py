@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 import torch
 
 from datastill.artefact import DistilledSet
-from datastill.ground import checkpoint
+from datastill.ground.options import shortened
 from datastill.ground.rng import seeded
 from datastill.images import ImageSet, Normalizer
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods._base import Problem
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.pretrain import Pretraining, pretrain
 from datastill.recipes._base import Recipe, Sets
 from datastill.recipes._meter import Cost, Scale, Weigh
 from datastill.target_model import TargetModel
-from datastill.train_target import train_target
-from datastill.transfer._base import AbstractTask, Start, TaskData
+from datastill.train_target import TargetTraining, train_target
+from datastill.transfer._base import Start, TaskData
 
 MADE = 48  # different made images
 LENGTHS = ("steps", "epochs", "iterations", "age")
@@ -48,11 +48,6 @@ def having(component: Component, values: Mapping[str, object]) -> Component:
     return replace(component, **values)  # type: ignore[type-var]
 
 
-def _endless(method: Component) -> Component:
-    """The method with more steps than are ever measured: schedules refuse a step after the last."""
-    return having(method, dict.fromkeys(ends(method, "steps"), 1_000_000))
-
-
 def mean_batch(count: int, batch: int) -> float:
     """Images per step where an epoch's last batch is short."""
     return count / ceil(count / batch)
@@ -65,7 +60,8 @@ class Phases:
     recipe: Recipe
     scale: Scale
     channels: int
-    classes: int  # at least 2
+    classes: int  # of the target data at most, at least 2
+    source_classes: int = 2
     known: dict[object, Any] = field(default_factory=dict)
 
     def images(self, count: int, classes: int | None = None) -> ImageSet:
@@ -82,83 +78,29 @@ class Phases:
     @property
     def target_step(self) -> Cost:
         """One update of the target model."""
-        return self._once("target", self._target_step)
+        training = self.recipe.target
+        assert training is not None, "the recipe has no target model"
+        return self.once("target", lambda: self._target_step(training))
 
     @property
     def represent(self) -> Cost:
         """The target model, asked of one image among many."""
-        return self._once("represent", lambda: self._per_image(self.target.represent_images))
+        target = self.target
+        assert target is not None, "nothing is represented in a recipe without a target model"
+        return self.once("represent", lambda: self._per_image(target.represent_images))
 
     @cached_property
-    def target(self) -> TargetModel:
-        """A target model after one step."""
+    def target(self) -> TargetModel | None:
+        """A target model after one step, where the recipe has one."""
+        if self.recipe.target is None:
+            return None
         training = replace(self.recipe.target, batch=2, steps=1, standardize=False)
         return train_target(self.images(4), training, machine=self.scale.meter.machine)
 
-    def begin(self, sets: Sets, count: int, source: int) -> Cost:
-        """What a method does before its first step and after its last."""
-        method = sets.method
-
-        def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
-            images = max(sizes["images"], 4 * sizes.get("count", 0))
-            problem = self.problem(method, images, sizes.get("count", images))
-            return weigh(lambda: method.result(problem, method.init(problem)))
-
-        full = {"images": source} if method.takes_all else {"images": source, "count": count}
-        return self._once(("begin", sets), lambda: self.scale.full(work, full))
-
-    def step(self, sets: Sets, count: int) -> Cost:
-        """A step of a method that is not its first."""
-        batches, lengths = ends(sets.method, "batch"), ends(sets.method, "age")
-        pool = dict.fromkeys(ends(sets.method, "pool_size"), 1)
-
-        def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
-            method = having(_endless(sets.method), {**pool, **{k: sizes[k] for k in batches}})
-            problem = self.problem(method, 4 * max(sizes.values()), sizes["count"])
-            young = having(method, dict.fromkeys(lengths, 2))
-            state = young.init(problem)
-            young.step(problem, state)
-            return weigh(lambda: method.step(problem, state))
-
-        full = {"count": count, **batches}
-        return self._once(("step", sets), lambda: self.scale.full(work, full))
-
-    def warm_up(self, sets: Sets, count: int, source: int) -> Cost:
-        """What the first step does beyond a later one: ages of a pool are at their mean."""
-        ages, pool = ends(sets.method, "age"), ends(sets.method, "pool_size")
-        batches = dict.fromkeys(ends(sets.method, "batch"), 4)
-        few = {**dict.fromkeys(ages, 2), **dict.fromkeys(pool, 1), **batches}
-        young = having(_endless(sets.method), few)
-
-        def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
-            problem = self.problem(young, max(sizes["images"], 4 * sizes["count"]), sizes["count"])
-            first = weigh(lambda: _first_step(young, replace(problem, banks={})))
-            state = young.init(problem)
-            young.step(problem, state)
-            old = having(young, ages)
-            return (
-                first - weigh(lambda: young.init(problem)) - weigh(lambda: old.step(problem, state))
-            )
-
-        def measure() -> Cost:
-            line = self.scale.line(work, {"images": source, "count": count})
-            whole, one = (line.at({"images": n, "count": count}) for n in (source, 0))
-            longer = max([1.0, *(age / 2 for age in ages.values())])
-            return (whole - one) + one.times(longer * max([1, *pool.values()]))
-
-        return self._once(("warm-up", sets), measure)
-
-    def state_bytes(self, sets: Sets, count: int, source: int) -> tuple[float, float]:
-        """(of the state, of the bank) of a method while it runs."""
-
-        def measure() -> tuple[float, float]:
-            young = having(sets.method, dict.fromkeys(ends(sets.method, "age"), 2))
-            young = having(young, dict.fromkeys(ends(young, "batch"), 4))
-            few, more = (self._held(young, number) for number in (4, 8))
-            bank = more[1] / 32 * source
-            return few[0] + (more[0] - few[0]) / 4 * (count - 4), bank
-
-        return self._once(("state", sets), measure)
+    @property
+    def outputs(self) -> int:
+        """Of networks before a task: D, or K where nothing is represented."""
+        return self.classes if self.target is None else self.target.dim
 
     def pretrain_step(
         self, pretraining: Pretraining, network: AbstractArchitecture, sets: Sets, count: int
@@ -170,7 +112,7 @@ class Phases:
             distilled = self.distilled(sets, sizes["batch"])
 
             def run(steps: int) -> object:
-                short = replace(pretraining, batch=sizes["batch"], steps=steps)
+                short = replace(shortened(pretraining), batch=sizes["batch"], steps=steps)
                 return pretrain(
                     network, distilled, pretraining=short, machine=self.scale.meter.machine
                 )
@@ -179,16 +121,16 @@ class Phases:
 
         kind = self.distilled(sets, 2).target_kind
         key = ("pre-train", pretraining, network, kind, count)
-        return self._once(key, lambda: self.scale.full(work, full))
+        return self.once(key, lambda: self.scale.full(work, full))
 
     def distilled(self, sets: Sets, count: int) -> DistilledSet:
         """A set of so many images, as the method leaves it."""
 
         def make() -> DistilledSet:
-            problem = self.problem(sets.method, 8, 8)
+            problem = self.problem(sets, 8, 8)
             return sets.method.result(problem, sets.method.init(problem))
 
-        found: DistilledSet = self._once(("distilled", sets), make)
+        found: DistilledSet = self.once(("distilled", sets), make)
         index = torch.arange(count) % len(found)
         return replace(found, images=found.images[index], targets=found.targets[index])
 
@@ -200,13 +142,13 @@ class Phases:
             with torch.no_grad():
                 return machine.run(made, images.normalized(slice(None)).to(machine.device))
 
-        return self._once(("forward", network), lambda: self._per_image(ask))
+        return self.once(("forward", network), lambda: self._per_image(ask))
 
     def network(self, architecture: AbstractArchitecture) -> Network:
         """An untrained network with as many outputs as the target model."""
         with seeded(0, "network"):
             made = architecture(
-                image_size=self.recipe.image_size, channels=self.channels, outputs=self.target.dim
+                image_size=self.recipe.image_size, channels=self.channels, outputs=self.outputs
             )
         return self.scale.meter.machine.place(made).eval()
 
@@ -216,7 +158,7 @@ class Phases:
         def measure() -> int:
             return sum(value.nbytes for value in self.network(architecture).state_dict().values())
 
-        found: int = self._once(("weights", architecture), measure)
+        found: int = self.once(("weights", architecture), measure)
         return found
 
     def start(self, architecture: AbstractArchitecture, sets: Sets | None, count: int) -> Start:
@@ -231,34 +173,33 @@ class Phases:
         train = max(train, classes)
         return TaskData("made", self.images(train, classes), self.images(test, classes))
 
-    def problem(self, method: AbstractMethod[Any], images: int, count: int) -> Problem:
-        """A small problem of the recipe's kind."""
-        made = self.images(images)
+    def unit(self, sets: Sets) -> int:
+        """Images that sets are made of at least: one, or one of each class."""
+        return self.source_classes if sets.method.by_class else 1
+
+    def problem(self, sets: Sets, images: int, count: int) -> Problem:
+        """A small problem of the recipe's kind, of so many units."""
+        method, unit = sets.method, self.unit(sets)
+        made = self.images(images * unit, self.source_classes)
         return Problem(
             made if method.needs_labels else made.unlabelled(),
             self.target,
-            images if method.takes_all else count,
-            network=self.recipe.network,
+            unit * (images if method.takes_all else count),
+            network=sets.network or self.recipe.network,
             machine=self.scale.meter.machine,
         )
 
-    def once(self, task: AbstractTask, key: object, measure: Callable[[], Any]) -> Any:
-        """What a task measured under this key before, or measures now."""
-        return self._once((task, key), measure)
-
-    def _target_step(self) -> Cost:
+    def _target_step(self, training: TargetTraining) -> Cost:
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
             images = self.images(2 * sizes["batch"])
 
             def run(steps: int) -> object:
-                short = replace(
-                    self.recipe.target, batch=sizes["batch"], steps=steps, standardize=False
-                )
+                short = replace(training, batch=sizes["batch"], steps=steps, standardize=False)
                 return train_target(images, short, machine=self.scale.meter.machine)
 
             return per_step(weigh, run)
 
-        return self.scale.full(work, {"batch": self.recipe.target.batch})
+        return self.scale.full(work, {"batch": training.batch})
 
     def _per_image(self, ask: Callable[[ImageSet], object]) -> Cost:
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
@@ -267,23 +208,12 @@ class Phases:
 
         return self.scale.full(work, {"images": 512}).times(1 / 512)
 
-    def _held(self, method: AbstractMethod[Any], count: int) -> tuple[int, int]:
-        problem = self.problem(method, 32, count)
-        state = method.init(problem)
-        method.step(problem, state)
-        tensors = checkpoint.capture(state)[1].values()
-        banks = [bank.representations.nbytes for bank in problem.banks.values()]
-        return sum(tensor.nbytes for tensor in tensors), sum(banks)
-
-    def _once(self, key: object, measure: Callable[[], Found]) -> Found:
+    def once(self, key: object, measure: Callable[[], Found]) -> Found:
+        """What was measured under this key before, or is measured now."""
         if key not in self.known:
             self.known[key] = measure()
         found: Found = self.known[key]
         return found
-
-
-def _first_step(method: AbstractMethod[Any], problem: Problem) -> None:
-    method.step(problem, method.init(problem))
 
 
 def per_step(weigh: Weigh, run: Callable[[int], object]) -> Cost:

@@ -10,7 +10,7 @@ import torch
 from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture
 from datastill.recipes._base import Sets
-from datastill.recipes._meter import Cost, Weigh
+from datastill.recipes._meter import Cost, Extrapolation, Weigh
 from datastill.recipes._phases import LENGTHS, Phases, ends, having, mean_batch, per_step
 from datastill.transfer._base import AbstractTask, TaskData
 from datastill.transfer._labels import choose_labelled
@@ -130,10 +130,8 @@ class Judged:
 
             return per_step(weigh, run)
 
-        key = (loop, self.network, self._from_noise)
-        line = self.phases.once(self.task, key, lambda: self.phases.scale.line(work, full))
-        found: Cost = line.at(full)
-        return found
+        key = (self.task, loop, self.network, self._from_noise)
+        return self.phases.once(key, lambda: self.phases.scale.line(work, full)).at(full)
 
     def _reading(self, data: DataFacts, labelled: float) -> Cost:
         """The network asked of test images, and of labelled ones where the task reads them."""
@@ -145,13 +143,11 @@ class Judged:
             short = having(self._short(2), {**repeated, **ends(self.task, "draws")})
             return weigh(lambda: short.measure(start, made))
 
-        def measure() -> Any:
+        def measure() -> Extrapolation:
             return self.phases.scale.line(work, {"train": labelled, "test": data.test})
 
-        key = ("reading", self.network, self._from_noise)
-        line = self.phases.once(self.task, key, measure)
-        found: Cost = line.at({"train": labelled, "test": data.test})
-        return found
+        key = (self.task, "reading", self.network, self._from_noise)
+        return self.phases.once(key, measure).at({"train": labelled, "test": data.test})
 
     @property
     def _from_noise(self) -> bool:

@@ -33,7 +33,7 @@ from datastill.recipes._places import (
     set_place,
 )
 from datastill.target_model import TargetModel
-from datastill.train_target import train_target
+from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import TaskData
 from datastill.transfer_rows import Judges, transfer_rows
 
@@ -77,8 +77,7 @@ class Workshop:
     @cached_property
     def parts(self) -> dict[str, Part]:
         """All parts by name; none needs a later one."""
-        target = Part(Job(TARGET), self._make_target)
-        found = [target, *self._set_parts(), *self._rows_parts()]
+        found = [*self._target_parts(), *self._set_parts(), *self._rows_parts()]
         return {part.job.name: part for part in found}
 
     def read_images(self) -> None:
@@ -107,14 +106,16 @@ class Workshop:
         return self._load(self.recipe.source, "test").unlabelled()
 
     @cached_property
-    def target(self) -> TargetModel:
-        """The target model, which was made before."""
+    def target(self) -> TargetModel | None:
+        """The target model, which was made before, where the recipe has one."""
+        if self.recipe.target is None:
+            return None
         return TargetModel.load(self._place(TARGET), self.experiment.machine)
 
     @cached_property
-    def held_out(self) -> HeldOut:
+    def held_out(self) -> HeldOut | None:
         """What asks every network that regresses target representations."""
-        return HeldOut(self.unseen, self.target)
+        return None if self.target is None else HeldOut(self.unseen, self.target)
 
     @cached_property
     def problem(self) -> Problem:
@@ -133,19 +134,26 @@ class Workshop:
             return source(name).miniature(split, size)
         return source(name).load(split, size, data_root)
 
-    def _make_target(self) -> None:
-        labelled = self.recipe.target.objective.needs_labels
+    def _target_parts(self) -> list[Part]:
+        training = self.recipe.target
+        return [] if training is None else [Part(Job(TARGET), partial(self._train, training))]
+
+    def _train(self, training: TargetTraining) -> None:
         train_target(
-            self.images if labelled else self.images.unlabelled(),
-            self.recipe.target,
+            self.images if training.objective.needs_labels else self.images.unlabelled(),
+            training,
             seed=self.experiment.seed,
             machine=self.experiment.machine,
-            folder=self._folder(TARGET, {"training": describe(self.recipe.target)}),
+            folder=self._folder(TARGET, {"training": describe(training)}),
         )
+
+    def _job(self, name: str, *needs: str) -> Job:
+        """A part after the target model, where the recipe has one."""
+        return Job(name, needs if self.recipe.target is None else (TARGET, *needs))
 
     def _set_parts(self) -> list[Part]:
         return [
-            Part(Job(set_place(sets, number), (TARGET,)), partial(self._distil, sets, number))
+            Part(self._job(set_place(sets, number)), partial(self._distil, sets, number))
             for sets in self.recipe.sets
             if not sets.method.takes_all  # not kept: it would be a copy of the source
             for number in range(sets.number)
@@ -158,13 +166,18 @@ class Workshop:
 
     def _problem(self, sets: Sets, number: int) -> Problem:
         count = len(self.images) if sets.count == "all" else sets.count
-        problem = replace(self.problem, count=count, seed=self.experiment.seed + number)
+        problem = replace(
+            self.problem,
+            count=count,
+            seed=self.experiment.seed + number,
+            network=sets.network or self.recipe.network,
+        )
         if sets.method.needs_labels:
             problem = replace(problem, images=self.images, banks={}, whitenings={})
         return problem
 
     def _probe(self) -> Probe | None:
-        if not self.recipe.probe_every:
+        if not self.recipe.probe_every or self.held_out is None:
             return None
         pretraining = self.recipe.protocols[0].pretraining("representation")
         return Probe(self.held_out, self.recipe.probe_every, pretraining)
@@ -204,7 +217,7 @@ class Workshop:
         needs: tuple[str, ...] = (),
     ) -> Part:
         name = ROWS + place
-        return Part(Job(name, (TARGET, *needs)), partial(self._measure, protocol, name, made, seed))
+        return Part(self._job(name, *needs), partial(self._measure, protocol, name, made, seed))
 
     def _measure(
         self, protocol: Protocol, name: str, made: Callable[[], Origin], seed: int
@@ -225,7 +238,7 @@ class Workshop:
             self.experiment.machine,
             image_size=self.recipe.image_size,
             channels=self.images.channels,
-            dim=self.target.dim,
+            dim=self.data[0].train.num_classes if self.target is None else self.target.dim,
             protocol=protocol.name,
         )
 
@@ -235,6 +248,7 @@ class Workshop:
         return protocol.origin(self._set(sets, number), network, self.experiment.machine)
 
     def _target_itself(self, protocol: Protocol) -> Origin:
+        assert self.target is not None, "Recipe refuses to judge what it has not"
         return from_target(self.target, protocol=protocol.name)
 
     def _set(self, sets: Sets, number: int) -> DistilledSet:

@@ -40,6 +40,7 @@ VARIANTS = {
     "targets=class-label": (
         "Class labels in place of representations: the one row here that needs labels."
     ),
+    "targets=class-label, balanced": "Class labels, and as many images of each class.",
 }
 
 TASKS = {
@@ -49,6 +50,10 @@ TASKS = {
     ),
     "finetune": ("Fine-tuning", "The whole network is trained on, with a new head."),
     "knn-probe": ("k-NN probe", "The pre-trained network is frozen; its neighbours vote."),
+    "classify": (
+        "Classification",
+        "The network is trained from scratch on the set alone; its own outputs are judged.",
+    ),
     "data-free-kd": (
         "Target-data-free distillation",
         "A teacher of the target data teaches the pre-trained network on the distilled images;"
@@ -70,6 +75,15 @@ PROTOCOLS = {
         "Protocol of MKDT",
         "As the authors of MKDT measure: 20 epochs of pre-training unless another number is named,"
         " InstanceNorm ConvNet, a linear probe on the frozen network with few labels.",
+    ),
+    "labelled": (
+        "Labelled standard",
+        "As the DC family is measured: a network is trained from scratch on the set and tested on"
+        " the data that the set was distilled from.",
+    ),
+    "equal-budget": (
+        "Equal budgets",
+        "Every kind of set gets the same updates, batch and augmentation; then fine-tuning.",
     ),
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from datastill.artefact import DistilledSet
 from datastill.data._base import source
 from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.lookup import public_name
 from datastill.ground.loop import Saving
 from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
@@ -110,6 +111,7 @@ class AbstractTask(ABC):
     """How a pre-trained network is judged; fields are hyperparameters."""
 
     trains_on_distilled: ClassVar[bool] = False  # whether it uses the distilled images again
+    asks_outputs: ClassVar[bool] = False  # whether outputs must be the classes of the data
 
     @abstractmethod
     def check(self, data: TaskData) -> None:
@@ -122,6 +124,22 @@ class AbstractTask(ABC):
     @abstractmethod
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
         """Judge the network; one number per setting of this task."""
+
+    @final
+    def check_network(self, network: Network, data: TaskData) -> None:
+        """Refuse a network whose images or outputs are not those of the data.
+
+        Raises:
+            ConfigError: sizes or channels differ, or the outputs are not one per class.
+        """
+        check_fit(network, data)
+        classes = data.train.num_classes
+        if self.asks_outputs and network.outputs != classes:
+            raise ConfigError(
+                f"{public_name(self)} judges the outputs of a network, which are {network.outputs},"
+                f" while {data.name} has {classes} classes; give sets with class labels of"
+                f" {data.name}, or choose another task"
+            )
 
     @final
     def run(
@@ -140,13 +158,16 @@ class AbstractTask(ABC):
 
         Raises:
             DataError: the data are not there, or have no labels.
-            ConfigError: the network, or the distilled set, has images of another size or channels.
+            ConfigError: the network, or the distilled set, has images of another size or channels,
+                or outputs or classes that the task cannot judge.
         """
         if isinstance(data, str):
             data = TaskData.load(data, network.image_size, data_root)
-        check_fit(network, data)
+        self.check_network(network, data)
         if distilled is not None:
             check_same_images(distilled, data)
+        if distilled is not None and self.asks_outputs:
+            check_same_classes(distilled, data)
         self.check(data)
         data = data.fed_like(distilled)
         architecture, machine = network.architecture, machine or Machine()
@@ -183,6 +204,28 @@ def check_same_images(distilled: DistilledSet, data: TaskData) -> None:
             f"the distilled images have {distilled.image_size} pixels and {distilled.channels}"
             f" channels, {data.name} {known.image_size} and {known.channels}; a teacher of"
             f" {data.name} can only judge images of its own shape"
+        )
+
+
+def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
+    """Refuse a distilled set whose targets are not of the classes of the data.
+
+    Raises:
+        ConfigError: they are representations, or the classes of other data.
+    """
+    kind, classes = distilled.target_kind, distilled.provenance.get("classes") or []
+    if kind == "representation":
+        raise ConfigError(
+            f"networks pre-trained on representations do not name the classes of {data.name};"
+            " give a set with class labels, or choose a task that trains a new head"
+        )
+    if distilled.outputs != data.train.num_classes or (
+        classes and tuple(classes) != data.train.classes
+    ):
+        raise ConfigError(
+            f"the distilled set has {distilled.outputs} classes of its source, and {data.name} has"
+            f" {data.train.num_classes}, which are not the same; judge it on the data that it was"
+            " distilled from, or choose a task that trains a new head"
         )
 
 

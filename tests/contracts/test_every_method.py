@@ -39,6 +39,7 @@ SMALL = {  # of whatever has such an option; all others have their smoke values.
 }
 VARIANTS: list[tuple[str, object]] = [
     ("targets", "class-label"),
+    ("balanced", True),
     ("stale_pool", True),
     ("bank", True),
     ("pixel_space", "normalized"),
@@ -255,9 +256,10 @@ def test_every_method__missing_label_is_refused_before_any_work(
     if not method.needs_labels:
         pytest.skip("needs no labels")
     images = toy_images().unlabelled()
+    target = toy_target(images) if method.needs_target else None
     monkeypatch.setattr(type(method), "init", None)
     with pytest.raises(ConfigError, match="needs labels, and toy/train has none"):
-        distill(method, Problem(images, None, len(images), network=NETWORK))
+        distill(method, Problem(images, target, len(images), network=NETWORK))
 
 
 @every_method

@@ -37,7 +37,9 @@ def test_every_recipe__needs_only_data_that_exist(name: str) -> None:
 @every_recipe
 def test_every_recipe__networks_take_its_images(name: str) -> None:
     recipe = named(name)
-    for network in (recipe.network, *recipe.networks, recipe.target.architecture):
+    inner = [sets.network for sets in recipe.sets if sets.network is not None]
+    targets = [] if recipe.target is None else [recipe.target.architecture]
+    for network in (recipe.network, *recipe.networks, *inner, *targets):
         network.check(recipe.image_size)
 
 
@@ -71,7 +73,9 @@ def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
     kept = ("name", "source", "image_size", "network", "networks", "data", "judge_target")
     assert all(getattr(short, field) == getattr(whole, field) for field in kept)
     assert [s.method.variant for s in short.sets] == [s.method.variant for s in whole.sets]
-    assert short.target.architecture == whole.target.architecture
+    if short.target is not None and whole.target is not None:
+        assert short.target.architecture == whole.target.architecture
+    assert (short.target is None) == (whole.target is None)
     assert (short.scale, short.seeds) == ("smoke", 1)
     tasks = [[type(task) for task in p.tasks] for p in short.protocols]
     assert tasks == [[type(task) for task in p.tasks] for p in whole.protocols]
@@ -100,6 +104,13 @@ def _components(value: object) -> list[object]:
         return []
     parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
     return [value, *(part for item in parts for part in _components(item))]
+
+
+@every_recipe
+def test_every_recipe__sets_of_one_table_have_places_of_their_own(name: str) -> None:
+    places = [part for part in parts(named(name)) if part.startswith("sets/")]
+    made = [sets for sets in named(name).sets if not sets.method.takes_all]
+    assert len(places) == sum(sets.number for sets in made)
 
 
 def test_named__scale_that_a_recipe_lacks_is_refused() -> None:

@@ -127,3 +127,18 @@ def test_cli__target_model_has_no_images_to_distil_with(
 def test_cli__protocol_is_shown_whole(datastill: Command) -> None:
     text = datastill("list", "protocols", "mkdt").out
     assert "weight_decay: 0.0001" in text and "5%-at-random" in text
+
+
+def test_cli__task_without_options_is_a_task_like_any_other(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    data = f"folder:{photos}"
+    words = ("distill", "--method", "random-subset", "--method.targets", "class-label", *NETWORK)
+    words += ("--data", data, "--image-size", "16", "--count", "4")
+    made = datastill(*words, "--out", tmp_path / "set")
+    assert made.code == 0, made.err
+    asked = ("transfer", tmp_path / "set", "scratch", "--to", data, "--task", "classify")
+    done = datastill(*asked, "--seeds", "1", "--pretrain-steps", "2", "--out", tmp_path / "rows")
+    assert done.code == 0, done.err
+    found = [(row["method"], row["task"]) for row in rows(tmp_path / "rows")]
+    assert found == [("random-subset", "classify"), ("scratch", "classify")]

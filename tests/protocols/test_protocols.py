@@ -7,24 +7,27 @@ import pytest
 from toys import NETWORK, toy_set
 
 from datastill.artefact import DistilledSet
+from datastill.augment.dsa import Dsa
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
-from datastill.maths.optimizers import Sgd
-from datastill.maths.schedules import Constant
+from datastill.maths.optimizers import AdamW, Sgd
+from datastill.maths.schedules import Constant, Cosine, HalfDrop
 from datastill.networks.convnet import ConvNet
 from datastill.pretrain import PRETRAINING, Pretraining
 from datastill.protocols._base import FOLDER, Protocol, protocol
+from datastill.transfer.classify import Classify
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
 
 PAPER, MKDT = protocol("paper"), protocol("mkdt")
+LABELLED, EQUAL = protocol("labelled"), protocol("equal-budget")
 KINDS: tuple[Any, ...] = ("representation", "hard-label", "soft-label")
 
 
 @pytest.mark.parametrize("name", names(FOLDER))
 def test_protocol__is_found_by_the_name_that_it_has(name: str) -> None:
-    assert protocol(name).name == name and protocol(name).seeds == 3
+    assert protocol(name).name == name and protocol(name).seeds >= 3
 
 
 def test_protocol__unknown_name_is_answered_with_the_nearest() -> None:
@@ -34,7 +37,8 @@ def test_protocol__unknown_name_is_answered_with_the_nearest() -> None:
 
 def test_paper__has_the_numbers_of_the_paper() -> None:
     assert all(PAPER.pretraining(kind) == PRETRAINING[kind] for kind in KINDS)
-    assert PAPER.representation.epochs == 1000 and PAPER.representation.steps is None
+    regressing = PAPER.pretraining("representation")
+    assert regressing.epochs == 1000 and regressing.steps is None
     assert PAPER.tasks == (Finetune(),)
     task = PAPER.tasks[0]
     assert isinstance(task, Finetune)
@@ -87,6 +91,52 @@ def test_mkdt__says_nothing_of_soft_labels() -> None:
         MKDT.pretraining("soft-label")
 
 
+def test_labelled__has_the_numbers_of_the_dc_family() -> None:
+    assert LABELLED.pretraining("hard-label") == Pretraining(
+        Sgd(lr=0.01, momentum=0.9, weight_decay=5e-4),
+        HalfDrop(0.1),
+        augmentation=Dsa(),
+        batch=256,
+        epochs=1000,
+        steps=None,
+    )
+    assert LABELLED.tasks == (Classify(),) and LABELLED.seeds == 5
+
+
+def test_labelled__trains_on_soft_labels_as_frepo_on_100_images() -> None:
+    assert LABELLED.pretraining("soft-label") == Pretraining(
+        AdamW(lr=3e-4), Cosine(warmup_steps=500), augmentation=Dsa(), batch=500, steps=2000
+    )
+
+
+@pytest.mark.parametrize(("size", "features"), [(32, 4 * 4 * 128), (64, 4 * 4 * 128)])
+def test_labelled__network_is_128_wide_with_instance_norm(size: int, features: int) -> None:
+    chosen = LABELLED.network(size, NETWORK)
+    assert chosen == ConvNet(widths=(128,), norm="instance")
+    assert chosen(image_size=size, channels=3, outputs=10).num_features == features
+
+
+def test_labelled__says_nothing_of_representations() -> None:
+    with pytest.raises(ConfigError, match="labelled says nothing of sets with representation"):
+        LABELLED.pretraining("representation")
+
+
+def test_equal_budget__kinds_share_updates_batch_and_augmentation() -> None:
+    found = [EQUAL.pretraining(kind) for kind in KINDS]
+    shared = {(p.length(1000), p.length(50), p.batch, p.augmentation) for p in found}
+    assert shared == {(4000, 4000, 256, Dsa())}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_budget__keeps_what_belongs_to_the_kind(kind: Any) -> None:
+    own, published = EQUAL.pretraining(kind), PRETRAINING[kind]
+    assert (own.optimizer, own.schedule) == (published.optimizer, published.schedule)
+
+
+def test_equal_budget__judges_as_the_paper() -> None:
+    assert (EQUAL.tasks, EQUAL.networks) == (PAPER.tasks, PAPER.networks)
+
+
 @pytest.mark.parametrize(
     ("found", "kind", "epochs", "title"),
     [
@@ -106,7 +156,7 @@ def test_protocol__title_has_the_epochs_that_are_not_its_own(
 
 def test_protocol__other_epochs_change_nothing_else() -> None:
     swept = MKDT.pretraining("representation", 300)
-    assert swept == replace(MKDT.representation, epochs=300)
+    assert swept == replace(MKDT.pretraining("representation"), epochs=300)
     assert PAPER.pretraining("soft-label", 7).steps is None
 
 

@@ -18,6 +18,7 @@ from datastill.recipes._base import Recipe, Sets, named
 from datastill.recipes._estimate import Estimator
 from datastill.recipes._meter import Cost, Meter, Scale, Weigh
 from datastill.recipes._phases import Phases, ends, having
+from datastill.recipes._set_phases import Making
 from datastill.recipes._task_phases import DataFacts, Judged
 from datastill.recipes._workshop import Experiment, Workshop
 from datastill.target_model import TargetModel
@@ -83,6 +84,7 @@ def test_target_step__extrapolates_to_what_the_real_batch_takes() -> None:
     phases = tiny()
     images = phases.images(24)
     training = phases.recipe.target
+    assert training is not None
 
     def run(steps: int) -> Callable[[], TargetModel]:
         return lambda: train_target(images, replace(training, steps=steps))
@@ -99,19 +101,19 @@ def test_step__extrapolates_to_what_the_real_batch_and_count_take() -> None:
         krr_st.method, {"outer_batch": 64, "pool_size": 2, "max_age": 99, "bank": False}
     )
     sets = Sets(method, 24)
-    problem = phases.problem(method, 128, 24)
+    problem = phases.problem(sets, 128, 24)
     young = having(method, {"max_age": 2})
     state = young.init(problem)
     young.step(problem, state)
     real = Meter(MACHINE).count(lambda: method.step(problem, state)).flop
-    assert phases.step(sets, 24).flop == pytest.approx(real, rel=1e-2)
+    assert Making(phases, sets, 24, 1000).step().flop == pytest.approx(real, rel=1e-2)
 
 
 def test_warm_up__is_the_mean_of_what_first_steps_take() -> None:
     phases = tiny()
     krr_st = next(s for s in phases.recipe.sets if ends(s.method, "batch"))
     method = having(krr_st.method, {"outer_batch": 8, "pool_size": 3, "max_age": 20, "bank": False})
-    found = phases.warm_up(Sets(method, 12), 12, source=100).flop
+    found = Making(phases, Sets(method, 12), 12, source=100).warm_up().flop
     network = phases.recipe.network(image_size=8, channels=1, outputs=5)
     x, y = torch.zeros(12, 1, 8, 8), torch.zeros(12, 5)
 
@@ -137,16 +139,17 @@ def estimator(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Estimator:
     """One that counts a step of any phase as one, and nothing else."""
     one, none = Cost(1.0, 1.0), Cost()
     for name in ("begin", "warm_up"):
-        monkeypatch.setattr(Phases, name, lambda *_: none)
-    for name in ("step", "pretrain_step"):
-        monkeypatch.setattr(Phases, name, lambda *_: one)
+        monkeypatch.setattr(Making, name, lambda *_: none)
+    monkeypatch.setattr(Making, "step", lambda *_: one)
+    monkeypatch.setattr(Phases, "pretrain_step", lambda *_: one)
     monkeypatch.setattr(Phases, "target_step", property(lambda _: one))
     monkeypatch.setattr(Phases, "represent", property(lambda _: none))
     monkeypatch.setattr(Phases, "forward", lambda *_: none)
     monkeypatch.setattr("datastill.recipes._task_phases.Judged._step", lambda *_: one)
     monkeypatch.setattr("datastill.recipes._task_phases.Judged._solver", lambda *_: one)
     monkeypatch.setattr("datastill.recipes._task_phases.Judged._reading", lambda *_: none)
-    small = replace(recipe, target=replace(recipe.target, architecture=NETWORK), image_size=32)
+    target = recipe.target and replace(recipe.target, architecture=NETWORK)
+    small = replace(recipe, target=target, image_size=32)
     monkeypatch.setattr(Phases, "weights", lambda *_: 1000)
     return Estimator(small, MACHINE, fake_meter())
 

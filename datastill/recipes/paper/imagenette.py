@@ -7,7 +7,7 @@ here a ResNet-18 is trained on Imagenette itself (docs/fidelity.md#paper-recipes
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.recipes._base import Recipe
-from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, protocol, sets
+from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_3, protocol, sets
 from datastill.train_target import TargetTraining
 
 
@@ -19,7 +19,7 @@ def recipe() -> Recipe:
         image_size=224,
         target=TargetTraining(ResNet18(stem="large")),
         network=ConvNet(),
-        sets=sets(10, outer_lr=1e-3),
+        sets=sets(TABLE_3, 10, outer_lr=1e-3),
         data=("imagenette", *FINE_GRAINED),
         protocols=(protocol(soft_steps=1000, soft_batch=10),),
         seeds=SEEDS,

@@ -6,7 +6,7 @@ Judged by the paper's protocol and by MKDT's, as Table 1.
 from datastill.networks.convnet import ConvNet
 from datastill.protocols.mkdt import PROTOCOL as MKDT
 from datastill.recipes._base import Recipe
-from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TARGET, protocol, sets
+from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_3, TARGET, protocol, sets
 
 
 def recipe() -> Recipe:
@@ -17,7 +17,7 @@ def recipe() -> Recipe:
         image_size=64,
         target=TARGET,
         network=ConvNet(),
-        sets=sets(1000, outer_lr=1e-5),
+        sets=sets(TABLE_3, 1000, outer_lr=1e-5),
         data=("cifar10", "cifar100", *FINE_GRAINED),
         protocols=(protocol(soft_steps=10_000), MKDT),
         seeds=SEEDS,

@@ -1,0 +1,121 @@
+"""Classification by a network's own outputs: against a count by hand, and what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import NETWORK, measured, toy_images, toy_network, toy_problem, toy_set, toy_task
+
+from datastill.artefact import DistilledSet
+from datastill.distill import distill
+from datastill.ground.errors import ConfigError
+from datastill.ground.machine import Machine
+from datastill.ground.run_folder import RunFolder
+from datastill.maths.optimizers import AdamW
+from datastill.methods.random_subset import RandomSubset
+from datastill.origins import from_distilled, from_scratch, from_target
+from datastill.pretrain import Pretraining, pretrain
+from datastill.transfer.classify import Classify
+from datastill.transfer_rows import Judges, transfer_rows
+
+MACHINE = Machine()
+SHORT = Pretraining(AdamW(lr=0.01), augmentation=None, steps=60)
+
+
+def labelled_set(count: int = 12) -> DistilledSet:
+    return distill(RandomSubset(targets="class-label"), toy_problem(count))
+
+
+def soft(distilled: DistilledSet) -> DistilledSet:
+    """The same set with one-hot labels minus 1 / K, as the methods of soft labels start."""
+    one_hot = torch.nn.functional.one_hot(distilled.targets, 4).float() - 0.25
+    return replace(distilled, targets=one_hot, target_kind="soft-label")
+
+
+def test_classify__accuracy_is_the_share_of_largest_outputs_that_are_right() -> None:
+    network, data = toy_network(outputs=4), toy_task()
+    assert data.test.labels is not None
+    right = 0
+    for index, label in enumerate(data.test.labels.tolist()):
+        outputs = network(data.test.normalized(torch.tensor([index])))[0].tolist()
+        right += all(outputs[label] > outputs[k] for k in range(4) if k != label)
+    found = measured(Classify(), network=network, data=data)
+    assert [m.accuracy_percent for m in found] == [pytest.approx(100 * right / len(data.test))]
+    assert (found[0].steps, found[0].setting, found[0].r_squared) == (0, "", None)
+
+
+def test_classify__test_images_decide_and_training_images_do_not() -> None:
+    network, data = toy_network(outputs=4), toy_task()
+    before = measured(Classify(), network=network, data=data)
+    dark = replace(data.train, images=torch.zeros_like(data.train.images))
+    assert measured(Classify(), network=network, data=replace(data, train=dark)) == before
+
+
+@pytest.mark.parametrize("kind", ["hard-label", "soft-label"])
+def test_classify__network_trained_on_labels_knows_the_classes(kind: str) -> None:
+    distilled = labelled_set(24) if kind == "hard-label" else soft(labelled_set(24))
+    network = pretrain(NETWORK, distilled, pretraining=SHORT)
+    (found,) = Classify().run(network, toy_task(48), distilled=distilled)
+    assert found.accuracy_percent is not None and found.accuracy_percent > 80
+
+
+def test_classify__untrained_network_is_at_chance() -> None:
+    accuracies = [
+        measured(Classify(), network=toy_network(seed=seed, outputs=4))[0].accuracy_percent
+        for seed in range(20)
+    ]
+    assert 10 < sum(a for a in accuracies if a is not None) / 20 < 40
+
+
+def test_classify__outputs_that_are_no_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="outputs of a network, which are 5, while toy has 4"):
+        Classify().run(toy_network(outputs=5), toy_task())
+
+
+def test_classify__networks_of_representations_are_refused_though_their_number_fits() -> None:
+    five = replace(toy_task(), train=toy_images(25, classes=5), test=toy_images(15, classes=5))
+    with pytest.raises(ConfigError, match="representations do not name the classes of toy"):
+        Classify().run(toy_network(outputs=5), five, distilled=toy_set())
+
+
+def test_classify__classes_of_other_data_are_refused_though_their_number_fits() -> None:
+    data, distilled = toy_task(), labelled_set()
+    other = replace(data.train, classes=("ape", "bat", "cat", "dog"))
+    with pytest.raises(ConfigError, match="4 classes of its source, and toy has 4, which are not"):
+        Classify().run(toy_network(outputs=4), replace(data, train=other), distilled=distilled)
+
+
+def test_classify__set_that_does_not_say_its_classes_is_taken() -> None:
+    distilled = labelled_set()
+    silent = replace(distilled, provenance={**distilled.provenance, "classes": []})
+    assert Classify().run(toy_network(outputs=4), toy_task(), distilled=silent)
+
+
+def judges() -> Judges:
+    return Judges([Classify()], [toy_task()])
+
+
+def test_judges__representations_are_refused_before_any_work(tmp_path: Path) -> None:
+    origin = from_distilled(toy_set(), NETWORK, MACHINE)
+    with pytest.raises(ConfigError, match="do not name the classes of toy"):
+        transfer_rows([(origin, [0])], judges(), machine=MACHINE, folder=RunFolder(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_judges__target_model_is_refused() -> None:
+    origin = from_target(toy_problem().needed_target)
+    with pytest.raises(ConfigError, match="target-model gives representations"):
+        judges().check_origin(origin)
+
+
+def test_transfer_rows__labelled_set_and_scratch_get_a_row_each(tmp_path: Path) -> None:
+    labelled = from_distilled(labelled_set(), NETWORK, MACHINE, replace(SHORT, steps=2))
+    scratch = from_scratch(NETWORK, MACHINE, image_size=8, channels=1, dim=4)
+    work = [(labelled, [0, 1]), (scratch, [0])]
+    rows = transfer_rows(work, judges(), machine=MACHINE, folder=RunFolder(tmp_path))
+    assert [(row.method, row.task, row.seed) for row in rows] == [
+        ("random-subset", "classify", 0),
+        ("random-subset", "classify", 1),
+        ("scratch", "classify", 0),
+    ]
