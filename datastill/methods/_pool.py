@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from datastill.ground.machine import Machine
+from datastill.ground.rng import seeded
+from datastill.maths.optimizers import OptimizerSpec
+from datastill.methods._base import Problem
 from datastill.networks._base import Network
 
 
@@ -18,13 +20,16 @@ class Member:
     model: Network
     optimizer: torch.optim.Optimizer
     age: int = 0  # inner steps that this very model has taken
-    clock: int = 0  # the age, but in a stale pool, where a replaced model inherits the clock
+    clock: int = 0  # the age, unless it was set ahead, or inherited in a stale pool
     births: int = 1  # models that this slot has held so far
 
 
 @dataclass(frozen=True)
 class ModelPool:
-    """How the members of a pool are born, trained by one full-batch step, and replaced.
+    """How the members of a pool are born, trained by one step on a batch of pairs, and replaced.
+
+    The pools of KRR-ST and FRePo differ in `optimizer` and `loss`, and in how lives begin:
+    `spread_ages` trains every member for a while, `stagger_clocks` only shortens first lives.
 
     `stale` keeps the clock of a slot running when its model is replaced, as the released code of
     KRR-ST does: a slot that has once expired then holds untrained models for ever
@@ -34,11 +39,10 @@ class ModelPool:
     born: Callable[[int, int], Network]  # (slot, birth) -> a new inner model
     size: int
     max_age: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    stale: bool
+    optimizer: OptimizerSpec
+    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
     machine: Machine
+    stale: bool = False
 
     def members(self) -> list[Member]:
         """`size` untrained members."""
@@ -56,6 +60,14 @@ class ModelPool:
             for _ in range(int(age)):
                 self._train(member, x_syn, y_syn)
 
+    def stagger_clocks(self, members: list[Member]) -> None:
+        """Set untrained members' clocks apart evenly, so that no two of them end together.
+
+        Member i starts at i · ⌊max_age / size⌋, as in the released code of FRePo.
+        """
+        for slot, member in enumerate(members):
+            member.clock = slot * (self.max_age // self.size)
+
     def advance(self, members: list[Member], slot: int, x_syn: Tensor, y_syn: Tensor) -> None:
         """Train a member by one step, or replace it by a new one when its clock has run out."""
         member = members[slot]
@@ -68,16 +80,24 @@ class ModelPool:
 
     def _member(self, slot: int, birth: int) -> Member:
         model = self.born(slot, birth)
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
-        return Member(model, optimizer, births=birth)
+        return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
         member.model.train()
-        loss = F.mse_loss(self.machine.run(member.model, x_syn), y_syn)
+        loss = self.loss(self.machine.run(member.model, x_syn), y_syn)
         member.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         member.optimizer.step()
         member.age += 1
         member.clock += 1
+
+
+def born(problem: Problem, slot: int, birth: int, *, outputs: int) -> Network:
+    """The `birth`-th inner model of a slot: the same on every machine and after any resume."""
+    with seeded(problem.seed, "pool", slot, birth):
+        network = problem.network(
+            image_size=problem.images.image_size,
+            channels=problem.images.channels,
+            outputs=outputs,
+        )
+    return problem.machine.place(network)
