@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from datastill.ground.machine import Machine
 from datastill.ground.rng import seeded
@@ -29,7 +29,7 @@ class ModelPool:
     """How the members of a pool are born, trained by one step on a batch of pairs, and replaced.
 
     The pools of KRR-ST and FRePo differ in `optimizer` and `loss`, and in how lives begin:
-    `spread_ages` trains every member for a while, `stagger_clocks` only shortens first lives.
+    `spread_ages` trains every member for a while, `staggered` only shortens first lives.
 
     `stale` keeps the clock of a slot running when its model is replaced, as the released code of
     KRR-ST does: a slot that has once expired then holds untrained models for ever
@@ -44,9 +44,15 @@ class ModelPool:
     machine: Machine
     stale: bool = False
 
-    def members(self) -> list[Member]:
-        """`size` untrained members."""
-        return [self._member(slot, birth=1) for slot in range(self.size)]
+    def members(self, *, staggered: bool = False) -> list[Member]:
+        """`size` untrained members; the first lives of staggered ones end one after another.
+
+        The clock of member i then starts at i · ⌊max_age / size⌋, as in FRePo's released code.
+        """
+        members = [self._member(slot, birth=1) for slot in range(self.size)]
+        for slot, member in enumerate(members if staggered else []):
+            member.clock = slot * (self.max_age // self.size)
+        return members
 
     def spread_ages(
         self, members: list[Member], x_syn: Tensor, y_syn: Tensor, generator: Generator
@@ -59,14 +65,6 @@ class ModelPool:
             age = torch.randint(1, max(2, self.max_age), (), generator=generator)
             for _ in range(int(age)):
                 self._train(member, x_syn, y_syn)
-
-    def stagger_clocks(self, members: list[Member]) -> None:
-        """Set untrained members' clocks apart evenly, so that no two of them end together.
-
-        Member i starts at i · ⌊max_age / size⌋, as in the released code of FRePo.
-        """
-        for slot, member in enumerate(members):
-            member.clock = slot * (self.max_age // self.size)
 
     def advance(self, members: list[Member], slot: int, x_syn: Tensor, y_syn: Tensor) -> None:
         """Train a member by one step, or replace it by a new one when its clock has run out."""
@@ -92,12 +90,21 @@ class ModelPool:
         member.clock += 1
 
 
-def born(problem: Problem, slot: int, birth: int, *, outputs: int) -> Network:
-    """The `birth`-th inner model of a slot: the same on every machine and after any resume."""
+def born(
+    problem: Problem, slot: int, birth: int, *, outputs: int, norm_momentum: float | None = None
+) -> Network:
+    """The `birth`-th inner model of a slot: the same on every machine and after any resume.
+
+    `norm_momentum` is the share of a new batch in the running statistics of batch normalisation.
+    """
     with seeded(problem.seed, "pool", slot, birth):
         network = problem.network(
             image_size=problem.images.image_size,
             channels=problem.images.channels,
             outputs=outputs,
         )
+    if norm_momentum is not None:
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = norm_momentum
     return problem.machine.place(network)

@@ -211,20 +211,18 @@ def test_model_pool__inner_step_takes_any_loss_and_optimizer() -> None:
         torch.testing.assert_close(found, old - 0.01 * gradient / (gradient.abs() + 1e-8))
 
 
-def test_model_pool__staggered_clocks_train_nothing() -> None:
+def test_model_pool__staggered_members_are_untrained() -> None:
     pool = a_pool(size=3, max_age=10)
-    members = pool.members()
-    before = [weights(m.model) for m in members]
-    pool.stagger_clocks(members)
+    members, plain = pool.members(staggered=True), pool.members()
     assert [m.clock for m in members] == [0, 3, 6]
     assert [m.age for m in members] == [0, 0, 0]
-    assert all(equal(weights(m.model), b) for m, b in zip(members, before, strict=True))
+    for member, other in zip(members, plain, strict=True):
+        assert equal(weights(member.model), weights(other.model))
 
 
-def test_model_pool__staggered_clocks_shorten_first_lives_only() -> None:
+def test_model_pool__staggered_members_have_shorter_first_lives_only() -> None:
     pool = a_pool(size=2, max_age=4)
-    members = pool.members()
-    pool.stagger_clocks(members)
+    members = pool.members(staggered=True)
     found = []
     for _ in range(9):
         pool.advance(members, 1, *pairs())
