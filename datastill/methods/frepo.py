@@ -64,7 +64,7 @@ class FRePo(AbstractMethod[FRePoState]):
     inner_lr: float = option(3e-4, "Adam learning rate of inner models", above=0)
     inner_batch: int = option(1000, "distilled pairs per inner step", at_least=1, smoke=5)
     norm_momentum: float = option(0.9, "momentum of batch norm's statistics", above=0, below=1)
-    zca: bool = option(True, "whiten the images; false for MNIST and Fashion-MNIST")
+    zca: bool = option(True, "whiten the images; published as false for MNIST")
     zca_ridge_of_mean: float = option(0.1, "ridge as a share of the mean eigenvalue", at_least=0)
 
     def __post_init__(self) -> None:
