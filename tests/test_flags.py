@@ -39,7 +39,7 @@ FLAGS = {
 }  # fmt: skip
 COMPONENTS = {
     "target": {"network": "resnet18", "objective": "barlow-twins"},
-    "distill": {"method": "krr-st", "network": "convnet"},
+    "distill": {"method": "krr-st", "network": ""},
     "transfer": {"network": ""},
     "convert": {"format": ""},
 }

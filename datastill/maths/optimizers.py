@@ -4,6 +4,7 @@ Every parameter group remembers its own full rate as `base_lr`, which `schedules
 so groups with different rates follow one schedule, and a resumed optimizer knows it too.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, overload
@@ -73,25 +74,26 @@ class Lars:
         return _remember_rates(LarsOptimizer(params, self))
 
 
-OptimizerSpec = Sgd | AdamW | Lars
+@dataclass(frozen=True)
+class Lamb:
+    """Adam with layer-wise adaptive rates (You et al., ICLR 2020)."""
+
+    lr: float = option(1e-3, "length of an update, about, as a share of the tensor's", above=0)
+    weight_decay: float = option(0.0, "pull towards zero, added to the update", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+    def make(self, params: Params) -> Optimizer:
+        """A fresh optimizer of `params`."""
+        return _remember_rates(LambOptimizer(params, self))
 
 
-class LarsOptimizer(Optimizer):
-    """LARS as the authors of Barlow Twins run it; make it with `Lars(...).make(params)`.
+OptimizerSpec = Sgd | AdamW | Lars | Lamb
 
-    For each weight matrix w with gradient g: d = g + weight_decay·w, then
-    d ← trust·‖w‖/‖d‖ · d, then m ← momentum·m + d and w ← w - lr·m. Biases and weights of
-    normalization layers (one dimension or none) are neither adapted nor decayed.
-    """
 
-    def __init__(self, params: Params, spec: Lars) -> None:
-        defaults = {
-            "lr": spec.lr,
-            "momentum": spec.momentum,
-            "weight_decay": spec.weight_decay,
-            "trust": spec.trust,
-        }
-        super().__init__(params, defaults)
+class _LayerWise(Optimizer, ABC):
+    """Updates each tensor by itself, with whatever rule `_update` has."""
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -109,12 +111,33 @@ class LarsOptimizer(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        direction = parameter.grad
-        assert direction is not None
+    @abstractmethod
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Move one tensor, in place."""
+
+
+class LarsOptimizer(_LayerWise):
+    """LARS as the authors of Barlow Twins run it; make it with `Lars(...).make(params)`.
+
+    For each weight matrix w with gradient g: d = g + weight_decay·w, then
+    d ← trust·‖w‖/‖d‖ · d, then m ← momentum·m + d and w ← w - lr·m. Biases and weights of
+    normalization layers (one dimension or none) are neither adapted nor decayed.
+    """
+
+    def __init__(self, params: Params, spec: Lars) -> None:
+        defaults = {
+            "lr": spec.lr,
+            "momentum": spec.momentum,
+            "weight_decay": spec.weight_decay,
+            "trust": spec.trust,
+        }
+        super().__init__(params, defaults)
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        direction = gradient
         if parameter.ndim > 1:
             direction = direction.add(parameter, alpha=group["weight_decay"])
             direction = direction * _trust_ratio(parameter, direction, group["trust"])
@@ -123,6 +146,33 @@ class LarsOptimizer(Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].mul_(group["momentum"]).add_(direction)
         parameter.add_(state["momentum"], alpha=-group["lr"])
+
+
+class LambOptimizer(_LayerWise):
+    """LAMB as optax has it; make it with `Lamb(...).make(params)`.
+
+    For each tensor w with gradient g, after t updates: m ← 0.9·m + 0.1·g, v ← 0.999·v + 0.001·g²,
+    d = (m / (1 - 0.9ᵗ)) / (√(v / (1 - 0.999ᵗ)) + 1e-6) + weight_decay·w, w ← w - lr·‖w‖/‖d‖ · d.
+    """
+
+    def __init__(self, params: Params, spec: Lamb) -> None:
+        super().__init__(params, {"lr": spec.lr, "weight_decay": spec.weight_decay})
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        state["mean"].lerp_(gradient, 0.1)
+        state["square"].lerp_(gradient.square(), 0.001)
+        steps = int(state["step"])
+        deviation = (state["square"] / (1 - 0.999**steps)).sqrt()
+        direction = state["mean"] / (1 - 0.9**steps) / (deviation + 1e-6)
+        direction = direction.add(parameter, alpha=group["weight_decay"])
+        ratio = _trust_ratio(parameter, direction, 1.0)
+        parameter.sub_(ratio * direction, alpha=group["lr"])
 
 
 def _trust_ratio(parameter: Tensor, direction: Tensor, trust: float) -> Tensor:

@@ -25,9 +25,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine wave from one to zero (Loshchilov & Hutter, ICLR 2017), after a warm-up."""
+    """Half a cosine wave from one to `end` (Loshchilov & Hutter, ICLR 2017), after a warm-up."""
 
     warmup_steps: int = option(0, "updates over which the rate rises linearly from zero", smoke=0)
+    end: float = option(0.0, "factor on the full rate at the end")
 
     def factor(self, step: int, length: int) -> float:
         """Factor on the full rate at `step`; with a warm-up the first update has rate zero.
@@ -44,7 +45,7 @@ class Cosine:
         if step < self.warmup_steps:
             return step / self.warmup_steps
         progress = (step - self.warmup_steps) / (length - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from datastill.ground.machine import Machine
+from datastill.ground.rng import seeded
+from datastill.maths.optimizers import OptimizerSpec
+from datastill.methods._base import Problem
 from datastill.networks._base import Network
 
 
@@ -18,13 +20,16 @@ class Member:
     model: Network
     optimizer: torch.optim.Optimizer
     age: int = 0  # inner steps that this very model has taken
-    clock: int = 0  # the age, but in a stale pool, where a replaced model inherits the clock
+    clock: int = 0  # the age, unless it was set ahead, or inherited in a stale pool
     births: int = 1  # models that this slot has held so far
 
 
 @dataclass(frozen=True)
 class ModelPool:
-    """How the members of a pool are born, trained by one full-batch step, and replaced.
+    """How the members of a pool are born, trained by one step on a batch of pairs, and replaced.
+
+    The pools of KRR-ST and FRePo differ in `optimizer` and `loss`, and in how lives begin:
+    `spread_ages` trains every member for a while, `staggered` only shortens first lives.
 
     `stale` keeps the clock of a slot running when its model is replaced, as the released code of
     KRR-ST does: a slot that has once expired then holds untrained models for ever
@@ -34,15 +39,20 @@ class ModelPool:
     born: Callable[[int, int], Network]  # (slot, birth) -> a new inner model
     size: int
     max_age: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    stale: bool
+    optimizer: OptimizerSpec
+    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
     machine: Machine
+    stale: bool = False
 
-    def members(self) -> list[Member]:
-        """`size` untrained members."""
-        return [self._member(slot, birth=1) for slot in range(self.size)]
+    def members(self, *, staggered: bool = False) -> list[Member]:
+        """`size` untrained members; the first lives of staggered ones end one after another.
+
+        The clock of member i then starts at i · ⌊max_age / size⌋, as in FRePo's released code.
+        """
+        members = [self._member(slot, birth=1) for slot in range(self.size)]
+        for slot, member in enumerate(members if staggered else []):
+            member.clock = slot * (self.max_age // self.size)
+        return members
 
     def spread_ages(
         self, members: list[Member], x_syn: Tensor, y_syn: Tensor, generator: Generator
@@ -68,16 +78,33 @@ class ModelPool:
 
     def _member(self, slot: int, birth: int) -> Member:
         model = self.born(slot, birth)
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
-        return Member(model, optimizer, births=birth)
+        return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
         member.model.train()
-        loss = F.mse_loss(self.machine.run(member.model, x_syn), y_syn)
+        loss = self.loss(self.machine.run(member.model, x_syn), y_syn)
         member.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         member.optimizer.step()
         member.age += 1
         member.clock += 1
+
+
+def born(
+    problem: Problem, slot: int, birth: int, *, outputs: int, norm_momentum: float | None = None
+) -> Network:
+    """The `birth`-th inner model of a slot: the same on every machine and after any resume.
+
+    `norm_momentum` is the share of a new batch in the running statistics of batch normalisation.
+    """
+    with seeded(problem.seed, "pool", slot, birth):
+        network = problem.network(
+            image_size=problem.images.image_size,
+            channels=problem.images.channels,
+            outputs=outputs,
+        )
+    if norm_momentum is not None:
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = norm_momentum
+    return problem.machine.place(network)

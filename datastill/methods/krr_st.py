@@ -16,13 +16,12 @@ from datastill.artefact import DistilledSet, PixelSpace
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
 from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork, seeded
+from datastill.ground.rng import fork
 from datastill.maths.krr import krr_predict, with_bias
-from datastill.maths.optimizers import AdamW
+from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._pool import Member, ModelPool
-from datastill.networks._base import Network
+from datastill.methods._pool import Member, ModelPool, born
 
 
 @dataclass
@@ -149,14 +148,13 @@ class KRRST(AbstractMethod[KRRSTState]):
 
     def _pool(self, problem: Problem) -> ModelPool:
         return ModelPool(
-            born=partial(_born, problem),
+            born=partial(born, problem, outputs=problem.needed_target.dim),
             size=self.pool_size,
             max_age=self.max_age,
-            lr=self.inner_lr,
-            momentum=self.inner_momentum,
-            weight_decay=self.inner_weight_decay,
-            stale=self.stale_pool,
+            optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
+            loss=F.mse_loss,
             machine=problem.machine,
+            stale=self.stale_pool,
         )
 
     def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:
@@ -173,14 +171,3 @@ class KRRST(AbstractMethod[KRRSTState]):
         else:
             g_real = problem.needed_target.represent(problem.needed_target.normalizer(unit))
         return problem.images.normalizer(unit), g_real
-
-
-def _born(problem: Problem, slot: int, birth: int) -> Network:
-    """The `birth`-th inner model of a slot: the same on every machine and after any resume."""
-    with seeded(problem.seed, "pool", slot, birth):
-        network = problem.network(
-            image_size=problem.images.image_size,
-            channels=problem.images.channels,
-            outputs=problem.needed_target.dim,
-        )
-    return problem.machine.place(network)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
+from datastill.maths.optimizers import AdamW, Lamb, Lars, OptimizerSpec, Sgd
 from datastill.maths.schedules import Cosine, set_rates
 
-EVERY = [Sgd(0.1, weight_decay=1e-3), AdamW(0.01, weight_decay=0.1), Lars(0.5)]
+EVERY = [Sgd(0.1, weight_decay=1e-3), AdamW(0.01, weight_decay=0.1), Lars(0.5), Lamb(0.1)]
 
 
 def a_network() -> nn.Module:
@@ -138,3 +138,48 @@ def test_lars__does_not_change_the_gradient_it_was_lent() -> None:
     before = copy.deepcopy(weight.grad)
     Lars().make([weight]).step()
     assert torch.equal(weight.grad, before)
+
+
+def lamb_by_hand(weight: Tensor, gradients: list[Tensor], spec: Lamb) -> Tensor:
+    """The published update of one tensor, in floats of Python."""
+    w = weight.flatten().tolist()
+    m, v = [0.0] * len(w), [0.0] * len(w)
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient.flatten().tolist()
+        m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
+        v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g, strict=True)]
+        d = [
+            a / (1 - 0.9**t) / ((b / (1 - 0.999**t)) ** 0.5 + 1e-6) + spec.weight_decay * c
+            for a, b, c in zip(m, v, w, strict=True)
+        ]
+        ratio = sum(a * a for a in w) ** 0.5 / sum(a * a for a in d) ** 0.5
+        w = [a - spec.lr * ratio * b for a, b in zip(w, d, strict=True)]
+    return torch.tensor(w, dtype=weight.dtype).view_as(weight)
+
+
+def test_lamb__equals_formula_by_hand() -> None:
+    spec = Lamb(lr=0.07, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(5, 3, 2, dtype=torch.float64, generator=generator)
+    weight = start.clone().requires_grad_()
+    optimizer = spec.make([weight])
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), lamb_by_hand(start, gradients, spec))
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_lamb__first_update_is_the_rate_times_the_length_of_the_tensor(size: float) -> None:
+    weight = torch.full((3, 2), size, requires_grad=True)
+    weight.grad = torch.tensor([[1.0, -2.0], [3.0, -4.0], [5.0, -6.0]])
+    Lamb(lr=0.05).make([weight]).step()
+    moved = (weight.detach() - size).norm()
+    assert float(moved) == pytest.approx(0.05 * size * 6**0.5, rel=1e-3)
+
+
+def test_lamb__zero_gradient_moves_nothing() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight.grad = torch.zeros(2, 2)
+    Lamb(lr=0.5).make([weight]).step()
+    assert torch.equal(weight.detach(), torch.ones(2, 2))

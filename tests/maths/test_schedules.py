@@ -30,6 +30,7 @@ def torch_factors(make: type, **options: object) -> list[float]:
     ("schedule", "make", "options"),
     [
         (Cosine(), lr_scheduler.CosineAnnealingLR, {"T_max": LENGTH}),
+        (Cosine(end=0.1), lr_scheduler.CosineAnnealingLR, {"T_max": LENGTH, "eta_min": 0.1}),
         (
             Linear(),
             lr_scheduler.LinearLR,

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from toys import equal, weights
 
 from datastill.ground.machine import Machine
 from datastill.ground.rng import fork, seeded
+from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
 from datastill.methods._pool import Member, ModelPool
 from datastill.networks._base import AbstractArchitecture, Network
 
 VISITS, SLOTS, MAX_AGE = 500, 4, 7
+SGD = Sgd(0.1, momentum=0.9, weight_decay=1e-3)
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,17 @@ def a_pool(
     max_age: int = 3,
     stale: bool = False,
     make: Callable[[int, int], Network] = born,
+    optimizer: OptimizerSpec = SGD,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
 ) -> ModelPool:
     return ModelPool(
         make,
         size,
         max_age,
-        lr=0.1,
-        momentum=0.9,
-        weight_decay=1e-3,
-        stale=stale,
-        machine=Machine(),
+        optimizer,
+        loss,
+        Machine(),
+        stale,
     )
 
 
@@ -192,3 +196,35 @@ def test_model_pool__inner_step_is_sgd_on_the_mean_square_error() -> None:
         members[0].model.parameters(), by_hand.parameters(), gradients, strict=True
     ):
         torch.testing.assert_close(found, old - 0.1 * (gradient + 1e-3 * old))
+
+
+def test_model_pool__inner_step_takes_any_loss_and_optimizer() -> None:
+    pool = a_pool(optimizer=AdamW(0.01), loss=F.l1_loss)
+    members = pool.members()
+    by_hand = born(0, 1)
+    x, y = pairs()
+    gradients = torch.autograd.grad((by_hand(x) - y).abs().mean(), list(by_hand.parameters()))
+    pool.advance(members, 0, x, y)
+    for found, old, gradient in zip(
+        members[0].model.parameters(), by_hand.parameters(), gradients, strict=True
+    ):  # the first step of Adam
+        torch.testing.assert_close(found, old - 0.01 * gradient / (gradient.abs() + 1e-8))
+
+
+def test_model_pool__staggered_members_are_untrained() -> None:
+    pool = a_pool(size=3, max_age=10)
+    members, plain = pool.members(staggered=True), pool.members()
+    assert [m.clock for m in members] == [0, 3, 6]
+    assert [m.age for m in members] == [0, 0, 0]
+    for member, other in zip(members, plain, strict=True):
+        assert equal(weights(member.model), weights(other.model))
+
+
+def test_model_pool__staggered_members_have_shorter_first_lives_only() -> None:
+    pool = a_pool(size=2, max_age=4)
+    members = pool.members(staggered=True)
+    found = []
+    for _ in range(9):
+        pool.advance(members, 1, *pairs())
+        found.append(members[1].age)
+    assert found == [1, 2, 0, 1, 2, 3, 4, 0, 1]
