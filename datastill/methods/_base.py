@@ -110,6 +110,7 @@ class AbstractMethod(ABC, Generic[State]):
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
     takes_all: ClassVar[bool] = False  # whether the count must be that of the source
+    draws: ClassVar[bool] = True  # whether another seed can give another set
     by_class: ClassVar[bool] = False  # whether every class gets the same number of images
     default_network: ClassVar[AbstractArchitecture] = ConvNet()  # of inner models, as published
 

@@ -23,6 +23,7 @@ class FullSource(AbstractMethod[FullSourceState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
     takes_all: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     targets: RealTargets = option("representation", "what the images are paired with")
 

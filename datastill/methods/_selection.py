@@ -1,0 +1,43 @@
+"""Selecting source images by their features: what k-means and herding share."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from datastill.ground.errors import ConfigError
+from datastill.methods._base import Problem
+from datastill.methods._real_pairs import RealTargets
+
+Space = Literal["representation", "pixels"]
+BLOCK = 1024  # images whose features are computed at a time
+
+
+def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
+    """(source indices (n,), images to select of them): per class for labels, else all at once.
+
+    Where M / K leaves a rest, the first classes get one more.
+
+    Raises:
+        ConfigError: a class has fewer images than it has to give.
+    """
+    if targets == "representation":
+        return [(torch.arange(len(problem.images)), problem.count)]
+    members = problem.by_class
+    share, rest = divmod(problem.count, len(members))
+    found = [(index, share + (k < rest)) for k, index in enumerate(members)]
+    for k, (index, wanted) in enumerate(found):
+        if len(index) < wanted:
+            raise ConfigError(
+                f"{wanted} images of each class were asked for, and class"
+                f" {problem.images.classes[k]} of {problem.images.name} has {len(index)};"
+                " lower --count"
+            )
+    return found
+
+
+def features(problem: Problem, index: Tensor, space: Space) -> Tensor:  # (n,) -> (n, F) float32
+    """The representations of source images, or their normalized pixels; on the CPU."""
+    if space == "pixels":
+        return problem.images.normalized(index).flatten(1)
+    return torch.cat([problem.represent(block).cpu() for block in torch.split(index, BLOCK)])
