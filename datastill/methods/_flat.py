@@ -40,7 +40,7 @@ class FlatNetwork:
 
     def _named(self, theta: Tensor) -> dict[str, Tensor]:
         own = dict(self.network.named_parameters())
-        parts = theta.split([p.numel() for p in own.values()])
+        parts = torch.split(theta, [p.numel() for p in own.values()])
         return {
             name: part.view(p.shape) for (name, p), part in zip(own.items(), parts, strict=True)
         }
