@@ -61,7 +61,10 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
     student_lr: float = option(1e-3, "first step size of the student; it is learned", above=0)
     student_lr_lr: float = option(1e-5, "SGD learning rate of student_lr; 0: fixed", at_least=0)
     student_lr_range: float | None = option(
-        100.0, "student_lr stays within its first value divided and multiplied by this", above=1
+        100.0,
+        "student_lr stays within its first value divided and multiplied by this; null: anywhere, as"
+        " published",
+        above=1,
     )
     matched_epochs: int = option(
         2, "epochs of the expert that the student has to match", at_least=1, smoke=1
