@@ -72,6 +72,10 @@ class Normalizer:
         scores = normalized if self.zca is None else self.zca.inverse(normalized)
         return scores * std + mean
 
+    def to(self, device: str) -> "Normalizer":
+        """The same normalizer, its whitening on the device of the pixels that it will see."""
+        return self if self.zca is None else replace(self, zca=self.zca.to(device))
+
     @property
     def statistics(self) -> dict[str, list[float]]:
         """Mean and deviation as JSON; whitening is a matrix and goes with tensors."""

@@ -69,6 +69,7 @@ def _kind(found: str | None) -> str:
         "datastill.distilled": "a distilled set",
         "datastill.target-model": "a target model",
         "datastill.checkpoint": "a checkpoint",
+        "datastill.expert": "an expert's trajectory",
     }
     return kinds.get(found or "", "a file of another program")
 

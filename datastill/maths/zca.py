@@ -51,6 +51,10 @@ class Zca:
         parts = (self.mean, self.matrix)
         return hashlib.sha256(b"".join(p.cpu().numpy().tobytes() for p in parts)).hexdigest()
 
+    def to(self, device: str) -> "Zca":
+        """The same whitening with its tensors there: each call would copy them otherwise."""
+        return Zca(self.mean.to(device), self.matrix.to(device))
+
     def __call__(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """Whiten; differentiable in x."""
         mean, matrix = self.mean.to(x), self.matrix.to(x)

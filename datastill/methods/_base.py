@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -36,6 +37,8 @@ class Problem:
     machine: Machine = Machine()
     banks: dict[CropFlip, TargetBank] = field(default_factory=dict, repr=False)  # filled on demand
     whitenings: dict[float, Normalizer] = field(default_factory=dict, repr=False)  # likewise
+    experts: dict[str, Tensor] = field(default_factory=dict, repr=False)  # likewise, by their key
+    cache: Path | None = None  # folder for what may be made again; None: memory only
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):

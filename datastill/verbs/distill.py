@@ -4,6 +4,7 @@ from typing import Any
 
 from datastill.command.understand import Command
 from datastill.data._base import source
+from datastill.data._cache_folder import cache_folder
 from datastill.distill import Probe, distill
 from datastill.flags import Distill
 from datastill.ground.machine import Machine
@@ -52,6 +53,7 @@ def _problem(command: Command, flags: Distill, method: AbstractMethod[Any]) -> P
         seed=flags.seed,
         network=network,
         machine=machine,
+        cache=cache_folder(),
     )
 
 

@@ -1,5 +1,6 @@
 """What the verbs print: list, show, data, transfer."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,21 @@ def test_show__checkpoint(datastill: Command, tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "checkpoint-x.safetensors", {"step": 3}, {"seed": 7})
     facts = yaml.safe_load(datastill("show", tmp_path / "checkpoint-x.safetensors").out)
     assert facts == {"checkpoint": "checkpoint-x", "tensors": 0, "identity": {"seed": 7}}
+
+
+def test_distill__mtt_keeps_its_experts_in_the_cache(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    words = ["distill", "--data", f"folder:{photos}", "--image-size", "8", "--count", "3"]
+    words += ["--method", "mtt", "--method.outer_steps", "1", "--method.syn_steps", "1"]
+    words += ["--method.experts", "2", "--method.expert_epochs", "2", "--method.expert_batch", "30"]
+    words += ["--method.max_start_epoch", "0", "--method.zca", "false", *NETWORK]
+    assert datastill(*words, "--out", tmp_path / "set").code == 0
+    cached = Path(os.environ["DATASTILL_CACHE"]) / "experts"
+    assert sorted(file.name for file in cached.rglob("*.safetensors")) == [
+        "0.safetensors",
+        "1.safetensors",
+    ]
 
 
 def test_data__prepare_says_where_the_images_are(datastill: Command, photos: Path) -> None:
