@@ -43,6 +43,9 @@ VARIANTS: list[tuple[str, object]] = [
     ("bank", True),
     ("pixel_space", "normalized"),
     ("zca", True),
+    ("zca", False),
+    ("learn", "labels"),
+    ("learn", "images-and-labels"),
 ]
 COUNT, DIM = 8, 5
 
