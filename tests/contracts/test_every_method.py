@@ -43,8 +43,10 @@ VARIANTS: list[tuple[str, object]] = [
     ("stale_pool", True),
     ("bank", True),
     ("pixel_space", "normalized"),
-    ("zca", True),
     ("space", "pixels"),
+    ("zca", False),
+    ("learn", "labels"),
+    ("learn", "images-and-labels"),
 ]
 COUNT, DIM = 8, 5
 

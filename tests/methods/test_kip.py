@@ -1,0 +1,242 @@
+"""KIP against scikit-learn and a plain restatement, what each setting learns, and its failures."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+from torch import Tensor
+from toys import equal, toy_images, toy_problem
+
+from datastill.distill import distill
+from datastill.ground.errors import ConfigError, NotFiniteError, NumericalWarning
+from datastill.ground.rng import fork
+from datastill.maths.kernels import WideRelu
+from datastill.methods import kip
+from datastill.methods._base import Problem
+from datastill.methods._classes import draw_of_each_class
+from datastill.methods.kip import KIP, KIPState
+from datastill.networks.convnet import ConvNet
+
+COUNT, CLASSES, SEED = 8, 4, 3
+OURS = KIP(outer_steps=4, outer_batch=12)
+every_kernel = pytest.mark.parametrize("kernel", ["ntk", "nngp"])
+
+
+def problem(count: int = COUNT) -> Problem:
+    return toy_problem(count, seed=SEED)
+
+
+def after(method: KIP, steps: int, of: Problem) -> tuple[KIPState, list[dict[str, Any]]]:
+    """The state after some steps, and what they said."""
+    state = method.init(of)
+    return state, [method.step(of, state) for _ in range(steps)]
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    return torch.eye(CLASSES, dtype=torch.float64)[labels]
+
+
+def whitened(of: Problem, index: Tensor) -> Tensor:
+    return of.whitened(0.1).normalized(index).flatten(1).double()
+
+
+def drawn(of: Problem, steps: int) -> list[Tensor]:
+    """The real batches of the first steps: three images of each class."""
+    generator = fork(SEED, "batches")
+    return [draw_of_each_class(of, 3, generator) for _ in range(steps)]
+
+
+def labels_of(of: Problem, index: Tensor) -> Tensor:
+    assert of.images.labels is not None
+    return one_hot(of.images.labels[index]) - 1 / CLASSES
+
+
+def fc1(x_a: Tensor, x_b: Tensor) -> Tensor:
+    """The tangent kernel of one hidden layer, weights 2, biases 0.01: written out, no recursion."""
+    p = x_a.shape[1]
+    q_a, q_b = (2 * x.square().sum(1) / p + 0.01 for x in (x_a, x_b))
+    s = 2 * x_a @ x_b.T / p + 0.01
+    length = (q_a[:, None] * q_b).sqrt()
+    theta = torch.acos((s / length).clamp(-1 + 1e-14, 1 - 1e-14))
+    product = length * (theta.sin() + (math.pi - theta) * theta.cos()) / (2 * math.pi)
+    covariance = 2 * product + 0.01
+    return covariance + 2 * s * (math.pi - theta) / (2 * math.pi)
+
+
+@every_kernel
+def test_kip__loss_equals_scikit_learn(kernel: Any) -> None:
+    of, method = problem(), replace(OURS, kernel=kernel, depth=2, ridge_of_mean=0.01)
+    state = method.init(of)
+    x_syn, y_syn = state.x_syn.detach().flatten(1), state.y_syn.numpy()
+    index = drawn(of, 1)[0]
+    wide = WideRelu(2, 2.0, 0.01)
+    pairs = wide.ntk if kernel == "ntk" else wide.nngp
+    k_mm, k_bm = pairs(x_syn, x_syn), pairs(whitened(of, index), x_syn)
+    alpha = 0.01 * float(k_mm.trace()) / COUNT
+    fitted = KernelRidge(alpha=alpha, kernel="precomputed").fit(k_mm.numpy(), y_syn)
+    predicted, wanted = fitted.predict(k_bm.numpy()), labels_of(of, index).numpy()
+    said = method.step(of, state)
+    assert float(said["outer_loss"]) == pytest.approx(((predicted - wanted) ** 2).mean() / 2)
+    hits = (predicted.argmax(1) == wanted.argmax(1)).mean()
+    assert float(said["accuracy_percent"]) == pytest.approx(100 * hits)
+
+
+def test_kip__steps_equal_a_plain_restatement() -> None:
+    of, method = problem(), replace(OURS, learn="images-and-labels", ridge_of_mean=1e-3)
+    start = method.init(of)
+    x = start.x_syn.detach().clone().requires_grad_()
+    y = start.y_syn.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([x, y], lr=0.04)
+    for index in drawn(of, 4):
+        flat = x.flatten(1).double()
+        k_mm = fc1(flat, flat)
+        ridge = 1e-3 * k_mm.trace() / COUNT * torch.eye(COUNT, dtype=k_mm.dtype)
+        predicted = fc1(whitened(of, index), flat) @ torch.linalg.solve(k_mm + ridge, y.double())
+        adam.zero_grad()
+        (0.5 * (predicted - labels_of(of, index)).square().mean()).backward()
+        adam.step()
+    state, _ = after(method, 4, of)
+    torch.testing.assert_close(state.x_syn, x, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(state.y_syn, y, atol=1e-4, rtol=1e-4)
+    assert (state.x_syn - start.x_syn).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("learn", "images_move", "labels_move"),
+    [("images", True, False), ("labels", False, True), ("images-and-labels", True, True)],
+)
+def test_kip__learns_what_was_asked(learn: Any, images_move: bool, labels_move: bool) -> None:
+    of, method = problem(), replace(OURS, learn=learn)
+    start, (state, _) = method.init(of), after(method, 1, of)
+    assert torch.equal(start.x_syn, state.x_syn) != images_move
+    assert torch.equal(start.y_syn, state.y_syn) != labels_move
+
+
+def test_kip__starts_from_real_images_with_centred_labels_in_order() -> None:
+    of = problem()
+    initial = OURS.result(of, OURS.init(of))
+    expected = one_hot(torch.arange(CLASSES).repeat_interleave(2)) - 0.25
+    torch.testing.assert_close(initial.targets, expected.float())
+    labels = of.images.labels
+    assert labels is not None
+    source = of.images.unit_pixels(slice(None)).flatten(1)
+    distance, nearest = torch.cdist(initial.unit_pixels().flatten(1), source).min(1)
+    assert distance.max() < 1e-3
+    assert torch.equal(labels[nearest], torch.arange(CLASSES).repeat_interleave(2))
+    assert len(nearest.unique()) == COUNT
+
+
+def test_kip__artefact_keeps_the_whitening() -> None:
+    of = problem()
+    assert distill(OURS, of).normalizer.zca is not None
+    plain = distill(replace(OURS, zca=False), of)
+    assert plain.normalizer == of.images.normalizer and plain.pixel_space == "normalized"
+
+
+def test_kip__labels_are_solved_for_the_whole_source() -> None:
+    of, method = problem(), replace(OURS, learn="labels", ridge_of_mean=1e-3)
+    state, (said,) = after(method, 1, of)
+    everything = torch.arange(len(of.images))
+    flat = state.x_syn.flatten(1).double()
+    k_mm = fc1(flat, flat)
+    k_mm = k_mm + 1e-3 * k_mm.trace() / COUNT * torch.eye(COUNT, dtype=k_mm.dtype)
+    k_nm = WideRelu(1, 2.0, 0.01).ntk(whitened(of, everything), flat)
+    design, wanted = (k_nm @ torch.linalg.inv(k_mm)).numpy(), labels_of(of, everything).numpy()
+    expected = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    np.testing.assert_allclose(state.y_syn.detach().numpy(), expected, atol=1e-5)
+    left = ((design @ expected - wanted) ** 2).mean() / 2
+    assert float(said["outer_loss"]) == pytest.approx(left)
+
+
+def test_kip__solved_labels_predict_the_source_better_than_its_own() -> None:
+    of, method = toy_problem(COUNT, images=toy_images(240)), replace(OURS, zca=False)
+    start, everything = method.init(of), replace(method, outer_batch=240)
+    given = everything.step(of, start)["outer_loss"]  # of all images, before the first update
+    solved = after(replace(everything, learn="labels"), 1, of)[1][0]["outer_loss"]
+    assert float(solved) < 0.5 * float(given)
+
+
+def test_kip__solved_labels_take_one_step_and_ignore_the_block() -> None:
+    of, method = problem(), replace(OURS, learn="labels")
+    assert method.length(of) == 1
+    one, other = (distill(replace(method, outer_batch=size), of) for size in (5, 100))
+    torch.testing.assert_close(one.targets, other.targets)
+
+
+@pytest.mark.parametrize(("asked", "each"), [(1, 1), (8, 2), (9, 3), (1000, 6)])
+def test_kip__batch_has_equally_many_of_each_class(
+    asked: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, seen = problem(), []
+
+    def spy(*args: Any) -> Tensor:
+        seen.append(draw_of_each_class(*args))
+        return seen[-1]
+
+    method = replace(OURS, outer_batch=asked)
+    state = method.init(of)
+    monkeypatch.setattr(kip, "draw_of_each_class", spy)
+    method.step(of, state)
+    assert of.images.labels is not None
+    assert of.images.labels[seen[0]].bincount().tolist() == [each] * CLASSES
+    assert len(seen[0].unique()) == len(seen[0])
+
+
+def test_kip__network_of_the_problem_does_not_matter() -> None:
+    one, other = (
+        distill(OURS, replace(problem(), network=ConvNet(widths=(width,)))) for width in (3, 9)
+    )
+    assert equal([one.images, one.targets], [other.images, other.targets])
+
+
+@pytest.mark.parametrize("zca", [True, False])
+@pytest.mark.parametrize("learn", ["images", "images-and-labels"])
+def test_kip__loss_falls(learn: Any, zca: bool) -> None:
+    """On held-out toy images: the batches are drawn from 200 others."""
+    images = toy_images(240)
+    train, held_out = images.take(torch.arange(200)), torch.arange(200, 240)
+    of = toy_problem(CLASSES, images=train)
+    method = KIP(learn=learn, zca=zca, outer_batch=100)
+    source = of.whitened(0.1) if zca else of.images
+    x_held = source.normalizer(images.unit_pixels(held_out)).flatten(1)
+    assert images.labels is not None
+    wanted = one_hot(images.labels[held_out]) - 1 / CLASSES
+
+    def held_out_loss(state: KIPState) -> float:
+        flat = state.x_syn.detach().flatten(1)
+        wide = WideRelu(1, 2.0, 0.01)
+        k_mm = wide.ntk(flat, flat)
+        weights = torch.linalg.solve(k_mm, state.y_syn.detach().double())
+        return float((wide.ntk(x_held, flat) @ weights - wanted).square().mean())
+
+    frozen, learned = held_out_loss(method.init(of)), held_out_loss(after(method, 40, of)[0])
+    assert learned < 0.6 * frozen
+
+
+def test_kip__images_that_are_alike_without_a_ridge_are_said() -> None:
+    images = toy_images()
+    twins = images.take(torch.arange(4).repeat(6))
+    with pytest.warns(NumericalWarning, match="8x8 kernel matrix is not positive definite"):
+        after(replace(OURS, ridge_of_mean=0.0), 1, toy_problem(COUNT, images=twins))
+
+
+def test_kip__images_that_exploded_are_said() -> None:
+    of = problem()
+    state = OURS.init(of)
+    with torch.no_grad():
+        state.x_syn[0] = torch.inf
+    with pytest.raises(NotFiniteError, match="kernel values are not finite; lower the learning"):
+        OURS.step(of, state)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("depth", 0), ("weight_variance", 0.0), ("bias_variance", -1.0), ("learn", "nothing")],
+)
+def test_kip__impossible_options_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{option}="):
+        replace(OURS, **{option: value})
