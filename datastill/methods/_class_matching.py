@@ -47,7 +47,7 @@ def class_pair(
 ) -> tuple[Tensor, Tensor]:  # (B, C, H, W), (M / K, C, H, W)
     """A batch of real images of a class and its distilled ones, augmented alike."""
     index = draw_of_class(problem, label, class_batch, state.real)
-    x_syn = state.x_syn.unflatten(0, (len(problem.by_class), -1))[label]
+    x_syn = state.x_syn.chunk(len(problem.by_class))[label]
     twin = state.views.clone_state()  # the same state for both, hence the same amounts
     x_real = dsa(normalized_real(problem, index), state.views, siamese=True)
     return x_real, dsa(x_syn, twin, siamese=True)

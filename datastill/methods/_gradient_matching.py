@@ -174,7 +174,7 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr)  # it keeps no state
         for _ in range(inner_epochs):
             order = torch.randperm(len(x_syn), generator=state.order).to(x_syn.device)
-            for index in order.split(self.inner_batch):
+            for index in torch.split(order, self.inner_batch):
                 outputs = problem.machine.run(network, self.dsa(x_syn[index], state.views))
                 loss = F.cross_entropy(outputs, y_syn[index])
                 optimizer.zero_grad()
@@ -207,7 +207,7 @@ def gradient_distance(g_real: Sequence[Tensor], g_syn: Sequence[Tensor]) -> Tens
 
 
 def _layer_distance(a: Tensor, b: Tensor) -> Tensor:  # (channels, n), (channels, n) -> ()
-    lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     return (1 - (a * b).sum(1) / (lengths + SMALLEST_PRODUCT)).sum()
 
 

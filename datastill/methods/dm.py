@@ -121,4 +121,4 @@ def _embedded_together(network: Network, classes: int) -> list[range]:
 def _class_means(embed: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Tensor:  # (k, F)
     """Mean feature of each of k batches, embedded as one."""
     features = embed(torch.cat(list(batches)))
-    return torch.stack([f.mean(0) for f in features.split([len(x) for x in batches])])
+    return torch.stack([f.mean(0) for f in torch.split(features, [len(x) for x in batches])])
