@@ -103,7 +103,7 @@ def objective(problem: Problem, images: Tensor) -> float:
     judge, judging = replace(OURS, outer_lr=1e-12), replace(problem, seed=99)
     state = judge.init(judging)
     state.x_syn.data.copy_(images)
-    return sum(float(judge.step(judging, state)["outer_loss"]) for _ in range(20)) / 20
+    return sum(float(judge.step(judging, state)["outer_loss"]) for _ in range(10)) / 10
 
 
 @pytest.mark.parametrize("kind", ["noise", "real"])
