@@ -7,9 +7,16 @@ from datastill.images import ImageSet
 from datastill.methods._base import Problem
 
 
-def centred(labels: Tensor, num_classes: int) -> Tensor:  # (B,) int64 -> (B, K) float32
+def centred(labels: Tensor, num_classes: int) -> Tensor:  # (B,) int64 -> (B, K) float64
     """One-hot vectors less 1 / K, so that each sums to zero."""
-    return F.one_hot(labels, num_classes).float() - 1 / num_classes
+    return F.one_hot(labels, num_classes).double() - 1 / num_classes
+
+
+def centred_labels(problem: Problem, index: Tensor) -> Tensor:  # (B,) int64 -> (B, K) float64
+    """The labels of some source images, centred, on the device."""
+    labels = problem.images.labels
+    assert labels is not None, "AbstractMethod.check refuses this before any work"
+    return centred(labels[index].to(problem.machine.device), problem.images.num_classes)
 
 
 def labelled_batch(problem: Problem, source: ImageSet, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,9 +24,8 @@ def labelled_batch(problem: Problem, source: ImageSet, index: Tensor) -> tuple[T
 
     `source` is that of the problem, or whitened.
     """
-    assert source.labels is not None, "AbstractMethod.check refuses this before any work"
     x = source.normalizer(problem.real(index).float() / 255)
-    return x, centred(source.labels[index].to(x.device), source.num_classes)
+    return x, centred_labels(problem, index).float()
 
 
 def capped_margin(labels: Tensor) -> Tensor:  # (M, K) -> (M,)

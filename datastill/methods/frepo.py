@@ -85,7 +85,7 @@ class FRePo(AbstractMethod[FRePoState]):
         seed, per_class = problem.seed, images_per_class(problem)
         chosen = draw_of_each_class(problem, per_class, fork(seed, "initial-images"))
         x_syn = self._source(problem).normalized(chosen).to(problem.machine.device)
-        y_syn = centred(balanced_labels(problem), problem.images.num_classes)
+        y_syn = centred(balanced_labels(problem), problem.images.num_classes).float()
         y_syn /= math.sqrt(y_syn.shape[1] / 10)
         learned = [x_syn, y_syn] if self.learn_labels else [x_syn]
         return FRePoState(

@@ -21,8 +21,8 @@ from datastill.maths.krr import solve_positive
 from datastill.maths.label_solve import solve_labels
 from datastill.maths.optimizers import AdamW
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._centred_labels import centred, centred_labels
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
+from datastill.methods._label_vectors import centred, centred_labels
 
 Learned = Literal["images", "labels", "images-and-labels"]
 Kernel = Literal["ntk", "nngp"]
