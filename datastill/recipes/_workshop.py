@@ -10,6 +10,7 @@ from pathlib import Path
 
 from datastill.artefact import DistilledSet
 from datastill.data._base import source
+from datastill.data._cache_folder import cache_folder
 from datastill.distill import Probe, distill
 from datastill.ground.grid import Job
 from datastill.ground.machine import Machine
@@ -126,6 +127,7 @@ class Workshop:
             count=1,
             network=self.recipe.network,
             machine=self.experiment.machine,
+            cache=None if self.recipe.scale == "smoke" else cache_folder(),
         )
 
     def _load(self, name: str, split: str) -> ImageSet:

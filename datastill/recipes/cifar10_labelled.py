@@ -7,7 +7,16 @@ five per row. There is no target model. Published numbers: benchmarks/published_
 from dataclasses import replace
 
 from datastill.maths.schedules import Cosine
+from datastill.methods.dc import DC
+from datastill.methods.dm import DM
+from datastill.methods.dsa import DSA
+from datastill.methods.frepo import FRePo
+from datastill.methods.herding import Herding
+from datastill.methods.k_means import KMeans
+from datastill.methods.kip import KIP
+from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
+from datastill.networks.convnet import ConvNet
 from datastill.protocols.labelled import NETWORK, PROTOCOL
 from datastill.recipes._base import Recipe, Sets
 
@@ -34,21 +43,41 @@ def recipe() -> Recipe:
 def sets(per_class: int) -> tuple[Sets, ...]:
     """One row per method."""
     count = per_class * CLASSES
-    return (Sets(RandomSubset(targets="class-label", balanced=True), count, SEEDS),)
+    return (
+        Sets(RandomSubset(targets="class-label", balanced=True), count, SEEDS),
+        Sets(KMeans(targets="class-label", space="pixels"), count, SEEDS),
+        Sets(Herding(targets="class-label", space="pixels"), count),
+        Sets(DC(), count),
+        Sets(DSA(), count),
+        Sets(DM(), count),
+        Sets(_mtt(per_class), count),
+        Sets(KIP(), count),
+        Sets(FRePo(), count, network=FRePo.default_network),
+    )
+
+
+def _mtt(per_class: int) -> MTT:
+    """DC-BENCH's settings, by MTT's authors (docs/fidelity.md#mtt)."""
+    if per_class > 1:
+        return MTT()
+    return MTT(syn_steps=50, max_start_epoch=2, student_lr=1e-2, student_lr_lr=1e-7)
 
 
 def small() -> Recipe:
-    """For two CPU cores: networks of the full scale, trained on the sets for 300 epochs."""
+    """For two CPU cores: a quarter of the width, shorter training, and few steps of each method."""
     hard, soft = PROTOCOL.pretraining("hard-label"), PROTOCOL.pretraining("soft-label")
+    network = ConvNet(widths=(32,), norm="instance")
     shorter = replace(
         PROTOCOL,
         name="labelled, shorter",
-        hard_label=replace(hard, epochs=300),
-        soft_label=replace(soft, schedule=Cosine(warmup_steps=100), steps=500),
+        networks=((32, network),),
+        hard_label=replace(hard, steps=500),
+        soft_label=replace(soft, schedule=Cosine(warmup_steps=100), steps=1000),
     )
     return replace(
         recipe(),
-        sets=(*small_sets(1), *small_sets(10)),
+        network=network,
+        sets=(*small_sets(10), *small_sets(1)),
         protocols=(shorter,),
         precision="bfloat16",
         scale="small",
@@ -56,5 +85,31 @@ def small() -> Recipe:
 
 
 def small_sets(per_class: int) -> tuple[Sets, ...]:
-    """One row per method, with the budgets that two CPU cores can afford."""
-    return sets(per_class)
+    """One row per method, with the budgets that two CPU cores can afford; nothing is whitened."""
+    count = per_class * CLASSES
+    networks = 20 if per_class > 1 else 200  # each lives ten steps, or one
+    dc = DC(networks=networks, inner_epochs=10, class_batch=64, initial_images="real")
+    dsa = DSA(networks=networks, inner_epochs=10, class_batch=64)
+    frepo = FRePo(outer_steps=1500, outer_batch=256, outer_lr=3e-3, zca=False)
+    return (
+        *sets(per_class)[:3],
+        Sets(dc, count),
+        Sets(dsa, count),
+        Sets(DM(outer_steps=600, class_batch=64), count),
+        Sets(SMALL_MTT, count),
+        Sets(KIP(outer_steps=500, outer_batch=2000, zca=False), count),
+        Sets(frepo, count, network=ConvNet(widths=(32, 64, 128))),
+    )
+
+
+SMALL_MTT = MTT(
+    outer_steps=150,
+    syn_steps=15,
+    student_lr=0.03,
+    student_lr_lr=1e-4,
+    max_start_epoch=3,
+    matched_epochs=1,
+    experts=3,
+    expert_epochs=4,
+    zca=False,
+)
