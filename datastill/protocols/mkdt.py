@@ -28,7 +28,7 @@ PROTOCOL = Protocol(
     ),
     representation=PRETRAINING,
     hard_label=PRETRAINING,  # ours: the same with cross-entropy
-    soft_label=None,
+    soft_label=PRETRAINING,  # ours, too: with half the squared distance
     tasks=(
         LinearProbe(
             features="body",

@@ -85,10 +85,8 @@ def test_mkdt__larger_images_are_refused() -> None:
         MKDT.network(65, NETWORK)
 
 
-def test_mkdt__says_nothing_of_soft_labels() -> None:
-    assert MKDT.pretraining("hard-label") == MKDT.pretraining("representation")
-    with pytest.raises(ConfigError, match="mkdt says nothing of sets with soft-label targets"):
-        MKDT.pretraining("soft-label")
+def test_mkdt__trains_on_labels_as_on_representations() -> None:
+    assert len({repr(MKDT.pretraining(kind)) for kind in KINDS}) == 1
 
 
 def test_labelled__has_the_numbers_of_the_dc_family() -> None:

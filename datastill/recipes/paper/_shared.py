@@ -1,7 +1,7 @@
 """What the paper's tables share (Lee et al., ICLR 2024, section 5; released train.py, test.py).
 
-The rows of methods that have no file in `datastill/methods` yet are not part of the recipes; all
-other numbers are the paper's, or the released code's where the paper is silent
+All numbers are the paper's, or the released code's where the paper is silent; how the compared sets
+were made neither says: each method has its own paper's settings, without whitening
 (docs/fidelity.md#paper-recipes).
 """
 
@@ -10,7 +10,13 @@ from dataclasses import replace
 from datastill.augment.dsa import Dsa
 from datastill.maths.optimizers import AdamW
 from datastill.maths.schedules import Cosine
+from datastill.methods.dm import DM
+from datastill.methods.dsa import DSA
+from datastill.methods.frepo import FRePo
+from datastill.methods.k_means import KMeans
+from datastill.methods.kip import KIP
 from datastill.methods.krr_st import KRRST
+from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
 from datastill.pretrain import Pretraining
 from datastill.protocols._base import Protocol
@@ -26,15 +32,38 @@ TARGET = TargetTraining()  # ResNet-18 by Barlow Twins; how it was trained was n
 TABLE_1 = ("random", "k-means", "dsa", "dm", "mtt", "kip", "frepo", "krr-st")
 TABLE_2 = tuple(row for row in TABLE_1 if row != "kip")  # of Figure 3 and Table 4, too
 TABLE_3 = ("random", "frepo", "krr-st")
+# of the authors of MTT, for 10 images per class, as DC-BENCH has them (docs/fidelity.md#mtt)
+MTT_CIFAR100 = MTT(outer_lr=1e3, syn_steps=20, student_lr=0.01, zca=False)
+MTT_TINY = MTT(
+    outer_lr=1e4,
+    syn_steps=20,
+    syn_batch=200,
+    student_lr=0.01,
+    student_lr_lr=1e-4,
+    max_start_epoch=40,
+    zca=False,
+)
 CONTROL = "random images with KRR-ST's targets"  # ours: what distillation adds is beyond it
 
 
-def sets(rows: tuple[str, ...], count: int, *, outer_lr: float) -> tuple[Sets, ...]:
-    """The rows of a table for which there is a method here, and the control."""
+def sets(
+    rows: tuple[str, ...], count: int, *, outer_lr: float, mtt: MTT | None = None
+) -> tuple[Sets, ...]:
+    """The rows of a table, and the control; methods of class labels have inner networks of theirs.
+
+    `mtt` has the settings for this source; `outer_lr` is KRR-ST's.
+    """
+    krr_st, frepo = KRRST(outer_lr=outer_lr), FRePo(mirror=False, zca=False)
     made = {
         "random": Sets(RandomSubset(targets="class-label"), count),
         CONTROL: Sets(RandomSubset(), count),
-        "krr-st": Sets(KRRST(outer_lr=outer_lr), count),
+        "k-means": Sets(KMeans(targets="class-label"), count),
+        "dsa": Sets(DSA(), count, network=DSA.default_network),
+        "dm": Sets(DM(), count, network=DM.default_network),
+        "mtt": Sets(mtt or MTT(zca=False), count, network=MTT.default_network),
+        "kip": Sets(KIP(zca=False), count),
+        "frepo": Sets(frepo, count, network=FRePo.default_network),
+        "krr-st": Sets(krr_st, count),
     }
     return tuple(found for row, found in made.items() if row in (*rows, CONTROL))
 

@@ -9,7 +9,15 @@ from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
 from datastill.recipes._base import Recipe
-from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_2, TARGET, protocol, sets
+from datastill.recipes.paper._shared import (
+    FINE_GRAINED,
+    MTT_TINY,
+    SEEDS,
+    TABLE_2,
+    TARGET,
+    protocol,
+    sets,
+)
 
 
 def recipe() -> Recipe:
@@ -20,7 +28,7 @@ def recipe() -> Recipe:
         image_size=64,
         target=TARGET,
         network=ConvNet(),
-        sets=sets(TABLE_2, 2000, outer_lr=1e-5),
+        sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         networks=(VGG11(), AlexNet(), MobileNet(), ResNet10()),
         data=FINE_GRAINED,
         protocols=(protocol(soft_steps=40_000),),

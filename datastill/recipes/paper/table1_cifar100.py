@@ -13,7 +13,15 @@ from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.protocols.mkdt import PROTOCOL as MKDT
 from datastill.recipes._base import Recipe, Sets
-from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_1, TARGET, protocol, sets
+from datastill.recipes.paper._shared import (
+    FINE_GRAINED,
+    MTT_CIFAR100,
+    SEEDS,
+    TABLE_1,
+    TARGET,
+    protocol,
+    sets,
+)
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 
@@ -26,7 +34,7 @@ def recipe() -> Recipe:
         image_size=32,
         target=TARGET,
         network=ConvNet(),
-        sets=sets(TABLE_1, 1000, outer_lr=1e-3),
+        sets=sets(TABLE_1, 1000, outer_lr=1e-3, mtt=MTT_CIFAR100),
         data=("cifar100", "cifar10", *FINE_GRAINED),
         protocols=(protocol(soft_steps=10_000), MKDT),
         seeds=SEEDS,

@@ -6,7 +6,15 @@ Judged by the paper's protocol and by MKDT's, as Table 1.
 from datastill.networks.convnet import ConvNet
 from datastill.protocols.mkdt import PROTOCOL as MKDT
 from datastill.recipes._base import Recipe
-from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_2, TARGET, protocol, sets
+from datastill.recipes.paper._shared import (
+    FINE_GRAINED,
+    MTT_TINY,
+    SEEDS,
+    TABLE_2,
+    TARGET,
+    protocol,
+    sets,
+)
 
 
 def recipe() -> Recipe:
@@ -17,7 +25,7 @@ def recipe() -> Recipe:
         image_size=64,
         target=TARGET,
         network=ConvNet(),
-        sets=sets(TABLE_2, 2000, outer_lr=1e-5),
+        sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         data=("tiny-imagenet", "cifar10", *FINE_GRAINED),
         protocols=(protocol(soft_steps=40_000), MKDT),
         seeds=SEEDS,

@@ -12,7 +12,7 @@ from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
 from datastill.recipes._base import Recipe
-from datastill.recipes.paper._shared import SEEDS, TABLE_2, TARGET, protocol, sets
+from datastill.recipes.paper._shared import MTT_TINY, SEEDS, TABLE_2, TARGET, protocol, sets
 from datastill.transfer.data_free_kd import DataFreeKd
 
 
@@ -24,7 +24,7 @@ def recipe() -> Recipe:
         image_size=64,
         target=TARGET,
         network=ConvNet(),
-        sets=sets(TABLE_2, 2000, outer_lr=1e-5),
+        sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         networks=(ConvNet(), VGG11(), AlexNet(), MobileNet(), ResNet10()),
         data=("cifar10",),
         protocols=(replace(protocol(soft_steps=40_000), tasks=(DataFreeKd(),)),),
