@@ -24,8 +24,16 @@ if TYPE_CHECKING:
     from datastill.maths.optimizers import Lars as Lars
     from datastill.maths.optimizers import Sgd as Sgd
     from datastill.methods._base import Problem as Problem
+    from datastill.methods.dc import DC as DC
+    from datastill.methods.dm import DM as DM
+    from datastill.methods.dsa import DSA as DSA
+    from datastill.methods.frepo import FRePo as FRePo
     from datastill.methods.full_source import FullSource as FullSource
+    from datastill.methods.herding import Herding as Herding
+    from datastill.methods.k_means import KMeans as KMeans
+    from datastill.methods.kip import KIP as KIP
     from datastill.methods.krr_st import KRRST as KRRST
+    from datastill.methods.mtt import MTT as MTT
     from datastill.methods.random_subset import RandomSubset as RandomSubset
     from datastill.networks.convnet import ConvNet as ConvNet
     from datastill.networks.resnet18 import ResNet18 as ResNet18
@@ -46,16 +54,24 @@ _HOMES = {
     "AdamW": "maths.optimizers",
     "BarlowTwins": "objectives.barlow_twins",
     "ConvNet": "networks.convnet",
+    "DC": "methods.dc",
+    "DM": "methods.dm",
+    "DSA": "methods.dsa",
     "DataFreeKd": "transfer.data_free_kd",
     "DatastillError": "ground.errors",
     "DistilledSet": "artefact",
+    "FRePo": "methods.frepo",
     "Finetune": "transfer.finetune",
     "FullSource": "methods.full_source",
+    "Herding": "methods.herding",
     "ImageSet": "images",
+    "KIP": "methods.kip",
+    "KMeans": "methods.k_means",
     "KRRST": "methods.krr_st",
-    "Lars": "maths.optimizers",
     "KnnProbe": "transfer.knn_probe",
+    "Lars": "maths.optimizers",
     "LinearProbe": "transfer.linear_probe",
+    "MTT": "methods.mtt",
     "Machine": "ground.machine",
     "Normalizer": "images",
     "Pretraining": "pretrain",

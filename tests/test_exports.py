@@ -9,11 +9,12 @@ import pytest
 import datastill
 
 NAMES = [
-    "AdamW", "BarlowTwins", "ConvNet", "DataFreeKd", "DatastillError", "DistilledSet", "Finetune",
-    "FullSource", "ImageSet", "KRRST", "KnnProbe", "Lars", "LinearProbe", "Machine", "Normalizer",
-    "Pretraining", "Probe", "Problem", "RandomSubset", "ResNet18", "Sgd", "TargetModel",
-    "TargetTraining", "TaskData", "TwoViews", "__version__", "distill", "pretrain", "protocol",
-    "source", "train_target",
+    "AdamW", "BarlowTwins", "ConvNet", "DC", "DM", "DSA", "DataFreeKd", "DatastillError",
+    "DistilledSet", "FRePo", "Finetune", "FullSource", "Herding", "ImageSet", "KIP", "KMeans",
+    "KRRST", "KnnProbe", "Lars", "LinearProbe", "MTT", "Machine", "Normalizer", "Pretraining",
+    "Probe", "Problem", "RandomSubset", "ResNet18", "Sgd", "TargetModel", "TargetTraining",
+    "TaskData", "TwoViews", "__version__", "distill", "pretrain", "protocol", "source",
+    "train_target",
 ]  # fmt: skip
 
 
