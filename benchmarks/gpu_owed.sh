@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What is owed on a GPU: Table 1 at the paper's scale on the data that are at hand, and the pool's age.
+# What is owed on a GPU: Table 1 at the paper's scale on the data that are at hand, the pool's age, and
+# CIFAR-10 by all labelled methods at their published budgets.
 # Usage: benchmarks/gpu_owed.sh DATA_ROOT OUT    (each part continues where it was stopped)
 set -euo pipefail
 data=$1 out=$2
@@ -11,4 +12,6 @@ datastill distill --data cifar100 --target "$out/table1/target" --count 1000 \
     --out "$out/stale-pool" --resume
 datastill transfer "$out/stale-pool" --to cifar100,cifar10,cub --protocol paper \
     --precision bfloat16 --device cuda --data-root "$data" --out "$out/stale-pool-transfer" --resume
+datastill run cifar10-labelled --precision bfloat16 --device cuda \
+    --data-root "$data" --out "$out/labelled" --resume
 datastill report "$out" --out "$out/report"
