@@ -113,6 +113,7 @@ class AbstractMethod(ABC, Generic[State]):
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
     takes_all: ClassVar[bool] = False  # whether the count must be that of the source
+    without_target: ClassVar[str] = ""  # words by which no target model is needed, if there are any
     draws: ClassVar[bool] = True  # whether another seed can give another set
     by_class: ClassVar[bool] = False  # whether every class gets the same number of images
     default_network: ClassVar[AbstractArchitecture] = ConvNet()  # of inner models, as published
@@ -135,9 +136,10 @@ class AbstractMethod(ABC, Generic[State]):
         """
         name = public_name(self)
         if self.needs_target and problem.target is None:
+            without = self.without_target and f", or do without one by {self.without_target}"
             raise ConfigError(
                 f"{name} needs a target model; make one with"
-                f" 'datastill target --data NAME --out DIR' and pass --target DIR"
+                f" 'datastill target --data NAME --out DIR' and pass --target DIR{without}"
             )
         if self.needs_labels and problem.images.labels is None:
             raise ConfigError(f"{name} needs labels, and {problem.images.name} has none")

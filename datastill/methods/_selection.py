@@ -5,11 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ConfigError, NotFiniteError
 from datastill.methods._base import Problem
 from datastill.methods._real_pairs import RealTargets
 
 Space = Literal["representation", "pixels"]
+WITHOUT_TARGET = "--method.targets class-label --method.space pixels"
 BLOCK = 1024  # images whose features are computed at a time
 
 
@@ -37,7 +38,17 @@ def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
 
 
 def features(problem: Problem, index: Tensor, space: Space) -> Tensor:  # (n,) -> (n, F) float32
-    """The representations of source images, or their normalized pixels; on the CPU."""
+    """The representations of source images, or their normalized pixels; on the CPU.
+
+    Raises:
+        NotFiniteError: a representation has a NaN or an infinity.
+    """
     if space == "pixels":
         return problem.images.normalized(index).flatten(1)
-    return torch.cat([problem.represent(block).cpu() for block in torch.split(index, BLOCK)])
+    g = torch.cat([problem.represent(block).cpu() for block in torch.split(index, BLOCK)])
+    if not g.isfinite().all():
+        raise NotFiniteError(
+            f"the target model gives some images of {problem.images.name} representations that are"
+            " not finite; train another target model, or select by --method.space pixels"
+        )
+    return g

@@ -1,4 +1,4 @@
-"""Full source: every source image with its target representation, the upper line of all tables."""
+"""Full source: every source image with its target; an upper line of ours that is in no paper."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._real_pairs import RealTargets, real_pairs
 
@@ -22,10 +22,14 @@ class FullSource(AbstractMethod[FullSourceState]):
     """All N source images; nothing is distilled."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
+    without_target: ClassVar[str] = "--method.targets class-label"
     takes_all: ClassVar[bool] = True
     draws: ClassVar[bool] = False
 
     targets: RealTargets = option("representation", "what the images are paired with")
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @property
     def needs_target(self) -> bool:

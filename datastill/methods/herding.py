@@ -13,7 +13,7 @@ from datastill.artefact import DistilledSet
 from datastill.ground.options import check_bounds, option
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._real_pairs import RealTargets, real_pairs
-from datastill.methods._selection import Space, features, groups
+from datastill.methods._selection import WITHOUT_TARGET, Space, features, groups
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Herding(AbstractMethod[HerdingState]):
     """M different source images whose features have almost the mean of all; nothing is drawn."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
+    without_target: ClassVar[str] = WITHOUT_TARGET
     draws: ClassVar[bool] = False
 
     targets: RealTargets = option("representation", "what the images are paired with")

@@ -1,4 +1,4 @@
-"""K-means: the source images nearest to the centres of M clusters (Lloyd, 1982).
+"""K-means: the source images nearest to the centres of M clusters (Lloyd, IEEE Trans. IT 1982).
 
 With class labels each class has its own clusters. KRR-ST's paper compares with such a row and does
 not say in which space it was made (docs/fidelity.md#k-means).
@@ -16,7 +16,7 @@ from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import derive
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._real_pairs import RealTargets, real_pairs
-from datastill.methods._selection import Space, features, groups
+from datastill.methods._selection import WITHOUT_TARGET, Space, features, groups
 
 
 @dataclass
@@ -31,6 +31,7 @@ class KMeans(AbstractMethod[KMeansState]):
     """M different source images, each the nearest to the centre of its cluster."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
+    without_target: ClassVar[str] = WITHOUT_TARGET
 
     targets: RealTargets = option("representation", "what the images are paired with")
     space: Space = option("representation", "features that are clustered")

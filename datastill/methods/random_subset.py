@@ -1,7 +1,7 @@
-"""Random subset: real source images with target representations, or with their class labels.
+"""Random subset: source images as they are, a row of KRR-ST's tables (Lee et al., ICLR 2024).
 
-The control that isolates what distillation adds: the same number of images with the same kind of
-targets, but none of them learned.
+With target representations (ours) or with class labels (theirs). The control that isolates what
+distillation adds: the same number of images with the same kind of targets, but none learned.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._real_pairs import RealTargets, real_pairs
@@ -29,9 +29,13 @@ class RandomSubset(AbstractMethod[RandomSubsetState]):
     """M source images, drawn uniformly without replacement, from all or class by class."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "balanced")
+    without_target: ClassVar[str] = "--method.targets class-label"
 
     targets: RealTargets = option("representation", "what the images are paired with")
     balanced: bool = option(False, "as many images of each class, as the DC family's random row")
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @property
     def needs_target(self) -> bool:

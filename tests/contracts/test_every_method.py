@@ -242,6 +242,18 @@ def test_every_method__missing_target_is_refused_before_any_work(
 
 
 @every_method
+def test_every_method__way_without_a_target_leads_there(method: Method) -> None:
+    if not method.needs_target or not method.without_target:
+        pytest.skip("has no such way")
+    images = toy_images()
+    with pytest.raises(ConfigError, match=f"without one by {method.without_target}$"):
+        distill(method, Problem(images, None, len(images), network=NETWORK))
+    words = method.without_target.split()
+    fields = [flag.removeprefix("--method.") for flag in words[::2]]
+    assert not replace(method, **dict(zip(fields, words[1::2], strict=True))).needs_target
+
+
+@every_method
 def test_every_method__works_without_what_it_does_not_need(method: Method) -> None:
     images = toy_images()
     target = toy_target(images) if method.needs_target else None

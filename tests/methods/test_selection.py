@@ -1,18 +1,21 @@
 """K-means and herding: against loops, per class and over the whole source."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from sklearn.cluster import KMeans as Lloyd
-from toys import toy_images, toy_problem
+from toys import NETWORK, toy_images, toy_problem, toy_target
 
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ConfigError, NotFiniteError
 from datastill.ground.rng import derive, fork
-from datastill.methods._base import AbstractMethod
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods.full_source import FullSource
 from datastill.methods.herding import Herding, herd
 from datastill.methods.k_means import KMeans
+from datastill.methods.random_subset import RandomSubset
 
 EACH: list[type[Herding] | type[KMeans]] = [Herding, KMeans]
 each = pytest.mark.parametrize("kind", EACH)
@@ -64,6 +67,23 @@ def test_selection__needs_what_it_uses(
 ) -> None:
     method = kind(targets=targets, space=space)
     assert (method.needs_target, method.needs_labels) == (target, labels)
+
+
+@each
+@pytest.mark.parametrize("targets", ["representation", "class-label"])
+def test_selection__representations_that_are_not_finite_are_refused(
+    kind: Any, targets: str
+) -> None:
+    images = toy_images()
+    broken = replace(toy_target(images), offset=torch.tensor([0.0, 0.0, torch.nan, 0.0, 0.0]))
+    with pytest.raises(NotFiniteError, match=r"toy/train .*not finite; .*--method.space pixels"):
+        distill(kind(targets=targets), Problem(images, broken, 8, network=NETWORK))
+
+
+@pytest.mark.parametrize("kind", [*EACH, RandomSubset, FullSource])
+def test_real_images__unknown_targets_are_refused(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="'labels': expected representation or class-label"):
+        kind(targets="labels")
 
 
 def test_k_means__takes_the_image_nearest_to_each_centre() -> None:
