@@ -1,12 +1,15 @@
 """Every method has its page, in one form, whose commands the command line understands."""
 
+import importlib
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from datastill.command.understand import understand
-from datastill.ground.lookup import names
+from datastill.ground.lookup import find, names
+from datastill.ground.options import options
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 METHODS = names("datastill.methods")
@@ -33,6 +36,29 @@ def test_page__commands_are_understood(name: str) -> None:
     for line in commands:
         _, verb, *words = shlex.split(line, comments=True)
         assert understand(verb, words).groups["method"]["name"] == name
+
+
+@every_method
+def test_page__options_of_usage_exist(name: str) -> None:
+    """Named as flags, at the start of a point or a table row, or anywhere with an underscore."""
+    usage = page(name).partition("## Usage")[2].partition("\n## ")[0]
+    ticked = re.findall(r"`([^`\n]+)`", usage)
+    snake = [word for text in ticked for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)]
+    named = {
+        *snake,
+        *re.findall(r"--method\.(\w+)", usage),
+        *re.findall(r"^[-|] `(\w+)", usage, re.M),
+    }
+    assert named
+    assert named <= {o.name for o in options(find("datastill.methods", name))}
+
+
+@every_method
+def test_list__first_line_names_the_source(name: str) -> None:
+    first = importlib.import_module(find("datastill.methods", name).__module__).__doc__
+    assert first is not None
+    line = first.splitlines()[0]
+    assert re.search(r"\(.* (19|20)\d\d[,);]", line) or "in no paper" in line
 
 
 def test_pages__there_is_none_without_a_method() -> None:
