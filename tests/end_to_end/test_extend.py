@@ -1,7 +1,11 @@
 """The example of docs/extend.md, added as a new user would add it: as one more file."""
 
+import importlib
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,19 +14,29 @@ from toys import KilledError, killed_at, toy_problem
 
 import datastill.methods
 from datastill.artefact import DistilledSet
+from datastill.data._base import AbstractImageSource
 from datastill.distill import distill
-from datastill.ground.lookup import find, names
+from datastill.ground.lookup import names
 from datastill.ground.run_folder import RunFolder
+from datastill.methods._base import AbstractMethod
+from datastill.networks._base import AbstractArchitecture
+from datastill.objectives._base import AbstractObjective
+from datastill.transfer._base import AbstractTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
+
+
+def code() -> str:
+    found: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+    (whole,) = found
+    return whole
 
 
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that belongs to datastill.methods too, with the page's file in it."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "k_center.py").write_text(code, encoding="utf-8")
+    (tmp_path / "more" / "k_center.py").write_text(code(), encoding="utf-8")
     paths = [*datastill.methods.__path__, str(tmp_path / "more")]
     monkeypatch.setattr(datastill.methods, "__path__", paths)
 
@@ -40,20 +54,50 @@ def test_extend__example_runs_from_the_command_line(
     assert len({x.numpy().tobytes() for x in distilled.images}) == 7
 
 
-@pytest.mark.usefixtures("added")
-def test_extend__example_takes_the_farthest_image_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = find("datastill.methods", "k-center")
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The page's method, imported as a module of the user's own."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "k_center.py").write_text(code(), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    yield importlib.import_module("k_center").KCenter
+    del sys.modules["k_center"]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_extend__example_takes_the_farthest_image(outside: Any, metric: str) -> None:
     problem = toy_problem(6)
-    whole = distill(kind(), problem)
-    x = problem.represent(torch.arange(24))
-    g = whole.targets
+    distilled = distill(outside(metric=metric), problem)
+    assert distilled.method == "k-center"
+    x, g = problem.represent(torch.arange(24)), distilled.targets
+    if metric == "cosine":
+        x, g = (v / v.norm(dim=1, keepdim=True) for v in (x, g))
     for t in range(1, 6):  # no image was farther from the first t than the next one
         reach = torch.cdist(x, g[:t]).min(1).values.max()
         assert torch.cdist(g[t : t + 1], g[:t]).min() == pytest.approx(float(reach), rel=1e-4)
+
+
+def test_extend__example_resumes_bit_for_bit(
+    outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = toy_problem(6)
+    whole = distill(outside(), problem)
     folder = RunFolder.open(tmp_path / "run", {}, resume=False, checkpoint_seconds=0.0)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(kind, "step", killed_at(3, kind.step))
-        distill(kind(), problem, folder=folder)
-    assert torch.equal(distill(kind(), problem, folder=folder).images, whole.images)
+        patch.setattr(outside, "step", killed_at(3, outside.step))
+        distill(outside(), problem, folder=folder)
+    assert torch.equal(distill(outside(), problem, folder=folder).images, whole.images)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [AbstractMethod, AbstractArchitecture, AbstractImageSource, AbstractObjective, AbstractTask],
+)
+def test_extend__page_says_what_each_kind_defines(base: type[Any]) -> None:
+    (row,) = (
+        line
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if base.__name__ in line and line[0] == "|"
+    )
+    listed = row.partition(f"`{base.__name__}`:")[2].partition("|")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == base.__abstractmethods__
