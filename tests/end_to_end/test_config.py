@@ -59,6 +59,7 @@ def test_cli__another_component_voids_the_options_of_the_old_one(
     assert yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())["method"] == {
         "name": "random-subset",
         "targets": "representation",
+        "balanced": False,
     }
 
 
