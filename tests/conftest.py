@@ -1,6 +1,7 @@
 """Settings of all tests: one thread, deterministic algorithms, warnings as errors (pyproject)."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,12 @@ from torch import Tensor
 def _deterministic() -> None:
     torch.set_num_threads(1)  # tensors of tests are tiny: a second thread only waits
     torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Shells start jobs in the background with SIGINT ignored, and programs inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

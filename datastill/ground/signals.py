@@ -38,10 +38,12 @@ class Asked:
 def listening() -> Iterator[Asked]:
     """Collect signals while the block runs; the handlers of before are back after it.
 
-    Only the main thread can have handlers; in another one nothing is ever asked for.
+    Only the main thread can have handlers; in another one nothing is ever asked for. What is
+    ignored stays so: a shell starts jobs in the background with SIGINT ignored.
     """
     asked = Asked()
-    with _handled(dict.fromkeys((*STOPS, *SAVES), asked.note)):
+    stops = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    with _handled(dict.fromkeys((*stops, *SAVES), asked.note)):
         yield asked
 
 

@@ -121,6 +121,16 @@ def test_listening__second_interrupt_does_not_wait() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_listening__what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with listening() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert asked.stop is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_listening__in_another_thread_changes_nothing() -> None:
     before, seen = signal.getsignal(signal.SIGINT), list[bool]()
 
