@@ -21,9 +21,14 @@ class Making:
     """Sets that are made from a source of some size."""
 
     phases: Phases
-    sets: Sets
+    made: Sets
     count: int  # M
     source: int  # N
+
+    @property
+    def sets(self) -> Sets:
+        """As they are made, but for MTT's experts: those are cached, and not estimated."""
+        return replace(self.made, method=_without_experts(self.made.method))
 
     def begin(self) -> Cost:
         """What a method does before its first step and after its last."""
@@ -42,7 +47,7 @@ class Making:
     def step(self) -> Cost:
         """A step of a method that is not its first."""
         sets = self.sets
-        batches, lengths = ends(sets.method, "batch"), ends(sets.method, "age")
+        batches, lengths = _batches(sets.method), ends(sets.method, "age")
         pool = dict.fromkeys(ends(sets.method, "pool_size"), 1)
 
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
@@ -59,7 +64,7 @@ class Making:
     def warm_up(self) -> Cost:
         """What the first step does beyond a later one: ages of a pool are at their mean."""
         ages, pool = ends(self.sets.method, "age"), ends(self.sets.method, "pool_size")
-        batches = dict.fromkeys(ends(self.sets.method, "batch"), 4)
+        batches = dict.fromkeys(_batches(self.sets.method), 4)
         few = {**dict.fromkeys(ages, 2), **dict.fromkeys(pool, 1), **batches}
         young = having(_endless(self.sets.method), few)
 
@@ -99,13 +104,27 @@ class Making:
 
     def _held(self, count: int) -> tuple[int, int]:
         young = having(self.sets.method, dict.fromkeys(ends(self.sets.method, "age"), 2))
-        method = having(young, dict.fromkeys(ends(young, "batch"), 4))
+        method = having(young, dict.fromkeys(_batches(young), 4))
         problem = self.phases.problem(self.sets, AMONG, count)
         state = method.init(problem)
         method.step(problem, state)
         tensors = checkpoint.capture(state)[1].values()
         banks = [bank.representations.nbytes for bank in problem.banks.values()]
         return sum(tensor.nbytes for tensor in tensors), sum(banks)
+
+
+def _batches(method: AbstractMethod[Any]) -> dict[str, int]:
+    """The sizes of batches; one that is not set follows another option."""
+    found = ends(method, "batch")
+    return {k: v for k, v in found.items() if v is not None and not k.startswith("expert")}
+
+
+def _without_experts(method: AbstractMethod[Any]) -> AbstractMethod[Any]:
+    """With one expert of the fewest epochs."""
+    if not ends(method, "experts"):
+        return method
+    fewest = {"experts": 1, "expert_epochs": 1, "max_start_epoch": 0, "matched_epochs": 1}
+    return having(method, fewest)
 
 
 def _endless(method: AbstractMethod[Any]) -> AbstractMethod[Any]:

@@ -154,7 +154,14 @@ def estimator(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Estimator:
     return Estimator(small, MACHINE, fake_meter())
 
 
-@pytest.mark.parametrize("name", names("datastill.recipes"))
+FAST = ("quick", "cifar100-small")  # the others have many methods to measure
+RECIPES = [
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    for name in names("datastill.recipes")
+]
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_estimate__has_every_part_of_every_recipe(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
