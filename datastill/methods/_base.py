@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -168,6 +168,10 @@ class AbstractMethod(ABC, Generic[State]):
                 f"{name} was asked for {problem.count // classes} images per class of"
                 f" {problem.images.name}, whose smallest class has {fewest}; lower --count"
             )
+
+    def settled(self, problem: Problem) -> Self:
+        """The method with each option set that otherwise follows from the problem."""
+        return self
 
     @abstractmethod
     def length(self, problem: Problem) -> int:

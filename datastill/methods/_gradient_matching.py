@@ -7,8 +7,8 @@ trained on the distilled images.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,10 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
     @property
     def needs_labels(self) -> bool:
         return True
+
+    def settled(self, problem: Problem) -> Self:
+        outer_loops, inner_epochs = self._loops(problem)
+        return replace(self, outer_loops=outer_loops, inner_epochs=inner_epochs)
 
     def length(self, problem: Problem) -> int:
         return self.networks * self._loops(problem)[0]

@@ -4,13 +4,14 @@ Every part has the time, memory and disk of its phases, which `_phases` measures
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from datastill.data._base import source
-from datastill.ground.errors import DataError
+from datastill.ground.errors import DataError, NumericalWarning
 from datastill.ground.loop import peak_memory_bytes
 from datastill.ground.machine import Machine
 from datastill.networks._base import AbstractArchitecture
@@ -86,7 +87,9 @@ class Estimator:
         """
         jobs = [part.job for part in self._workshop.parts.values()]
         needs = {job.name: tuple(job.needs) for job in jobs}
-        made = [*self._target(), *self._sets(), *self._shared(), *self._rows()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumericalWarning)  # made images teach nothing
+            made = [*self._target(), *self._sets(), *self._shared(), *self._rows()]
         found = list({part.name: part for part in made}.values())  # smoke makes some sets equal
         names = {self.recipe.source, *self.recipe.data}
         pixels = self.phases.channels * self.recipe.image_size**2
@@ -147,8 +150,8 @@ class Estimator:
 
     def _set(self, sets: Sets) -> PartEstimate:
         making = Making(self.phases, sets, self._count(sets), self._source)
-        length = sets.method.length(self.phases.problem(sets, 8, 2))
-        cost, state, bank = making.begin(), 0.0, 0.0
+        length = making.length
+        cost, state, bank = making.begin() + making.experts(), 0.0, 0.0
         if length:
             cost += making.step().times(length) + making.warm_up()
             state, bank = making.state_bytes()
@@ -156,7 +159,7 @@ class Estimator:
             cost += self._probe(sets).times(length // self.recipe.probe_every)
         pairs = 2 * self._set_bytes(sets)  # before and after
         memory = self.process + self._image_bytes + self._frozen + state + bank + cost.kept + pairs
-        return PartEstimate("", cost, memory, pairs + state)
+        return PartEstimate("", cost, memory, pairs + state + making.expert_bytes)
 
     def _probe(self, sets: Sets) -> Cost:
         protocol = self.recipe.protocols[0]

@@ -18,6 +18,7 @@ from datastill.ground.options import shortened
 from datastill.ground.rng import seeded
 from datastill.images import ImageSet, Normalizer
 from datastill.methods._base import Problem
+from datastill.methods._trajectory_matching import AbstractTrajectoryMatching
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.pretrain import Pretraining, pretrain
 from datastill.recipes._base import Recipe, Sets
@@ -46,6 +47,14 @@ def ends(component: Any, *words: str) -> dict[str, Any]:
 def having(component: Component, values: Mapping[str, object]) -> Component:
     """`dataclasses.replace` for any component."""
     return replace(component, **values)  # type: ignore[type-var]
+
+
+def without_experts(method: Component) -> Component:
+    """With one expert of the fewest epochs, where there are any."""
+    if not isinstance(method, AbstractTrajectoryMatching):
+        return method
+    fewest = {"experts": 1, "expert_epochs": 1, "max_start_epoch": 0, "matched_epochs": 1}
+    return having(method, fewest)
 
 
 def mean_batch(count: int, batch: int) -> float:
@@ -127,8 +136,8 @@ class Phases:
         """A set of so many images, as the method leaves it."""
 
         def make() -> DistilledSet:
-            problem = self.problem(sets, 8, 8)
-            return sets.method.result(problem, sets.method.init(problem))
+            problem, method = self.problem(sets, 8, 8), without_experts(sets.method)
+            return method.result(problem, method.init(problem))
 
         found: DistilledSet = self.once(("distilled", sets), make)
         index = torch.arange(count) % len(found)
@@ -177,10 +186,11 @@ class Phases:
         """Images that sets are made of at least: one, or one of each class."""
         return self.source_classes if sets.method.by_class else 1
 
-    def problem(self, sets: Sets, images: int, count: int) -> Problem:
-        """A small problem of the recipe's kind, of so many units."""
-        method, unit = sets.method, self.unit(sets)
-        made = self.images(images * unit, self.source_classes)
+    def problem(self, sets: Sets, images: int, count: int, classes: int | None = None) -> Problem:
+        """A small problem of the recipe's kind: so many images, or so many of each class."""
+        method, classes = sets.method, classes or self.source_classes
+        unit = classes if method.by_class else 1
+        made = self.images(images * unit, classes)
         return Problem(
             made if method.needs_labels else made.unlabelled(),
             self.target,

@@ -13,6 +13,8 @@ from datastill.ground.errors import DataError
 from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
 from datastill.maths.krr import krr_predict
+from datastill.methods.dsa import DSA
+from datastill.methods.mtt import MTT
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.recipes._base import Recipe, Sets, named
 from datastill.recipes._estimate import Estimator
@@ -123,6 +125,45 @@ def test_warm_up__is_the_mean_of_what_first_steps_take() -> None:
     assert found == pytest.approx(3 * 10 * Meter(MACHINE).count(train).flop, rel=1e-2)
 
 
+def by_class() -> Phases:
+    """As `tiny`, of a source with six classes."""
+    return replace(tiny(), source_classes=6)
+
+
+def test_step__of_class_by_class_is_what_all_classes_and_inner_epochs_take() -> None:
+    phases, method = by_class(), DSA(class_batch=8, outer_loops=9, inner_epochs=3, inner_batch=99)
+    sets = Sets(method, 24)
+    problem = phases.problem(sets, 16, 4)
+    state = method.init(problem)
+    method.step(problem, state)
+    real = Meter(MACHINE).count(lambda: method.step(problem, state)).flop
+    assert Making(phases, sets, 24, 6000).step().flop == pytest.approx(real, rel=2e-2)
+
+
+def test_length__follows_the_images_per_class() -> None:
+    phases = by_class()
+    found = [Making(phases, Sets(DSA(networks=7), count), count, 6000) for count in (6, 60)]
+    assert [making.length for making in found] == [7 * 1, 7 * 10]  # as published for 1 and 10
+    assert [ends(making.sets.method, "inner_epochs") for making in found] == [
+        {"inner_epochs": 1},
+        {"inner_epochs": 50},
+    ]
+
+
+def test_experts__are_all_their_epochs_over_the_source() -> None:
+    phases = by_class()
+    method = MTT(experts=3, expert_epochs=4, expert_batch=32, max_start_epoch=2, zca=False)
+    sets = Sets(method, 6)
+    problem = phases.problem(sets, 16, 1)  # 96 images: three batches
+    experts = method.experts_of(problem)
+    real = Meter(MACHINE).count(lambda: experts.make(3)).flop
+    making = Making(phases, sets, 6, 96)
+    assert making.experts().flop == pytest.approx(real, rel=1e-2)
+    held = sum(experts.trajectory(number).nbytes for number in range(3))
+    assert making.expert_bytes == pytest.approx(held, rel=0.1)  # other outputs
+    assert Making(phases, Sets(DSA(), 6), 6, 96).experts() == Cost()
+
+
 def cubic(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
     a, b = sizes["count"], sizes["b"]
     return Cost(3 + 2 * a + b, 7 + a**3 + 2 * a * b + b**2, 5 * a)
@@ -138,8 +179,9 @@ def test_scale__extrapolates_polynomials_exactly() -> None:
 def estimator(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Estimator:
     """One that counts a step of any phase as one, and nothing else."""
     one, none = Cost(1.0, 1.0), Cost()
-    for name in ("begin", "warm_up"):
+    for name in ("begin", "experts", "warm_up"):
         monkeypatch.setattr(Making, name, lambda *_: none)
+    monkeypatch.setattr(Making, "state_bytes", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(Making, "step", lambda *_: one)
     monkeypatch.setattr(Phases, "pretrain_step", lambda *_: one)
     monkeypatch.setattr(Phases, "target_step", property(lambda _: one))
@@ -154,9 +196,9 @@ def estimator(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Estimator:
     return Estimator(small, MACHINE, fake_meter())
 
 
-FAST = ("quick", "cifar100-small")  # the others have many methods to measure
+SLOW = ("cifar10-labelled",)  # it whitens
 RECIPES = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
     for name in names("datastill.recipes")
 ]
 
