@@ -19,7 +19,7 @@ from datastill.ground.errors import ArtefactError, ResumeError
 from datastill.ground.tensor_file import read_checked, write_checked
 
 FORMAT = "datastill.checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Tree = Any  # JSON: values, lists, {"dict": [[key, tree], ...]}, {"tensor": name}
 
@@ -94,7 +94,10 @@ def _capture(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
     if isinstance(value, Generator):
         tensors[path] = value.get_state()
         return {"tensor": path}
-    if isinstance(value, nn.Module | torch.optim.Optimizer):
+    if isinstance(value, torch.optim.Optimizer):  # a new one cannot say what an old one held
+        saved = value.state_dict()
+        return _capture({**saved, "holds": _outline(saved["state"])}, path, tensors)
+    if isinstance(value, nn.Module):
         return _capture(value.state_dict(), path, tensors)
     if dataclasses.is_dataclass(value):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -182,11 +185,17 @@ def _refill(value: Any, rebuilt: Any) -> Any:
     if isinstance(value, Generator):
         value.set_state(rebuilt)
         return value
-    if isinstance(value, torch.optim.Optimizer):  # it does not look whether settings are missing
+    if isinstance(value, torch.optim.Optimizer):  # it does not look whether anything is missing
         live, saved = (_outline(x["param_groups"]) for x in (value.state_dict(), rebuilt))
         if live != saved:
             raise ValueError("it has other optimizer settings")
-    if isinstance(value, nn.Module | torch.optim.Optimizer):
+        if rebuilt.pop("holds") != _outline(rebuilt["state"]):
+            raise ValueError("it lacks a part of what the optimizer held")
+        value.load_state_dict(rebuilt)
+        return value
+    if isinstance(value, nn.Module):  # batch norm would do without its counter
+        if missing := sorted(set(value.state_dict()) - set(rebuilt)):
+            raise ValueError(f"it lacks {', '.join(missing)}")
         value.load_state_dict(rebuilt)
         return value
     return rebuilt

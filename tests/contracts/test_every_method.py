@@ -1,5 +1,6 @@
 """The contract of every file in datastill/methods, and of its variants."""
 
+import contextlib
 import dataclasses
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from omissions import omissions
 from torch import Tensor
 from toys import (
     NETWORK,
@@ -21,7 +23,8 @@ from toys import (
 
 from datastill.artefact import DistilledSet
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
+from datastill.ground import checkpoint
+from datastill.ground.errors import ConfigError, ResumeError
 from datastill.ground.lookup import find, names, public_name
 from datastill.ground.options import from_json, options, shortened, to_json
 from datastill.ground.run_folder import RunFolder
@@ -201,6 +204,23 @@ def test_every_method__resumes_after_a_kill_at_each_step(
             patch.setattr(type(method), "step", killed_at(1, type(method).step, after=True))
             run(method, tmp_path)
     assert same(run(method, tmp_path), whole)
+
+
+@every_method
+def test_every_method__checkpoint_without_any_one_part_is_refused(method: Method) -> None:
+    problem = solvable(method)
+    if not method.length(problem):
+        pytest.skip("is never interrupted")
+    state, fresh = method.init(problem), method.init(problem)
+    for _ in range(min(3, method.length(problem))):
+        method.step(problem, state)
+    accepted, tried = [], 0
+    for place, tree, tensors in omissions(*checkpoint.capture(state)):
+        tried += 1
+        with contextlib.suppress(ResumeError):
+            checkpoint.restore(fresh, tree, tensors)
+            accepted.append(place)
+    assert tried > 20 and not accepted
 
 
 @every_method

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors
 import torch
+from omissions import places, without
 from torch import Generator, Tensor, nn
 
 from datastill.ground import checkpoint
@@ -167,27 +168,6 @@ def test_checkpoint__refuses_what_it_cannot_write(tmp_path: Path) -> None:
 
     with pytest.raises(TypeError, match=r"state\.value: a object cannot be part"):
         checkpoint.write(tmp_path / "file.safetensors", Strange(object()), IDENTITY)
-
-
-def places(tree: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[int | str, ...]]:
-    """Where each key and each list entry of a tree stands."""
-    if isinstance(tree, dict) and "dict" in tree:
-        for k, (_, value) in enumerate(tree["dict"]):
-            yield (*path, "dict", k)
-            yield from places(value, (*path, "dict", k, 1))
-    elif isinstance(tree, list):
-        for k, value in enumerate(tree):
-            yield (*path, k)
-            yield from places(value, (*path, k))
-
-
-def without(tree: Any, place: tuple[int | str, ...]) -> Any:
-    pruned = copy.deepcopy(tree)
-    at = pruned
-    for key in place[:-1]:
-        at = at[key]
-    del at[place[-1]]
-    return pruned
 
 
 TREE, TENSORS = checkpoint.capture(advance(a_state(), 2))
