@@ -6,6 +6,11 @@ Judged by the paper's protocol and by MKDT's, whose published conclusions contra
 from dataclasses import replace
 
 from datastill.maths.optimizers import AdamW
+from datastill.methods.dm import DM
+from datastill.methods.dsa import DSA
+from datastill.methods.frepo import FRePo
+from datastill.methods.k_means import KMeans
+from datastill.methods.kip import KIP
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
@@ -43,7 +48,7 @@ def recipe() -> Recipe:
 
 
 def small() -> Recipe:
-    """For two CPU cores and about an hour: narrow networks, 500 images, 500 updates on targets."""
+    """For two CPU cores and some hours: narrow networks, 500 images, 500 updates on targets."""
     krr_st = KRRST(
         outer_steps=1000,
         outer_batch=512,
@@ -53,7 +58,7 @@ def small() -> Recipe:
         bank=True,
     )
     shorter = replace(
-        protocol(soft_steps=10_000), name="paper, shorter", tasks=(Finetune(steps=500),)
+        protocol(soft_steps=1_000), name="paper, shorter", tasks=(Finetune(steps=500),)
     )
     return replace(
         recipe(),
@@ -68,10 +73,36 @@ def small() -> Recipe:
         sets=(
             Sets(RandomSubset(targets="class-label"), 500, SEEDS),
             Sets(RandomSubset(), 500, SEEDS),
+            Sets(KMeans(targets="class-label"), 500),
+            *small_compared(500),
             Sets(krr_st, 500, SEEDS),
         ),
         data=("cifar100", "cifar10", "cub"),
         protocols=(shorter, MKDT),
         precision="bfloat16",
         scale="small",
+    )
+
+
+def small_compared(count: int) -> tuple[Sets, ...]:
+    """Methods of class labels with a thousandth of their steps or less."""
+    inner = ConvNet(widths=(32,), norm="instance")
+    mtt = replace(
+        MTT_CIFAR100,
+        outer_steps=100,
+        syn_batch=125,
+        student_lr=0.03,
+        student_lr_lr=1e-4,
+        max_start_epoch=3,
+        matched_epochs=1,
+        experts=2,
+        expert_epochs=4,
+    )
+    frepo = FRePo(outer_steps=800, outer_batch=256, outer_lr=3e-3, mirror=False, zca=False)
+    return (
+        Sets(DSA(networks=5, outer_loops=10, inner_epochs=5, class_batch=32), count, network=inner),
+        Sets(DM(outer_steps=120, class_batch=32), count, network=inner),
+        Sets(mtt, count, network=inner),
+        Sets(KIP(outer_steps=300, outer_batch=1000, zca=False), count),
+        Sets(frepo, count, network=ConvNet(widths=(16, 32, 64))),
     )
