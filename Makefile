@@ -2,7 +2,7 @@
 export VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test install check fast slow extras same coverage clean
+.PHONY: demo test install check fast slow torture extras same coverage clean
 
 demo: install
 	$(VENV)/bin/datastill run quick --out runs/quick --resume
@@ -17,10 +17,13 @@ check: install
 	scripts/check
 
 fast: install
-	scripts/test -m "not slow"
+	scripts/test -m "not slow and not torture"
 
 slow: install
-	scripts/test -m slow
+	scripts/test -m "slow and not torture"
+
+torture: install
+	scripts/test -m torture
 
 extras:
 	scripts/extras

@@ -9,8 +9,29 @@ import sys
 import pytest
 import ranks
 import torch
+from reliability import Figures
 from safetensors.torch import load_file
 from torch import Tensor
+
+FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = Figures()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[FIGURES].lines:
+        terminalreporter.section("reliability")
+        terminalreporter.write_line(str(config.stash[FIGURES]))
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Where a test writes what it found; printed at the end."""
+    return request.config.stash[FIGURES]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,8 +2,9 @@
 
 `<cache>/prepared/<key>/<image size>/` holds, for every split, `train.images.npy`,
 `train.labels.npy` (where there are labels) and `train.json`. The manifest is written last and
-says what the files must be; files that do not fit are as good as absent. Images that are being
-written grow in a hidden `.part` file, whose name has a digest of what they are read from.
+says what the files must be, with the SHA-256 of each and of itself, checked at every reading: a
+changed file is an error, an unfinished split is as good as absent. Images that are being written
+grow in a hidden `.part` file, whose name has a digest of what they are read from.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from datastill.ground.errors import ChecksumError, DataError
 from datastill.ground.options import Json
 from datastill.images import Normalizer
 
-FORMAT = 1  # raise it when images are decoded or resized differently: old caches are then stale
+FORMAT = 2  # raise it when images are decoded or resized differently: old caches are then stale
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Prepared:
             "normalizer": normalizer.statistics,
             "origin": _plain(origin),
         }
-        write_json(self.folder / f"{self.split}.json", manifest)
+        write_json(self.folder / f"{self.split}.json", {**manifest, "sha256": _digest(manifest)})
 
     def origin(self) -> Origin | None:
         """Where the cached split was read from; None where nothing usable is cached."""
@@ -99,7 +100,11 @@ class Prepared:
         return Origin(Path(plain["path"]), plain["facts"], splits, plain["outlives"])
 
     def read(self, origin: Origin) -> Arrays | None:
-        """The cached split; None where it is absent, damaged or not of today's `origin`."""
+        """The cached split; None where it is absent, unfinished or not of today's `origin`.
+
+        Raises:
+            ChecksumError: a file has changed since it was written.
+        """
         manifest = self._manifest()
         if manifest is None or manifest["origin"] != _plain(origin):
             return None
@@ -120,11 +125,7 @@ class Prepared:
         if manifest is None:
             raise DataError(f"{self.path} is not prepared; run 'datastill data prepare'")
         for part, facts in manifest["files"].items():
-            if sha256(self._file(part)) != facts["sha256"]:
-                raise ChecksumError(
-                    f"{self._file(part)} has changed since it was written;"
-                    " delete it and run 'datastill data prepare' again"
-                )
+            self._check(part, facts)
         return {part: facts["sha256"] for part, facts in manifest["files"].items()}
 
     def _file(self, part: str) -> Path:
@@ -154,23 +155,36 @@ class Prepared:
             manifest: Json = json.loads((self.folder / f"{self.split}.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        known = isinstance(manifest, dict) and manifest.get("format") == FORMAT
-        return manifest if known else None
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            return None
+        return manifest if manifest.pop("sha256", "absent") == _digest(manifest) else None
 
     def _open(self, manifest: Json, part: str) -> Tensor | None:
         facts, file = manifest["files"].get(part), self._file(part)
         if facts is None or not file.is_file() or file.stat().st_size != facts["bytes"]:
             return None
+        self._check(part, facts)
         # copy-on-write: torch warns of arrays that it must not write to
         array = np.load(file, mmap_mode="c", allow_pickle=False)
         if list(array.shape) != facts["shape"] or str(array.dtype) != facts["dtype"]:
             return None
         return torch.from_numpy(np.asarray(array))
 
+    def _check(self, part: str, facts: Json) -> None:
+        if sha256(self._file(part)) != facts["sha256"]:
+            raise ChecksumError(
+                f"{self._file(part)} has changed since it was written;"
+                " delete it and run 'datastill data prepare' again"
+            )
+
 
 def _facts(file: Path, shape: tuple[int, ...], dtype: str, digest: str) -> Json:
     size = file.stat().st_size
     return {"shape": list(shape), "dtype": dtype, "bytes": size, "sha256": digest}
+
+
+def _digest(manifest: Json) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(origin: Origin) -> Json:

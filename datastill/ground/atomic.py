@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the file cannot be written (no space, no permission, no folder).
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -30,6 +31,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine were writing in a folder when they were killed."""
+    for part in folder.glob(f".*@{platform.node()}.part"):
+        writer = part.name.removesuffix(f"@{platform.node()}.part").rpartition(".")[2]
+        if writer.isdigit() and not _lives(int(writer)):
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,6 +56,16 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -51,9 +51,7 @@ class Saving:
 
     def clear(self) -> None:
         """Remove the checkpoints of this phase and its parts: the result is safe."""
-        stem = self.path.stem
-        halves = self.path.parent.glob(f".{stem}*.part")  # left behind where a run was killed
-        for file in [*self.path.parent.glob(f"{stem}*.safetensors"), *halves]:
+        for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
             file.unlink()
 
 

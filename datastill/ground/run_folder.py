@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from datastill.ground.atomic import write_json, write_text
+from datastill.ground.atomic import sweep, write_json, write_text
 from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost, Saving
@@ -65,6 +65,7 @@ class RunFolder:
         """
         RunFolder.check(path, config, resume=resume)
         folder = RunFolder(Path(path), checkpoint_seconds)
+        sweep(folder.path)
         write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
         folder._note_environment()
         return folder

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from omissions import omissions
+from reliability import Figures
 from torch import Tensor
 from toys import (
     NETWORK,
@@ -22,13 +23,15 @@ from toys import (
 )
 
 from datastill.artefact import DistilledSet
-from datastill.distill import distill
+from datastill.distill import Probe, distill
 from datastill.ground import checkpoint
 from datastill.ground.errors import ConfigError, ResumeError
 from datastill.ground.lookup import find, names, public_name
 from datastill.ground.options import from_json, options, shortened, to_json
 from datastill.ground.run_folder import RunFolder
+from datastill.held_out import HeldOut
 from datastill.methods._base import AbstractMethod, Problem
+from datastill.protocols.paper import PROTOCOL
 
 FOLDER = "datastill.methods"
 Method = AbstractMethod[Any]
@@ -89,10 +92,20 @@ def same(one: DistilledSet, other: DistilledSet) -> bool:
     return equal([one.images, one.targets], [other.images, other.targets])
 
 
-def run(method: Method, folder: Path, *, seed: int = 0) -> DistilledSet:
+def run(method: Method, folder: Path, *, seed: int = 0, probe: Probe | None = None) -> DistilledSet:
     """A run that is saved after every step."""
     opened = RunFolder.open(folder, method.identity(), resume=True, checkpoint_seconds=0.0)
-    return distill(method, solvable(method, seed=seed), folder=opened)
+    return distill(method, solvable(method, seed=seed), folder=opened, probe=probe)
+
+
+def every_third_step(method: Method) -> Probe | None:
+    """An evaluation, of sets that can be evaluated so."""
+    problem = solvable(method)
+    if method.result(problem, method.init(problem)).target_kind != "representation":
+        return None
+    images = toy_images()
+    pretraining = shortened(PROTOCOL.pretraining("representation"))
+    return Probe(HeldOut(images, toy_target(images)), 3, pretraining)
 
 
 def memory(value: Problem) -> list[Tensor]:
@@ -192,6 +205,38 @@ def test_every_method__resumes_bit_for_bit(
             patch.setattr(type(method), "step", killed_at(step, type(method).step))
             run(method, tmp_path / str(step))
         assert same(run(method, tmp_path / str(step)), whole)
+
+
+@pytest.mark.torture
+@every_method
+def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
+) -> None:
+    """Epochs wrap, pools are replaced, and a probe runs in between; the whole run has none."""
+    options = {f.name for f in dataclasses.fields(method)}
+    longer = {k: v for k, v in {"outer_steps": 20, "networks": 10}.items() if k in options}
+    method = replace(method, **longer)
+    whole, length, probe = (
+        distill(method, solvable(method)),
+        method.length(solvable(method)),
+        every_third_step(method),
+    )
+    for step in range(length):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(type(method), "step", killed_at(step, type(method).step))
+            run(method, tmp_path / str(step), probe=probe)
+        assert same(run(method, tmp_path / str(step), probe=probe), whole)
+    if length:
+        probed = " and probed" if probe else ""
+        figures.add(f"{title(method)}, resumed{probed}", f"bit-equal after each of {length} kills")
+
+
+@every_method
+def test_every_method__evaluation_changes_no_bit(method: Method) -> None:
+    probe = every_third_step(method)
+    if probe is None or not method.length(solvable(method)):
+        pytest.skip("cannot be evaluated so")
+    assert same(distill(method, solvable(method), probe=probe), distill(method, solvable(method)))
 
 
 @every_method

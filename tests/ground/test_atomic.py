@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
+import platform
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from datastill.ground import atomic
-from datastill.ground.atomic import sha256, whole_file, write_json, write_text
+from datastill.ground.atomic import sha256, sweep, whole_file, write_json, write_text
 from datastill.ground.errors import DataError
 
 
@@ -49,6 +53,37 @@ def test_whole_file__nothing_is_seen_before_the_end(file: Path) -> None:
         part.write_text("new")
         assert file.read_text() == "old"
     assert file.read_text() == "new"
+
+
+def test_whole_file__is_flushed_before_and_after_it_is_renamed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def flushed(descriptor: int) -> None:
+        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def renamed(part: Path, path: Path) -> Path:
+        seen.append("renamed")
+        return replace(part, path)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(file, "new")
+    assert seen == ["file", "renamed", "folder"]
+
+
+def test_sweep__removes_what_dead_processes_left_and_nothing_else(file: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = platform.node()
+    names = (f".a.{dead.pid}@{here}.part", f".a.{os.getpid()}@{here}.part", f".a.{dead.pid}@x.part")
+    for name in names:
+        (file.parent / name).touch()
+    sweep(file.parent)
+    assert {path.name for path in file.parent.iterdir()} == {file.name, *names[1:]}
 
 
 def test_whole_file__full_disk_is_a_data_error_and_leaves_no_part(
