@@ -228,7 +228,10 @@ def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
         assert same(run(method, tmp_path / str(step), probe=probe), whole)
     if length:
         probed = " and probed" if probe else ""
-        figures.add(f"{title(method)}, resumed{probed}", f"bit-equal wherever it was killed, {length} of {length} steps")
+        figures.add(
+            f"{title(method)}, resumed{probed}",
+            f"bit-equal wherever it was killed, {length} of {length} steps",
+        )
 
 
 @every_method
