@@ -25,5 +25,7 @@ def hashed(distilled: DistilledSet) -> str:
 
 
 if __name__ == "__main__":
-    hashes = {name: hashed(distill(m, solvable(m))) for name in names(FOLDER) for m in [small(name)]}
+    hashes = {
+        name: hashed(distill(m, solvable(m))) for name in names(FOLDER) for m in [small(name)]
+    }
     print(json.dumps({here(): hashes}))
