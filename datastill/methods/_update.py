@@ -28,9 +28,10 @@ def update(
     _refuse_non_finite({"loss": loss, **gradients}, advice)
     optimizer.step()
     with torch.no_grad():
-        largest = torch.stack([x.abs().max() for x in learned.values()])
-    if not bool((largest <= LARGEST).all()):
-        sizes = ", ".join(f"{k} {x:.3g}" for k, x in zip(learned, largest.tolist(), strict=True))
+        sets = {k: x.abs().max() for k, x in learned.items() if x.dim()}  # a rate may be anything
+        within = torch.stack([x <= LARGEST for x in sets.values()])
+    if not bool(within.all()):
+        sizes = ", ".join(f"{name} {float(largest):.3g}" for name, largest in sets.items())
         raise NotFiniteError(
             f"the update led beyond {LARGEST:g} (largest value of {sizes}); {advice}"
         )
