@@ -5,7 +5,7 @@ import json
 import platform
 
 import torch
-from contracts.test_every_method import FOLDER, small, solvable
+from test_every_method import FOLDER, small, solvable
 
 from datastill.artefact import DistilledSet
 from datastill.distill import distill

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts.every_method_hashes import here
-from contracts.test_every_method import FOLDER, Method, same, small, solvable, title
+from every_method_hashes import here
+from test_every_method import FOLDER, Method, same, small, solvable, title
 
 from datastill.distill import Probe, distill
 from datastill.ground import progress

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contracts.test_every_method import FOLDER, Method, run, same, small, solvable, title
+from test_every_method import FOLDER, Method, run, same, small, solvable, title
 from toys import killed_at
 
 from datastill.distill import distill

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.test_every_method import FOLDER, Method, run, same, small, solvable, title
+from test_every_method import FOLDER, Method, run, same, small, solvable, title
 from torch import Tensor
 
 from datastill.distill import distill
@@ -41,7 +41,7 @@ def spoil_gradients(patch: pytest.MonkeyPatch, state: Any, bad: float) -> None:
     grad = torch.autograd.grad
 
     def spoilt(outputs: Tensor, inputs: Any, **given: Any) -> tuple[Tensor, ...]:
-        found = grad(outputs, inputs, **given)
+        found: tuple[Tensor, ...] = grad(outputs, inputs, **given)
         if inputs[0] is state.x_syn:
             found[0].view(-1)[0] = bad
         return found
