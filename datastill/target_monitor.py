@@ -93,8 +93,7 @@ def _represent(network: Network, images: ImageSet, machine: Machine) -> Tensor: 
     found = torch.cat([machine.run(network, x).cpu() for x in pixels])
     if not found.isfinite().all():
         raise NotFiniteError(
-            f"the representations of {images.name} are not finite; lower the learning rate."
-            " The last checkpoint is unharmed"
+            f"the representations of {images.name} are not finite; lower the learning rate"
         )
     return found
 

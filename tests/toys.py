@@ -103,17 +103,23 @@ def always_saving(folder: Path, identity: dict[str, Any] | None = None) -> Savin
     return Saving(folder / "checkpoint.safetensors", identity or {}, every_seconds=0.0)
 
 
-def killed_at(step: int, function: Callable[..., Any], *, after: bool = False) -> Any:
+def killed_at(
+    step: int,
+    function: Callable[..., Any],
+    *,
+    after: bool = False,
+    by: type[BaseException] = KilledError,
+) -> Any:
     """`function`, but its call number `step` (from 0) ends the run, before or after its work."""
     calls = iter(range(10**9))
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         number = next(calls)
         if number == step and not after:
-            raise KilledError
+            raise by
         result = function(*args, **kwargs)
         if number == step:
-            raise KilledError
+            raise by
         return result
 
     return dying

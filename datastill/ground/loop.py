@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datastill.ground import checkpoint
 from datastill.ground.alone import undisturbed
-from datastill.ground.errors import NotFiniteError
+from datastill.ground.errors import NotFiniteError, NumericalError
 from datastill.ground.progress import Reporter, reporting, say
 from datastill.ground.signals import Asked, end, listening
 
@@ -90,6 +90,7 @@ def run_steps(
         KeyboardInterrupt: SIGINT came.
         SystemExit: SIGTERM came; the code is 143.
         NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
+        NumericalError: a step could not compute on, nor is its state written.
         ResumeError: the checkpoint belongs to another run.
         ConfigError: another process runs this phase in the same folder.
     """
@@ -129,7 +130,7 @@ class _Run:
         position, waiting = self.position, list[tuple[int, Metrics]]()
         mark = saved = time.monotonic()
         while position.step < self.length:
-            waiting.append((position.step, self.step(position.step)))
+            waiting.append((position.step, self._stepped(position.step)))
             position.step += 1
             last, stop = position.step == self.length, asked.stop
             save = self._due(saved, asked.save or stop is not None)
@@ -145,6 +146,15 @@ class _Run:
             if stop is not None:
                 say(f"{self.phase}: {stop.name}; saved after step {position.step} of {self.length}")
                 end(stop)
+
+    def _stepped(self, number: int) -> Metrics:
+        """The metrics of one step; what breaks down in it is told with phase and step."""
+        try:
+            return self.step(number)
+        except NumericalError as error:
+            raise type(error)(
+                f"{self.phase}, step {number}: {error}. The last checkpoint is unharmed"
+            ) from error
 
     def _due(self, saved: float, asked: bool) -> bool:
         """Whether to save now: a signal asked for it, or the last checkpoint is old."""

@@ -15,6 +15,7 @@ from datastill.ground.errors import ConfigError
 T = TypeVar("T")
 
 Json = dict[str, Any]
+LARGEST = 1e30  # of any number: float32 holds 3e38, and optimizers divide rates by 0.1 and less
 
 
 def option(
@@ -40,7 +41,7 @@ def option(
 
 
 def check_bounds(component: Any) -> None:
-    """Refuse numbers outside of the bounds of their options, NaN, infinities, and unknown words.
+    """Refuse numbers outside of the bounds of their options, NaN, what float32 cannot hold, words.
 
     Raises:
         ConfigError: the message names the option, its value and what was expected.
@@ -54,14 +55,14 @@ def check_bounds(component: Any) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         if not all(_within(n, bounds) for n in numbers if isinstance(n, int | float)):
             words = [f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds.items()]
-            raise ConfigError(
-                f"{f.name}={value}: expected {' and '.join(words) or 'a finite number'}"
-            )
+            if not all(abs(n) <= LARGEST for n in numbers if isinstance(n, int | float)):
+                words.append(f"a number of at most {LARGEST:g}")
+            raise ConfigError(f"{f.name}={value}: expected {' and '.join(words)}")
 
 
 def _within(number: float, bounds: Mapping[str, float]) -> bool:
     return (
-        math.isfinite(number)
+        abs(number) <= LARGEST
         and number >= bounds.get("at_least", -math.inf)
         and number > bounds.get("above", -math.inf)
         and number < bounds.get("below", math.inf)

@@ -6,11 +6,14 @@ initialisers) runs inside `seeded(seed, "pool", k)`, which restores the global s
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Generator
+
+_turn = threading.RLock()  # the global generator is one, threads may be many
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -26,7 +29,10 @@ def fork(seed: int, *path: str | int) -> Generator:
 
 @contextmanager
 def seeded(seed: int, *path: str | int) -> Iterator[None]:
-    """Run code that draws from torch's global CPU generator on a named stream."""
-    with torch.random.fork_rng(devices=[]):
+    """Run code that draws from torch's global CPU generator on a named stream.
+
+    One thread at a time: another one waits, for it would draw from this stream.
+    """
+    with _turn, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, *path))
         yield

@@ -29,6 +29,7 @@ from datastill.methods._class_matching import (
     random_network,
 )
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
+from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.convnet import ConvNet
 
@@ -151,8 +152,9 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
             loss = self._matching_loss(problem, state, label)
             loss.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        state.optimizer.step()
-        return torch.stack(losses).mean()
+        mean = torch.stack(losses).mean()
+        update(state.optimizer, mean, {"x_syn": state.x_syn})
+        return mean
 
     def _matching_loss(self, problem: Problem, state: GradientMatchingState, label: int) -> Tensor:
         """D(∇_θ L(real images of a class), ∇_θ L(its distilled images))."""

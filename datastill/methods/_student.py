@@ -1,13 +1,13 @@
 """The student of trajectory matching: steps on distilled images that can be differentiated."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datastill.ground.errors import NotFiniteError, NumericalWarning
+from datastill.ground.errors import NumericalWarning
 
 
 def train_on(
@@ -28,21 +28,6 @@ def train_on(
 def share_of_distance(theta: Tensor, start: Tensor, goal: Tensor) -> Tensor:  # () of (P,) each
     """‖θ - goal‖² / ‖start - goal‖²: 1 where the student did not move, 0 where it arrived."""
     return (theta - goal).square().sum() / (start - goal).square().sum()
-
-
-def refuse_non_finite(step: int, lr: float, tensors: Mapping[str, Tensor]) -> None:
-    """Stop before anything is updated with NaN or infinity.
-
-    Raises:
-        NotFiniteError: the message names step and tensor.
-    """
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise NotFiniteError(
-                f"distill: the {name} is not finite at step {step}, where student_lr is {lr:.3g};"
-                " lower --method.outer_lr, --method.student_lr or --method.syn_steps."
-                " Nothing was updated, and the last checkpoint is unharmed"
-            )
 
 
 def clip(lr: Tensor, within: tuple[float, float], *, step: int, quiet: bool) -> bool:

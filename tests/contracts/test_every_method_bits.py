@@ -1,0 +1,69 @@
+"""The contract of every method with bits: the same tomorrow, in any process, watched or not.
+
+Golden hashes are kept by architecture, torch version and instruction set, for floats differ between
+them. Where none are kept for a machine, or a method is meant to give other bits, add them from the
+root with OMP_NUM_THREADS=1 PYTHONPATH=.:tests python tests/contracts/every_method_hashes.py, whose
+line goes into golden/hashes.json.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from every_method_hashes import here
+from test_every_method import FOLDER, Method, same, small, solvable, title
+
+from datastill.distill import Probe, distill
+from datastill.ground import progress
+from datastill.ground.lookup import names
+from datastill.ground.run_folder import RunFolder
+from datastill.held_out import HeldOut
+from datastill.pretrain import Pretraining
+
+GOLDEN = Path(__file__).parent / "golden" / "hashes.json"
+SCRIPT = Path(__file__).parent / "every_method_hashes.py"
+METHODS = [small(name) for name in names(FOLDER)]
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=title)
+
+
+@cache
+def hashes(hash_seed: str) -> dict[str, str]:
+    """The hash of every method in a fresh process of one thread."""
+    tests = SCRIPT.parent.parent
+    folders = os.pathsep.join([str(tests.parent), str(tests)])
+    given = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PYTHONPATH": folders}
+    words = [sys.executable, str(SCRIPT)]
+    ran = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(ran.stdout)[here()]
+    return found
+
+
+def test_every_method__gives_the_golden_bits() -> None:
+    golden: dict[str, Any] = json.loads(GOLDEN.read_text())
+    if here() not in golden:
+        pytest.skip(f"no golden hashes for {here()}; the docstring says how to add them")
+    assert hashes("1") == golden[here()]
+
+
+def test_every_method__gives_the_same_bits_in_every_process() -> None:
+    assert hashes("1") == hashes("2") and set(hashes("1")) == set(names(FOLDER))
+
+
+@every_method
+def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = distill(method, solvable(method))
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line, and so a flush, at every step
+    folder = RunFolder.open(tmp_path, method.identity(), resume=True, checkpoint_seconds=0.0)
+    problem = solvable(method)
+    held_out, short = HeldOut(problem.images, problem.needed_target), Pretraining(steps=1)
+    represents = alone.target_kind == "representation"  # what the probe asks for
+    probe = Probe(held_out, every_steps=1, pretraining=short) if represents else None
+    assert same(distill(method, problem, folder=folder, probe=probe), alone)
