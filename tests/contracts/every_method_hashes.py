@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 
 import torch
 from test_every_method import FOLDER, small, solvable
@@ -10,12 +9,13 @@ from test_every_method import FOLDER, small, solvable
 from datastill.artefact import DistilledSet
 from datastill.distill import distill
 from datastill.ground.lookup import names
+from datastill.ground.run_folder import environment
 
 
 def here() -> str:
     """What the bits of floats may depend on, apart from the number of threads."""
-    words = platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability()
-    return " ".join(words)
+    processor = str(environment()["processor"])  # MKL takes other ways on another maker's
+    return " ".join([processor, torch.__version__, torch.backends.cpu.get_cpu_capability()])
 
 
 def hashed(distilled: DistilledSet) -> str:

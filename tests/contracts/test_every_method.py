@@ -235,14 +235,6 @@ def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
 
 
 @every_method
-def test_every_method__evaluation_changes_no_bit(method: Method) -> None:
-    probe = every_third_step(method)
-    if probe is None or not method.length(solvable(method)):
-        pytest.skip("cannot be evaluated so")
-    assert same(distill(method, solvable(method), probe=probe), distill(method, solvable(method)))
-
-
-@every_method
 def test_every_method__resumes_after_a_kill_at_each_step(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

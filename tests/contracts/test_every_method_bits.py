@@ -1,6 +1,6 @@
 """The contract of every method with bits: the same tomorrow, in any process, watched or not.
 
-Golden hashes are kept by architecture, torch version and instruction set, for floats differ between
+Golden hashes are kept by processor, torch version and instruction set, for floats differ between
 them. Where none are kept for a machine, or a method is meant to give other bits, add them from the
 root with OMP_NUM_THREADS=1 PYTHONPATH=.:tests python tests/contracts/every_method_hashes.py, whose
 line goes into golden/hashes.json.
