@@ -115,7 +115,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         with torch.no_grad():
             f_real = with_bias(embed(x_real))  # (B, F + 1)
         f_syn = with_bias(embed(self._network_input(problem, state.x_syn)))  # (M, F + 1)
-        prediction = krr_predict(
+        prediction, condition = krr_predict(
             f_real,
             f_syn,
             state.y_syn,
@@ -131,7 +131,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
         pool.advance(state.members, slot, *pairs)
         state.step += 1
-        return {"outer_loss": loss.detach(), "age": age}
+        return {"outer_loss": loss.detach(), "age": age, "kernel_condition": condition}
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
         return self.pack(
