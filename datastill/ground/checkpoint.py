@@ -70,14 +70,14 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
     tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
     try:
         found, tree = json.loads(metadata["identity"]), json.loads(metadata["tree"])
-    except (KeyError, ValueError) as error:
+        if differing := differences(found, json.loads(json.dumps(identity))):
+            raise ResumeError(
+                f"{path} belongs to another run; it differs in {'; '.join(differing)}."
+                " Give the same options, or another --out"
+            )
+        restore(state, tree, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{path} lacks a part of a checkpoint: {error!r}") from error
-    if differing := differences(found, json.loads(json.dumps(identity))):
-        raise ResumeError(
-            f"{path} belongs to another run; it differs in {'; '.join(differing)}."
-            " Give the same options, or another --out"
-        )
-    restore(state, tree, tensors)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
