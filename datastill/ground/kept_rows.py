@@ -34,7 +34,7 @@ class KeptRows:
             device = torch.device("cpu")
         self.mapped = self.file is not None and device.type == "cpu"
         if self.file is not None and self.mapped:
-            self.memory = torch.from_numpy(self.file.rows).view(self.like.dtype)
+            self.memory = torch.from_numpy(self.file.map()).view(self.like.dtype)
         else:
             self.memory = self.like.new_empty(self.room, width, device=device)
 
@@ -51,11 +51,10 @@ class KeptRows:
         """Which rows are kept; those that others have put into the file are taken over."""
         if self.file is not None and not self.known[row].all():
             asked = torch.unique(row[~self.known[row] & (row < self.room)])
-            found = asked[torch.from_numpy(self.file.sound(asked.numpy()))]
-            if not self.mapped:
-                values = torch.from_numpy(self.file.rows).view(self.like.dtype)[found]
-                self.memory[found.to(self.memory.device)] = values.to(self.memory.device)
-            self._note(found)
+            try:
+                self._take_over(self.file, asked[torch.from_numpy(self.file.sound(asked.numpy()))])
+            except OSError as error:
+                self._give_up(self.file, error)
         return self.known[row]
 
     def get(self, row: Tensor) -> Tensor:  # (n,) int64 -> (n, D)
@@ -67,10 +66,20 @@ class KeptRows:
         """Keep rows, but for those beyond the room and those with values that are not finite."""
         keep = (row < self.room) & values.isfinite().all(1).cpu()
         row, values = row[keep], values[keep.to(values.device)]
-        self._write(row, values)
+        if self.file is not None:
+            try:
+                self.file.write(row.numpy(), values.cpu().view(torch.uint8).numpy())
+            except OSError as error:
+                self._give_up(self.file, error)
         if self.mapped:
             row = row[row < self.room]
         else:
+            self.memory[row.to(self.memory.device)] = values.to(self.memory.device)
+        self._note(row)
+
+    def _take_over(self, file: CheckedRows, row: Tensor) -> None:
+        if not self.mapped:
+            values = torch.from_numpy(file.map()).view(self.like.dtype)[row]
             self.memory[row.to(self.memory.device)] = values.to(self.memory.device)
         self._note(row)
 
@@ -78,17 +87,13 @@ class KeptRows:
         self.left -= int((~self.known[row]).sum())
         self.known[row] = True
 
-    def _write(self, row: Tensor, values: Tensor) -> None:
-        if self.file is None:
-            return
-        try:
-            self.file.write(row.numpy(), values.cpu().view(torch.uint8).numpy())
-        except OSError as error:
-            say(
-                f"{self.file.folder} cannot be written: {error.strerror or error}; what it lacks is"
-                f" {'computed whenever it is asked for' if self.mapped else 'kept in memory only'}"
-            )
-            self.file, self.room = None, 0 if self.mapped else self.room
+    def _give_up(self, file: CheckedRows, error: OSError) -> None:
+        """Go on without the file, and so without room where the memory is the file."""
+        self.file, self.room = None, 0 if self.mapped else self.room
+        say(
+            f"{file.folder} cannot be used on: {error.strerror or error}; what it lacks is"
+            f" {'computed whenever it is asked for' if self.mapped else 'kept in memory only'}"
+        )
 
 
 def _fits(device: torch.device, needed: int) -> bool:
