@@ -9,11 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from toys import NETWORK, equal, toy_images, toy_target, weights
 
-from datastill.augment.crop_flip import CropFlip
 from datastill.ground.errors import ArtefactError, ConfigError
 from datastill.images import ImageSet
 from datastill.networks.resnet18 import ResNet18
-from datastill.target_bank import TargetBank
 from datastill.target_model import TargetModel
 
 
@@ -152,16 +150,3 @@ def test_target_model__images_of_another_size_are_refused(target: TargetModel) -
 def test_target_model__images_of_other_channels_are_refused(target: TargetModel) -> None:
     with pytest.raises(ConfigError, match="made for 1 channels, toy/train has 3"):
         target.represent_images(toy_images(channels=3))
-
-
-@pytest.mark.parametrize("crop_flip", [CropFlip(1, flip=True), CropFlip(0, flip=False)], ids=str)
-def test_target_bank__equals_the_target_model(
-    target: TargetModel, images: ImageSet, crop_flip: CropFlip
-) -> None:
-    bank = TargetBank.fill(target, images, crop_flip)
-    index = torch.tensor([3, 3, 0, 23])
-    view = torch.arange(4) % crop_flip.views
-    seen = crop_flip(images.images[index], view)
-    expected = target.represent(target.normalizer(seen.float() / 255))
-    torch.testing.assert_close(bank(index, view), expected, atol=1e-5, rtol=1e-5)
-    assert bank.representations.shape == (crop_flip.views, 24, 5)

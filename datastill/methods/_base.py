@@ -19,7 +19,7 @@ from datastill.ground.run_folder import versions
 from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks.convnet import ConvNet
-from datastill.target_bank import TargetBank
+from datastill.target_bank import Keeping, TargetBank
 from datastill.target_model import TargetModel
 
 State = TypeVar("State")
@@ -35,7 +35,9 @@ class Problem:
     seed: int = 0
     network: AbstractArchitecture = ConvNet()  # of the inner models
     machine: Machine = Machine()
-    banks: dict[CropFlip, TargetBank] = field(default_factory=dict, repr=False)  # filled on demand
+    banks: dict[tuple[CropFlip, Keeping], TargetBank] = field(
+        default_factory=dict, repr=False
+    )  # filled on demand
     whitenings: dict[float, Normalizer] = field(default_factory=dict, repr=False)  # likewise
     experts: dict[str, Tensor] = field(default_factory=dict, repr=False)  # likewise, by their key
     cache: Path | None = None  # folder for what may be made again; None: memory only
@@ -64,15 +66,17 @@ class Problem:
         """The bytes of some source images."""
         return self.images.images[index].to(self.machine.device)
 
-    def bank(self, crop_flip: CropFlip) -> TargetBank:
-        """g of every view of every source image; computed at the first call.
+    def bank(self, crop_flip: CropFlip, keeping: Keeping) -> TargetBank:
+        """g of every view of every source image; a full one is filled at the first call.
 
         Problems made from this one by `dataclasses.replace` (of count and seed) share it.
         """
-        if crop_flip not in self.banks:
-            filled = TargetBank.fill(self.needed_target, self.images, crop_flip)
-            self.banks[crop_flip] = filled
-        return self.banks[crop_flip]
+        if (crop_flip, keeping) not in self.banks:
+            bank = TargetBank(self.needed_target, self.images, crop_flip, keeping, self.cache)
+            if keeping.filling == "full":
+                bank.fill()
+            self.banks[crop_flip, keeping] = bank
+        return self.banks[crop_flip, keeping]
 
     def whitened(self, ridge_of_mean: float) -> ImageSet:
         """The source with a normalizer that whitens; fitted at the first call."""

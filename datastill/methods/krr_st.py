@@ -23,6 +23,7 @@ from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._pool import Member, ModelPool, born
 from datastill.methods._update import update
+from datastill.target_bank import Filling, Keeping, StoredPrecision
 
 
 @dataclass
@@ -68,7 +69,15 @@ class KRRST(AbstractMethod[KRRSTState]):
         4, "random crops of real images after this zero padding; 0: none", at_least=0
     )
     flip: bool = option(True, "random horizontal flips of real images")
-    bank: bool = option(False, "compute the target representation of every view once, ahead")
+    bank: Filling = option(
+        "off", "whether target representations of views are kept, as they come or all ahead"
+    )
+    bank_precision: StoredPrecision = option(
+        "float16", "number format of kept target representations"
+    )
+    bank_gigabytes: float = option(
+        10.0, "room for them, in 10^9 bytes; what does not fit is computed at each use", at_least=0
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -167,8 +176,5 @@ class KRRST(AbstractMethod[KRRSTState]):
         index = state.batches.draw(self.outer_batch)
         view = crop_flip.draw(len(index), state.views)
         unit = crop_flip(problem.real(index), view).float() / 255
-        if self.bank:
-            g_real = problem.bank(crop_flip)(index, view)
-        else:
-            g_real = problem.needed_target.represent(problem.needed_target.normalizer(unit))
-        return problem.images.normalizer(unit), g_real
+        keeping = Keeping(self.bank, self.bank_precision, self.bank_gigabytes)
+        return problem.images.normalizer(unit), problem.bank(crop_flip, keeping)(index, view)

@@ -154,12 +154,15 @@ class Estimator:
         cost, state, bank = making.begin() + making.experts(), 0.0, 0.0
         if length:
             cost += making.step().times(length) + making.warm_up()
-            state, bank = making.state_bytes()
+            state = making.state_bytes()
+        if making.banked is not None:
+            cost += making.banked.cost(self.phases.represent)
+            bank = making.banked.nbytes
         if self.recipe.probe_every:
             cost += self._probe(sets).times(length // self.recipe.probe_every)
         pairs = 2 * self._set_bytes(sets)  # before and after
         memory = self.process + self._image_bytes + self._frozen + state + bank + cost.kept + pairs
-        return PartEstimate("", cost, memory, pairs + state + making.expert_bytes)
+        return PartEstimate("", cost, memory, pairs + state + bank + making.expert_bytes)
 
     def _probe(self, sets: Sets) -> Cost:
         protocol = self.recipe.protocols[0]

@@ -15,6 +15,8 @@ import torch
 from datastill.ground import checkpoint
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._trajectory_matching import AbstractTrajectoryMatching
+from datastill.methods.krr_st import KRRST
+from datastill.recipes._bank_phases import Banked, with_bank
 from datastill.recipes._base import Sets
 from datastill.recipes._meter import Cost, Weigh
 from datastill.recipes._phases import Phases, ends, having, per_step, without_experts
@@ -40,8 +42,8 @@ class Making:
 
     @cached_property
     def sets(self) -> Sets:
-        """As their steps are measured: with one expert, for they are made before."""
-        return replace(self._whole, method=without_experts(self._whole.method))
+        """As their steps are measured: with one expert and a full bank, which are made before."""
+        return replace(self._whole, method=with_bank(without_experts(self._whole.method), "full"))
 
     def begin(self) -> Cost:
         """What a method does before its first step and after its last, but for experts."""
@@ -89,8 +91,16 @@ class Making:
             return 0.0
         return method.experts * (method.expert_epochs + 1) * self.phases.weights(network)
 
+    @cached_property
+    def banked(self) -> Banked | None:
+        """The representations that the method keeps, if any."""
+        method = self._whole.method
+        if not isinstance(method, KRRST) or method.bank == "off":
+            return None
+        return Banked(method, self.source, self.phases.outputs)
+
     def step(self) -> Cost:
-        """A step of a method that is not its first."""
+        """A step of a method that is not its first, when the bank is full."""
 
         def measure() -> Cost:
             few = self._step(FEW_CLASSES, 1)
@@ -108,17 +118,17 @@ class Making:
     def warm_up(self) -> Cost:
         """What the first step does beyond a later one: ages of a pool are at their mean."""
         ages, pool = ends(self.sets.method, "age"), ends(self.sets.method, "pool_size")
-        if not (ages or self.sets.method.needs_target):  # no pool and no bank
+        if not ages:  # no pool
             return Cost()
         batches = dict.fromkeys(_batches(self.sets.method), 4)
         inner = dict.fromkeys(ends(self.sets.method, *INNER), 1)
         few = {**dict.fromkeys(ages, 2), **dict.fromkeys(pool, 1), **batches, **inner}
-        young = having(_endless(self.sets.method), few)
+        young = having(with_bank(_endless(self.sets.method), "off"), few)
 
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
             images = max(sizes["images"], 4 * sizes["count"])
             problem = self._problem(images, sizes["count"])
-            first = weigh(lambda: _first_step(young, replace(problem, banks={})))
+            first = weigh(lambda: _first_step(young, problem))
             state = young.init(problem)
             young.step(problem, state)
             old = having(young, ages)
@@ -135,14 +145,12 @@ class Making:
 
         return self.phases.once(("warm-up", self.sets), measure)
 
-    def state_bytes(self) -> tuple[float, float]:
-        """(of the state, of the bank) of a method while it runs."""
+    def state_bytes(self) -> float:
+        """Of the state of a method while it runs."""
 
-        def measure() -> tuple[float, float]:
+        def measure() -> float:
             few, more = (self._held(number) for number in (FEW, MORE))
-            bank = more[1] / AMONG * self.source / self._unit
-            added = (more[0] - few[0]) / (MORE - FEW)
-            return few[0] + added * (self.count / self._unit - FEW), bank
+            return few + (more - few) / (MORE - FEW) * (self.count / self._unit - FEW)
 
         return self.phases.once(("state", self.sets), measure)
 
@@ -185,16 +193,14 @@ class Making:
 
         return self.phases.scale.full(work, {"count": self.count / self._unit, **batches})
 
-    def _held(self, count: int) -> tuple[int, int]:
+    def _held(self, count: int) -> int:
         young = having(self.sets.method, dict.fromkeys(ends(self.sets.method, "age"), 2))
         few = dict.fromkeys(_batches(young), 4) | dict.fromkeys(ends(young, *INNER), 1)
         method = having(young, few)
         problem = self._problem(AMONG, count)
         state = method.init(problem)
         method.step(problem, state)
-        tensors = checkpoint.capture(state)[1].values()
-        banks = [bank.representations.nbytes for bank in problem.banks.values()]
-        return sum(tensor.nbytes for tensor in tensors), sum(banks)
+        return sum(tensor.nbytes for tensor in checkpoint.capture(state)[1].values())
 
 
 def _batches(method: AbstractMethod[Any]) -> dict[str, int]:

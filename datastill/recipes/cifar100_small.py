@@ -65,7 +65,8 @@ def _sets(count: int) -> tuple[Sets, ...]:
         pool_size=5,
         max_age=100,
         crop_padding=0,
-        bank=True,
+        bank="full",
+        bank_precision="float32",
     )
     number = NUMBERS[count]
     return (

@@ -32,7 +32,8 @@ def recipe() -> Recipe:
         max_age=100,
         crop_padding=0,
         flip=False,  # a mirrored letter is another letter
-        bank=True,
+        bank="full",
+        bank_precision="float32",
     )
     return Recipe(
         name="quick",

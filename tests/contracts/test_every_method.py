@@ -47,7 +47,8 @@ VARIANTS: list[tuple[str, object]] = [
     ("targets", "class-label"),
     ("balanced", True),
     ("stale_pool", True),
-    ("bank", True),
+    ("bank", "lazy"),
+    ("bank", "full"),
     ("pixel_space", "normalized"),
     ("space", "pixels"),
     ("zca", False),
@@ -77,7 +78,7 @@ def methods() -> list[Method]:
 
 
 def title(method: Method) -> str:
-    return f"{public_name(method)} {method.variant}{getattr(method, 'bank', False) or ''}"
+    return f"{public_name(method)} {method.variant}{getattr(method, 'bank', '')}"
 
 
 every_method = pytest.mark.parametrize("method", methods(), ids=title)

@@ -22,7 +22,7 @@ from datastill.target_model import TargetModel
 PLAIN = [small(name) for name in names(FOLDER)]
 LEARNING = [m for m in PLAIN if hasattr(m, "outer_lr")]
 LEARNING += [replace(m, learn="images-and-labels") for m in LEARNING if hasattr(m, "learn")]
-REPRESENTING = [replace(small("krr-st"), bank=bank) for bank in (False, True)]
+REPRESENTING = [replace(small("krr-st"), bank=bank) for bank in ("off", "lazy", "full")]
 BAD = [torch.nan, torch.inf]
 AT = 2  # the step in which something becomes NaN or infinite
 

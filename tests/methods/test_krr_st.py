@@ -228,21 +228,6 @@ def test_krr_st__first_age_is_that_of_a_spread_pool(problem: Problem) -> None:
     assert OURS.step(problem, OURS.init(problem))["age"] in {1, 2, 3}
 
 
-def test_krr_st__bank_changes_nothing_but_rounding(problem: Problem) -> None:
-    plain, banked = (learned(replace(OURS, bank=b), problem, 6) for b in (False, True))
-    for one, other in zip(plain, banked, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
-
-
-def test_krr_st__bank_does_not_ask_the_target_model_again(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = replace(OURS, bank=True)
-    state = run(method, problem, 1)
-    monkeypatch.setattr(type(problem.needed_target), "represent", None)
-    method.step(problem, state)
-
-
 def test_krr_st__stale_pool_changes_nothing_before_a_replaced_model_is_asked(
     problem: Problem,
 ) -> None:

@@ -102,7 +102,7 @@ def test_step__extrapolates_to_what_the_real_batch_and_count_take() -> None:
     phases = tiny()
     krr_st = next(s for s in phases.recipe.sets if ends(s.method, "batch"))
     method = having(
-        krr_st.method, {"outer_batch": 64, "pool_size": 2, "max_age": 99, "bank": False}
+        krr_st.method, {"outer_batch": 64, "pool_size": 2, "max_age": 99, "bank": "off"}
     )
     sets = Sets(method, 24)
     problem = phases.problem(sets, 128, 24)
@@ -127,7 +127,7 @@ def test_steps__rates_that_diverge_on_made_images_cost_the_same() -> None:
 def test_warm_up__is_the_mean_of_what_first_steps_take() -> None:
     phases = tiny()
     krr_st = next(s for s in phases.recipe.sets if ends(s.method, "batch"))
-    method = having(krr_st.method, {"outer_batch": 8, "pool_size": 3, "max_age": 20, "bank": False})
+    method = having(krr_st.method, {"outer_batch": 8, "pool_size": 3, "max_age": 20, "bank": "off"})
     found = Making(phases, Sets(method, 12), 12, source=100).warm_up().flop
     network = phases.recipe.network(image_size=8, channels=1, outputs=5)
     x, y = torch.zeros(12, 1, 8, 8), torch.zeros(12, 5)
@@ -194,7 +194,7 @@ def estimator(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Estimator:
     one, none = Cost(1.0, 1.0), Cost()
     for name in ("begin", "experts", "warm_up"):
         monkeypatch.setattr(Making, name, lambda *_: none)
-    monkeypatch.setattr(Making, "state_bytes", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr(Making, "state_bytes", lambda *_: 0.0)
     monkeypatch.setattr(Making, "step", lambda *_: one)
     monkeypatch.setattr(Phases, "pretrain_step", lambda *_: one)
     monkeypatch.setattr(Phases, "target_step", property(lambda _: one))

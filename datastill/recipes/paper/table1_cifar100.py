@@ -55,7 +55,8 @@ def small() -> Recipe:
         target_lr=3e-3,
         pool_size=5,
         crop_padding=0,
-        bank=True,
+        bank="full",
+        bank_precision="float32",
     )
     shorter = replace(
         protocol(soft_steps=1_000), name="paper, shorter", tasks=(Finetune(steps=500),)
