@@ -8,16 +8,21 @@ import pytest
 import torch
 from toys import NETWORK
 
+from datastill.augment.crop_flip import CropFlip
+from datastill.batches import Batches
 from datastill.cli import main
 from datastill.ground.errors import DataError
 from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
+from datastill.ground.rng import fork
 from datastill.maths.krr import krr_predict
 from datastill.maths.optimizers import Sgd
 from datastill.methods.dsa import DSA
+from datastill.methods.krr_st import KRRST
 from datastill.methods.mtt import MTT
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import Pretraining
+from datastill.recipes._bank_phases import Banked
 from datastill.recipes._base import Recipe, Sets, named
 from datastill.recipes._estimate import Estimator
 from datastill.recipes._meter import Cost, Meter, Scale, Weigh
@@ -136,6 +141,39 @@ def test_warm_up__is_the_mean_of_what_first_steps_take() -> None:
         torch.nn.functional.mse_loss(network(x), y).backward()  # type: ignore[no-untyped-call]
 
     assert found == pytest.approx(3 * 10 * Meter(MACHINE).count(train).flop, rel=1e-2)
+
+
+def met(method: KRRST, source: int) -> int:
+    """How many different views a method draws, by drawing them."""
+    views, batches = CropFlip(method.crop_padding, method.flip), Batches.over(source, fork(0, "b"))
+    found = set()
+    for _ in range(method.outer_steps):
+        index = batches.draw(method.outer_batch)
+        found |= set((index * views.views + views.draw(len(index), batches.generator)).tolist())
+    return len(found)
+
+
+def test_bank__represents_all_views_or_those_that_are_met_and_what_has_no_room() -> None:
+    method = KRRST(outer_steps=30, outer_batch=20, crop_padding=1, bank="full")
+    one, views = Cost(1.0, 1.0), 40 * 18
+    full, lazy = Banked(method, 40, 5), Banked(replace(method, bank="lazy"), 40, 5)
+    assert full.cost(one).flop == views and full.nbytes == views * 10
+    assert lazy.cost(one).flop == pytest.approx(met(method, 40), rel=0.05)
+    half = Banked(replace(method, bank_gigabytes=views * 5 / 1e9), 40, 5)
+    assert half.cost(one).flop == views / 2 + 30 * 20 / 2 and half.nbytes == views * 5
+    single = Banked(replace(method, bank_precision="float32"), 40, 5)
+    assert single.nbytes == views * 20
+
+
+def test_step__is_that_of_a_full_bank() -> None:
+    phases, method = tiny(), KRRST(outer_steps=9, outer_batch=8, pool_size=2, max_age=9)
+    steps = {
+        bank: Making(phases, Sets(replace(method, bank=bank), 12), 12, 100).step().flop
+        for bank in ("off", "lazy", "full")
+    }
+    asked = steps["off"] - 8 * phases.represent.flop
+    assert steps["lazy"] == steps["full"] == pytest.approx(asked, rel=1e-6)
+    assert Making(phases, Sets(method, 12), 12, 100).banked is None
 
 
 def by_class() -> Phases:
