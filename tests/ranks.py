@@ -1,13 +1,15 @@
 """Objectives, distillation and target training in double precision, alone or as one of many ranks.
 
-`torchrun`-like environment in, one safetensors file per rank out: `python ranks.py FOLDER`.
+Environment as of torchrun in, a safetensors and a JSON file per rank out: `python ranks.py FOLDER`.
 """
 
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import torch
+from joined_loops import everything
 from joined_runs import METHODS, OBJECTIVES, distilled, trained
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -99,5 +101,8 @@ if __name__ == "__main__":
             results |= {f"distilled {name}/{k}": v for k, v in distilled(name, here).items()}
         for name in OBJECTIVES:
             results |= {f"target {name}/{k}": v for k, v in trained(name, here).items()}
+        place = Path(sys.argv[1]) / f"alone-{here.rank}"
+        said = everything(place, here)
+    place.with_name(f"rank-{here.rank}.json").write_text(json.dumps(said))
     contiguous = {k: v.clone().contiguous() for k, v in results.items()}
     save_file(contiguous, Path(sys.argv[1]) / f"rank-{here.rank}.safetensors")

@@ -20,7 +20,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
+from torch.autograd.function import FunctionCtx
 
 from datastill.ground.errors import ConfigError, RankLostError
 
@@ -34,10 +34,10 @@ class Traffic:
     messages: int = 0
     bytes: int = 0
 
-    def count(self, tensor: Tensor, times: int = 1) -> None:
-        """Another message, or as many as there are `times`."""
-        self.messages += times
-        self.bytes += times * tensor.numel() * tensor.element_size()
+    def count(self, tensor: Tensor) -> None:
+        """Another message."""
+        self.messages += 1
+        self.bytes += tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,8 @@ class World:
         """
         if self.size == 1:
             return rows
-        back = self.size if rows.requires_grad else 0  # the gradient of every rank's rows
-        self.traffic.count(rows, 1 + back)
-        parts: tuple[Tensor, ...] = all_gather(rows.contiguous())  # type: ignore[no-untyped-call]
-        return torch.cat(parts, dim)
+        parts: Tensor = _Gathered.apply(rows, self)  # type: ignore[no-untyped-call]
+        return torch.cat(parts.unbind(), dim)
 
     @torch.no_grad()
     def mean(self, tensors: Sequence[Tensor], *, rows: int = 1) -> list[Tensor]:
@@ -120,6 +118,25 @@ class World:
         self.traffic.count(total)
         dist.all_reduce(total, how)
         return total
+
+
+class _Gathered(torch.autograd.Function):
+    """(size, ...) from the ranks' tensors; its gradient is summed over ranks."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, world: World) -> Tensor:
+        ctx.world = world  # type: ignore[attr-defined]
+        world.traffic.count(rows)
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(world.size)]
+        dist.all_gather(parts, rows)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        world: World = ctx.world  # type: ignore[attr-defined]
+        total = world._reduced(gradients[0].contiguous(), dist.ReduceOp.SUM)
+        return total[world.rank], None
 
 
 @contextmanager
