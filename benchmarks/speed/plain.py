@@ -16,7 +16,10 @@ from datastill.methods.krr_st import KRRSTState
 
 
 class PlainKRRST:
-    """Algorithm 1 from the same start as `state`, on the batches and views that it would draw."""
+    """Algorithm 1 from the same start as `state`, on the batches and views that it would draw.
+
+    The target model's outputs are taken as they are, not standardized.
+    """
 
     def __init__(self, method: ds.KRRST, problem: ds.Problem, state: KRRSTState) -> None:
         self.method, self.problem = method, problem
