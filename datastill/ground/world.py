@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.distributed.rendezvous import rendezvous
 
 from datastill.ground.errors import ConfigError, RankLostError
 
@@ -158,13 +159,14 @@ def joined_world(
     if world.size == 1:
         yield world
         return
-    gpu = device != "cpu" and torch.cuda.is_available()
+    gpu, patience = device != "cpu" and torch.cuda.is_available(), timedelta(0, patience_seconds)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo",
             rank=world.rank,
             world_size=world.size,
-            timeout=timedelta(seconds=patience_seconds),
+            timeout=patience,
+            store=_store(world, patience),
         )
         yield world
     except RuntimeError as error:
@@ -178,6 +180,14 @@ def joined_world(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _store(world: World, patience: timedelta) -> dist.Store:
+    """Where ranks find each other. torchrun keeps one over its restarts: each has its own names,
+    or ranks would call on those that have died.
+    """
+    found, *_ = next(iter(rendezvous("env://", world.rank, world.size, timeout=patience)))
+    return dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
 
 
 def _named_by(environment: Mapping[str, str]) -> World:
