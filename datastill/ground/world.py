@@ -21,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from datastill.ground.errors import ConfigError, RankLostError
 
@@ -88,7 +90,7 @@ class World:
         dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
         flat = torch.cat([x.flatten().to(dtype) for x in tensors])
         total = self._reduced(torch.cat([rows * flat, flat.new_tensor([rows])]), dist.ReduceOp.SUM)
-        parts = (total[:-1] / total[-1]).split([x.numel() for x in tensors])
+        parts = (total[:-1] / total[-1]).split_with_sizes([x.numel() for x in tensors])
         return [part.view(x.shape).to(x) for part, x in zip(parts, tensors, strict=True)]
 
     def largest(self, numbers: Sequence[int]) -> list[int]:
@@ -158,13 +160,14 @@ def joined_world(
     if world.size == 1:
         yield world
         return
-    gpu = device != "cpu" and torch.cuda.is_available()
+    gpu, patience = device != "cpu" and torch.cuda.is_available(), timedelta(0, patience_seconds)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo",
             rank=world.rank,
             world_size=world.size,
-            timeout=timedelta(seconds=patience_seconds),
+            timeout=patience,
+            store=_store(world, patience),
         )
         yield world
     except RuntimeError as error:
@@ -180,6 +183,14 @@ def joined_world(
             dist.destroy_process_group()
 
 
+def _store(world: World, patience: timedelta) -> PrefixStore:
+    """Where ranks find each other. torchrun keeps one over its restarts: each has its own names,
+    or ranks would call on those that have died.
+    """
+    found, *_ = next(iter(rendezvous("env://", world.rank, world.size, timeout=patience)))
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
+
+
 def _named_by(environment: Mapping[str, str]) -> World:
     known = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     words = {name: environment.get(name, default) for name, default in known.items()}
@@ -188,7 +199,8 @@ def _named_by(environment: Mapping[str, str]) -> World:
         raise ConfigError(
             f"{said} must be numbers; start many ranks with torchrun, which sets them"
         )
-    return World(*map(int, words.values()))
+    rank, size, local = map(int, words.values())
+    return World(rank, size, local)
 
 
 def _is_of_a_message(error: RuntimeError) -> bool:

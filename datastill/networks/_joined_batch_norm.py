@@ -5,6 +5,8 @@ gathered, differentiably, and pooled: equal shares, so μ = mean of μ_r and σ�
 σ_r² + (μ_r - μ)².
 """
 
+from typing import TypeGuard
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,13 +14,19 @@ from torch import Tensor, nn
 from datastill.ground.errors import ConfigError
 from datastill.ground.world import World
 
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d)
+Plain = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class JoinedBatchNorm(nn.Module):
     """A batch norm's own weights and running statistics, updated alike on all ranks."""
 
-    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
+    weight: Tensor  # (C,), as all of these but the last
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor  # ()
+
+    def __init__(self, plain: Plain, world: World) -> None:
         super().__init__()
         self.eps, self.momentum, self.world = plain.eps, plain.momentum, world
         for name, parameter in plain.named_parameters():
@@ -65,7 +73,7 @@ def join_batch_norms(module: nn.Module, world: World) -> None:
     if world.size == 1:
         return
     for name, child in module.named_children():
-        if type(child) in PLAIN and child.affine and child.track_running_stats:
+        if _is_plain(child):
             setattr(module, name, JoinedBatchNorm(child, world))
         elif isinstance(child, nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
@@ -74,3 +82,10 @@ def join_batch_norms(module: nn.Module, world: World) -> None:
             )
         else:
             join_batch_norms(child, world)
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[Plain]:
+    """Whether it is torch's own, with weights and running statistics; not a subclass."""
+    if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return False
+    return isinstance(module, Plain) and module.affine and module.track_running_stats

@@ -18,7 +18,7 @@ from datastill.artefact import DistilledSet
 
 DEADLINE_SECONDS = 300.0
 MINUTE = 60.0
-LONG = (*METHOD, "--method.outer_steps", "1000", *NETWORK, "--checkpoint-seconds", "0.2")
+LONG = (*METHOD, "--method.outer_steps", "500", *NETWORK, "--checkpoint-seconds", "0.2")
 
 
 @dataclass(frozen=True)
