@@ -18,7 +18,7 @@ from datastill.command.help import overview
 from datastill.command.understand import understand, verb_help
 from datastill.flags import VERBS
 from datastill.ground import lookup
-from datastill.ground.errors import DatastillError, DataWarning, NumericalWarning
+from datastill.ground.errors import ConfigError, DatastillError, DataWarning, NumericalWarning
 from datastill.ground.signals import between_loops
 
 HELP = ("-h", "--help")
@@ -57,8 +57,20 @@ def _run(words: list[str]) -> None:
     if any(word in HELP for word in rest):
         print(verb_help(verb, [word for word in rest if word not in HELP]))
         return
+    _check_ranks(verb)
     command = understand(verb, rest)
     importlib.import_module(f"datastill.verbs.{verb}").main(command)
+
+
+def _check_ranks(verb: str) -> None:
+    """Refuse torchrun where every process would do the same, into the same folder."""
+    ranks = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    if ranks != "1" and not VERBS[verb].ranks:
+        shared = ", ".join(name for name, known in VERBS.items() if known.ranks)
+        raise ConfigError(
+            f"datastill {verb} does not share its work among {ranks} ranks; start it without"
+            f" torchrun ({shared} share theirs)"
+        )
 
 
 def _resumes(words: Sequence[str]) -> bool:

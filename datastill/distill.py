@@ -43,13 +43,13 @@ def distill(
     """
     method.check(problem)
     identity = {"method": method.identity(), **problem.identity}
-    folder = RunFolder.of(folder, identity)
+    folder = RunFolder.of(folder, identity, problem.world)
     if folder is not None and (folder.path / "distilled.safetensors").exists():
         say(f"{folder.path} is finished already")
         return DistilledSet.load(folder.path)
     state = method.init(problem)
-    if folder is not None and not (folder.path / "initial.safetensors").exists():
-        method.result(problem, state).save(folder.path / "initial.safetensors")
+    if folder is not None and folder.writes:
+        _keep_initial(folder.path / "initial.safetensors", method.result(problem, state))
 
     def step(number: int) -> dict[str, Tensor | float | int]:
         metrics = method.step(problem, state)
@@ -67,11 +67,17 @@ def distill(
         log=folder,
     )
     distilled = method.result(problem, state)
-    if folder is not None and saving is not None:
+    if folder is not None and saving is not None and folder.writes:
         distilled.save(folder.path / "distilled.safetensors")
         folder.finish_phase("distill", cost)
         saving.clear()
     return distilled
+
+
+def _keep_initial(file: Path, initial: DistilledSet) -> None:
+    """What the first step starts from; it is there already where a run goes on."""
+    if not file.exists():
+        initial.save(file)
 
 
 def _probe(problem: Problem, distilled: DistilledSet, probe: Probe, number: int) -> float:

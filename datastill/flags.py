@@ -267,6 +267,7 @@ class Verb:
     views: bool = False  # whether the options of TwoViews are flags
     tasks: bool = False  # whether the options of the tasks named by --task are flags
     fixed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a flag -> what it fixes
+    ranks: bool = False  # whether torchrun's processes share the work
 
 
 VERBS: dict[str, Verb] = {
@@ -280,6 +281,7 @@ VERBS: dict[str, Verb] = {
             Component("objective", "datastill.objectives", "barlow-twins"),
         ),
         views=True,
+        ranks=True,
     ),
     "distill": Verb(
         Distill,
@@ -289,6 +291,7 @@ VERBS: dict[str, Verb] = {
             Component("method", "datastill.methods", "krr-st"),
             Component("network", "datastill.networks", ""),
         ),
+        ranks=True,
     ),
     "transfer": Verb(
         Transfer,
@@ -296,6 +299,7 @@ VERBS: dict[str, Verb] = {
         (Component("network", "datastill.networks", ""),),
         tasks=True,
         fixed={"protocol": ("network", "task", "pretrain_steps")},
+        ranks=True,
     ),
     "convert": Verb(
         Convert,

@@ -74,7 +74,7 @@ class TargetMonitor:
             num_classes=classes,
         )
         center = known.mean(0)
-        scores = krr_predict(
+        scores, _ = krr_predict(
             with_bias(asked - center),
             with_bias(known - center),
             F.one_hot(labels, classes).float(),

@@ -17,10 +17,12 @@ from datastill.ground.options import check_bounds, option, to_json
 from datastill.ground.progress import say
 from datastill.ground.rng import fork, seeded
 from datastill.ground.run_folder import RunFolder, versions
+from datastill.ground.world import World
 from datastill.images import ImageSet
 from datastill.maths.optimizers import AdamW, OptimizerSpec
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks._joined_batch_norm import join_batch_norms
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives._base import AbstractObjective, Views
 from datastill.objectives.barlow_twins import BarlowTwins
@@ -50,13 +52,19 @@ class TargetTraining:
     def __post_init__(self) -> None:
         check_bounds(self)
 
-    def check(self, images: ImageSet) -> None:
+    def check(self, images: ImageSet, ranks: int = 1) -> None:
         """Refuse a source that this training cannot use, before any work.
 
         Raises:
             ConfigError: it has fewer images than one batch, or they are too small, or the
-                objective needs labels that it lacks.
+                objective needs labels that it lacks, or the batch has no equal shares for so many
+                ranks.
         """
+        if self.batch % ranks:
+            raise ConfigError(
+                f"a batch of {self.batch} images has no equal shares for {ranks} ranks; give a"
+                " --batch that is a multiple of their number"
+            )
         self.architecture.check(images.image_size)
         if len(images) < self.batch:
             raise ConfigError(
@@ -107,9 +115,9 @@ def train_target(
         NotFiniteError: the loss diverged.
     """
     training, machine = training or TargetTraining(), machine or Machine()
-    training.check(images)
+    training.check(images, machine.world.size)
     provenance = _provenance(images, training, seed, machine)
-    folder = RunFolder.of(folder, provenance)
+    folder = RunFolder.of(folder, provenance, machine.world)
     if folder is not None and (folder.path / FILE_NAME).exists():
         say(f"{folder.path} is finished already")
         return TargetModel.load(folder.path, machine)
@@ -128,7 +136,7 @@ def train_target(
     )
     if training.standardize:
         target = target.standardized(images)
-    if folder is not None and saving is not None:
+    if folder is not None and saving is not None and folder.writes:
         target.save(folder.path)
         folder.finish_phase("target", cost)
         saving.clear()
@@ -142,6 +150,7 @@ def _init(
         network = training.architecture(
             image_size=images.image_size, channels=images.channels, outputs=training.outputs
         )
+        join_batch_norms(network, machine.world)
         heads = training.objective.heads(network, images.num_classes)
     machine.place(network)
     machine.place(heads)
@@ -171,11 +180,21 @@ def _step(
     loss = objective.loss(state.heads, state.network, views)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    _average_gradients(state.optimizer, machine.world)
     state.optimizer.step()
     objective.after_step(state.heads, state.network, progress=step / length)
     state.step += 1
     seen = monitor.look(state.network, machine) if monitor and monitor.due(step) else {}
     return {"loss": loss.detach(), **seen}
+
+
+def _average_gradients(optimizer: torch.optim.Optimizer, world: World) -> None:
+    """Over all ranks, in place."""
+    if world.size == 1:
+        return
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    for parameter, mean in zip(trained, world.mean([p.grad for p in trained]), strict=True):
+        parameter.grad = mean
 
 
 def _draw(
@@ -184,11 +203,12 @@ def _draw(
     index = state.batches.draw(training.batch)
     if len(index) < training.batch:  # batch statistics of a small rest would be noise
         index = state.batches.draw(training.batch)
-    unit = images.unit_pixels(index).to(machine.device)
-    pixels = images.normalizer(torch.cat(training.views(unit, state.views)))
+    unit, share = images.unit_pixels(index).to(machine.device), machine.world.share
+    view_a, view_b = map(share, training.views(unit, state.views))  # all ranks draw the same
+    pixels = images.normalizer(torch.cat([view_a, view_b]))
     if not training.objective.needs_labels or images.labels is None:
         return Views(pixels, machine=machine)
-    return Views(pixels, images.labels[index].to(machine.device), machine=machine)
+    return Views(pixels, share(images.labels[index]).to(machine.device), machine=machine)
 
 
 def _provenance(

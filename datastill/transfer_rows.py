@@ -1,6 +1,8 @@
 """Loop 4: networks of any origin, target data, tasks and seeds make transfer rows.
 
-Rows are appended to `rows.jsonl` as they are measured; a killed run skips those that it finds.
+Rows are appended to `rows.jsonl` as they are measured; a killed run skips those that it finds. Many
+ranks divide the networks among themselves and keep rows in files of their own, which the first one
+joins: nothing that was measured is lost with a rank.
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from datastill.ground.machine import Machine
 from datastill.ground.options import non_default, to_json
 from datastill.ground.progress import say
 from datastill.ground.run_folder import RunFolder, versions
+from datastill.ground.world import World
 from datastill.held_out import HeldOut
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.origins import Origin
@@ -31,6 +34,7 @@ from datastill.transfer._base import (
 )
 
 Key = tuple[str, ...]
+ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +91,42 @@ def transfer_rows(
     A network is made once per seed, and only if something of it is still to be measured. What rows
     of several folders can share, such as a teacher, is kept in `shared`; default: `folder`.
 
+    Rank r of the folder's world makes every network number r, r + size, ... and measures it alone.
+
     Raises:
         ConfigError: a task cannot judge the networks of an origin.
     """
     for origin, _ in work:
         judges.check_origin(origin)
-    file = folder.path / "rows.jsonl"
-    rows = read_rows(file)
-    done = {_key_of(row) for row in rows}
-    jobs = [(origin, seed) for origin, seeds in work for seed in seeds]
-    for number, (origin, seed) in enumerate(jobs, start=1):
-        job = _Job(origin, seed, machine, folder, shared or folder, f"{number}/{len(jobs)}")
-        rows += job.measure_all(judges, done)
-    return rows
+    world, own = folder.world, replace(folder, world=World())
+    pairs = [(origin, seed) for origin, seeds in work for seed in seeds]
+    jobs = [
+        _Job(origin, seed, machine, own, shared or own, f"{number}/{len(pairs)}", world)
+        for number, (origin, seed) in enumerate(pairs, start=1)
+    ]
+    done = {_key_of(row) for row in _joined(folder, jobs)}
+    for job in jobs[world.rank :: world.size]:
+        job.measure_all(judges, done)
+    return _joined(folder, jobs)
+
+
+def _joined(folder: RunFolder, jobs: "Sequence[_Job]") -> list[TransferRow]:
+    """All rows, once those that each rank has kept are in one file, in the order of the jobs."""
+    file = folder.path / ROWS
+    folder.world.wait()
+    if folder.writes:
+        parts = sorted(folder.path.glob(ROWS_OF_RANK.format("*")))
+        there = {_key_of(row) for row in read_rows(file)}
+        apart = [row for part in parts for row in read_rows(part) if _key_of(row) not in there]
+        number = {job.made: n for n, job in enumerate(jobs)}
+        apart.sort(key=lambda row: number.get(_made_of(row), len(jobs)))
+        if apart:
+            before = file.read_text(encoding="utf-8") if file.exists() else ""
+            write_text(file, before + _lines(apart))
+        for part in parts:
+            part.unlink()
+    folder.world.wait()
+    return read_rows(file)
 
 
 def read_rows(file: Path) -> list[TransferRow]:
@@ -135,25 +162,25 @@ class _Job:
     folder: RunFolder
     shared: RunFolder
     number: str
+    world: World  # among whose ranks the jobs are divided
     network: Network | None = None
 
-    def measure_all(self, judges: Judges, done: set[Key]) -> list[TransferRow]:
-        rows = []
+    def measure_all(self, judges: Judges, done: set[Key]) -> None:
+        """Measure and keep what is not yet done."""
         for task in judges.tasks:
             for data in judges.targets:
                 saving = self._saving(public_name(task), to_json(task), data.name)
                 if self._key(public_name(task), to_json(task), data.name) not in done:
-                    rows += self._task(task, data, saving)
+                    self._task(task, data, saving)
                 saving.clear()  # its rows are kept, now or before an earlier kill
         held_out = judges.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
             name = held_out.images.name.partition("/")[0]
             if self._key("held-out-r2", None, name) not in done:
-                rows += self._held_out(held_out, name)
+                self._held_out(held_out, name)
         self._saving("pre-train", None, "").clear()
-        return rows
 
-    def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> list[TransferRow]:
+    def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> None:
         network = self._network()
         task.check_network(network, data)
         data = data.fed_like(self.origin.distilled)
@@ -170,13 +197,13 @@ class _Job:
         found = task.measure(start, data)
         row = self._row(public_name(task), data.name, time.monotonic() - started)
         row = replace(row, options={**row.options, "task": to_json(task)})
-        return self._keep(row, found)
+        self._keep(row, found)
 
-    def _held_out(self, held_out: HeldOut, name: str) -> list[TransferRow]:
+    def _held_out(self, held_out: HeldOut, name: str) -> None:
         started = time.monotonic()
         r2 = held_out.r2(self._network(), self.machine)
         row = self._row("held-out-r2", name, time.monotonic() - started)
-        return self._keep(row, [Measured("", None, r2, 0)])
+        self._keep(row, [Measured("", None, r2, 0)])
 
     def _network(self) -> Network:
         if self.network is None:
@@ -217,33 +244,36 @@ class _Job:
             pretrain_steps=origin.pretrain_steps,
         )
 
-    def _keep(self, row: TransferRow, found: list[Measured]) -> list[TransferRow]:
+    def _keep(self, row: TransferRow, found: list[Measured]) -> None:
+        file = ROWS if self.world.size == 1 else ROWS_OF_RANK.format(self.world.rank)
         rows = [replace(row, **asdict(measured)) for measured in found]
-        lines = "".join(json.dumps(asdict(r)) + "\n" for r in rows)
-        self.folder.append_text("rows.jsonl", lines)  # at once: a kill leaves all or none
-        return rows
+        self.folder.append_text(file, _lines(rows))  # at once: a kill leaves all or none
+
+    @property
+    def made(self) -> Key:
+        """What says which network it is that the rows are of."""
+        origin, options = self.origin, self.origin.options
+        network = architecture_text(origin.architecture)
+        words = (origin.artefact, origin.method, network, origin.protocol)
+        return *words, _json(options.get("pretraining")), str(self.seed)
 
     def _key(self, task: str, options: object, data: str) -> Key:
-        origin = self.origin
-        network = (origin.method, architecture_text(origin.architecture))
-        made = (
-            origin.artefact,
-            *network,
-            origin.protocol,
-            _json(origin.options.get("pretraining")),
-        )
-        return *made, task, _json(options), data, str(self.seed)
+        *made, seed = self.made
+        return *made, task, _json(options), data, seed
+
+
+def _made_of(row: TransferRow) -> Key:
+    words = (row.artefact, row.method, row.network, row.protocol)
+    return *words, _json(row.options.get("pretraining")), str(row.seed)
 
 
 def _key_of(row: TransferRow) -> Key:
-    made = (
-        row.artefact,
-        row.method,
-        row.network,
-        row.protocol,
-        _json(row.options.get("pretraining")),
-    )
-    return *made, row.task, _json(row.options.get("task")), row.data, str(row.seed)
+    *made, seed = _made_of(row)
+    return *made, row.task, _json(row.options.get("task")), row.data, seed
+
+
+def _lines(rows: Sequence[TransferRow]) -> str:
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
 
 
 def _json(options: object) -> str:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ranks
@@ -52,8 +53,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(scope="session")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
+def two_ranks(two_ranks_folder: Path) -> list[dict[str, Tensor]]:
     """What two gloo processes found, each with half of the batch."""
+    return [load_file(two_ranks_folder / f"rank-{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.fixture(scope="session")
+def two_ranks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo processes left."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -74,4 +81,4 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
-    return [load_file(folder / f"rank-{rank}.safetensors") for rank in range(2)]
+    return folder

@@ -1,17 +1,21 @@
-"""A few steps of every objective in double precision, by one process or as one of many ranks.
+"""Objectives, distillation and target training in double precision, alone or as one of many ranks.
 
-`torchrun`-like environment in, one safetensors file per rank out: `python ranks.py FOLDER`.
+Environment as of torchrun in, a safetensors and a JSON file per rank out: `python ranks.py FOLDER`.
 """
 
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import torch
+from joined_loops import everything
+from joined_runs import METHODS, OBJECTIVES, distilled, trained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datastill.ground.lookup import find, names
+from datastill.ground.machine import Machine
 from datastill.ground.rng import fork, seeded
 from datastill.ground.world import World, joined_world
 from datastill.networks._base import Network
@@ -54,7 +58,8 @@ def labels(batch: int = BATCH) -> Tensor:
 def part(world: World) -> Views:
     """What one rank sees of the batch."""
     pixels = two_views().chunk(world.size, dim=1)[world.rank].flatten(0, 1)
-    return Views(pixels, labels().chunk(world.size)[world.rank], world=world)
+    machine = Machine(world=world)
+    return Views(pixels, labels().chunk(world.size)[world.rank], machine)
 
 
 def train(name: str, world: World) -> dict[str, Tensor]:
@@ -69,7 +74,7 @@ def train(name: str, world: World) -> dict[str, Tensor]:
         gradients = torch.autograd.grad(loss, list(trained.values()))
         found[f"loss.{step}"] = loss.detach()
         for (key, parameter), gradient in zip(trained.items(), gradients, strict=True):
-            mean = world.mean(gradient)
+            (mean,) = world.mean([gradient])
             found.setdefault(f"gradient.{key}", mean)
             parameter.data.add_(mean, alpha=-0.1)
         objective.after_step(heads, network, progress=step / STEPS)
@@ -77,12 +82,13 @@ def train(name: str, world: World) -> dict[str, Tensor]:
 
 
 def reductions(world: World) -> dict[str, Tensor]:
-    """Sums and means of rank + 1, and the gradient of Σ x³ over the rows of all ranks."""
+    """Means of rank + 1, and the gradient of Σ x³ over the rows of all ranks."""
     own = torch.full((2, 1), world.rank + 1.0, dtype=torch.float64, requires_grad=True)
     rows = world.gather(own)
     (gradient,) = torch.autograd.grad(rows.pow(3).sum(), own)
-    sums = {"sum": world.sum(own.detach()), "mean": world.mean(own.detach())}
-    return {"rows": rows.detach(), "gradient": gradient, "own": own.detach(), **sums}
+    (mean,), (weighted,) = world.mean([own]), world.mean([own], rows=world.rank + 1)
+    found = {"rows": rows, "gradient": gradient, "own": own, "mean": mean, "weighted": weighted}
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 if __name__ == "__main__":
@@ -91,5 +97,12 @@ if __name__ == "__main__":
         results = {f"world/{k}": v for k, v in reductions(here).items()}
         for name in names(FOLDER):
             results |= {f"{name}/{k}": v for k, v in train(name, here).items()}
+        for name in METHODS:
+            results |= {f"distilled {name}/{k}": v for k, v in distilled(name, here).items()}
+        for name in OBJECTIVES:
+            results |= {f"target {name}/{k}": v for k, v in trained(name, here).items()}
+        place = Path(sys.argv[1]) / f"alone-{here.rank}"
+        said = everything(place, here)
+    place.with_name(f"rank-{here.rank}.json").write_text(json.dumps(said))
     contiguous = {k: v.clone().contiguous() for k, v in results.items()}
     save_file(contiguous, Path(sys.argv[1]) / f"rank-{here.rank}.safetensors")

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -49,7 +49,8 @@ def undisturbed(file: Path, phase: str) -> Iterator[None]:
                 yield
         finally:
             if held:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # in a folder that can no longer be written it may stay
+                    file.unlink()
     if not held:  # its last holder removed it between our opening and our locking
         with undisturbed(file, phase):
             yield

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from datastill.ground.errors import ArtefactError, ResumeError
+from datastill.ground.errors import ArtefactError, DataError, ResumeError
 from datastill.ground.tensor_file import read_checked, write_checked
 
 FORMAT = "datastill.checkpoint"
@@ -42,7 +42,14 @@ def restore(state: Any, tree: Tree, tensors: dict[str, Tensor]) -> None:
 
 
 def write(path: Path, state: Any, identity: dict[str, Any]) -> None:
-    """Save a state with the identity of its run; the file appears whole or not at all."""
+    """Save a state with the identity of its run; the file appears whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written, or its folder is gone: a new one would hide that the
+            other files of the run are gone too.
+    """
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: {path.parent} is gone")
     tree, tensors = capture(state)
     metadata = {
         "format": FORMAT,
@@ -63,14 +70,14 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
     tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
     try:
         found, tree = json.loads(metadata["identity"]), json.loads(metadata["tree"])
-    except (KeyError, ValueError) as error:
+        if differing := differences(found, json.loads(json.dumps(identity))):
+            raise ResumeError(
+                f"{path} belongs to another run; it differs in {'; '.join(differing)}."
+                " Give the same options, or another --out"
+            )
+        restore(state, tree, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtefactError(f"{path} lacks a part of a checkpoint: {error!r}") from error
-    if differing := differences(found, json.loads(json.dumps(identity))):
-        raise ResumeError(
-            f"{path} belongs to another run; it differs in {'; '.join(differing)}."
-            " Give the same options, or another --out"
-        )
-    restore(state, tree, tensors)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -9,6 +9,7 @@ DatastillError            the command line prints its message and exits with cod
 ├── NumericalError        the numbers broke down
 │   ├── NotFiniteError    a NaN or an infinity appeared
 │   └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
+├── RankLostError         another rank died or does not answer; exit code 1
 └── GridError             parts of a grid of runs failed; exit code 1, for they may be no bad input
 
 NumericalWarning          the numbers needed help; the message says how much
@@ -55,6 +56,12 @@ class NotFiniteError(NumericalError):
 
 class SingularKernelError(NumericalError):
     """A kernel matrix is not positive definite, even with jitter."""
+
+
+class RankLostError(DatastillError):
+    """Another rank has died, or does not answer: what all compute together cannot go on."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class GridError(DatastillError):

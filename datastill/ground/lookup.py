@@ -68,7 +68,7 @@ def check_name(name: str, known: Iterable[str], *, kind: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(
-        f"there is no {name!r} among the {kind}; {hint}Choose one of: {', '.join(known)}"
+        f"there is no {name!r} among the {kind}{hint} Choose one of: {', '.join(known)}"
     )

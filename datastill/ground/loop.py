@@ -6,9 +6,11 @@ images or networks; target training, distillation, pre-training and fine-tuning 
 
 import math
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from datastill.ground.alone import undisturbed
 from datastill.ground.errors import NotFiniteError, NumericalError
 from datastill.ground.progress import Reporter, reporting, say
 from datastill.ground.signals import Asked, end, listening
+from datastill.ground.world import World
 
 FLUSH_STEPS = 100  # metrics wait on the device at most this long before they are read
 
@@ -39,11 +42,15 @@ class MetricsLog(Protocol):
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often a phase saves its state, and to which run the state belongs."""
+    """Where and how often a phase saves its state, and to which run the state belongs.
+
+    Many ranks have one state: the first writes it, all of them read it.
+    """
 
     path: Path
     identity: dict[str, Any]
     every_seconds: float = 60.0
+    world: World = World()
 
     def part(self, name: str) -> "Saving":
         """The same for one of several phases that belong together."""
@@ -51,8 +58,9 @@ class Saving:
 
     def clear(self) -> None:
         """Remove the checkpoints of this phase and its parts: the result is safe."""
-        for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
-            file.unlink()
+        if self.world.writes:
+            for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
+                file.unlink()
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ def run_steps(
     With `saving`, a checkpoint found at its path is restored first, and the phase goes on from
     there bit for bit. The caller clears it once the result is safe. SIGINT and SIGTERM stop such a
     phase after the step and a checkpoint; one without `saving` has nothing to save and leaves
-    signals to whoever called it.
+    signals to whoever called it. Many ranks stop and save after the same step, whichever of them a
+    signal came to.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
@@ -97,7 +106,8 @@ def run_steps(
     run = _Run(phase, _Position(state), step, length, saving, log)
     if saving is None:
         return run.continued(Asked())
-    with undisturbed(saving.path.with_name(f".{saving.path.stem}.lock"), phase):
+    lock = saving.path.with_name(f".{saving.path.stem}.lock")
+    with undisturbed(lock, phase) if saving.world.writes else nullcontext():
         with listening() as asked:
             cost = run.continued(asked)
         if asked.stop is not None:  # it came after the last look
@@ -120,6 +130,8 @@ class _Run:
         if saving is not None and saving.path.exists():
             checkpoint.read(saving.path, position, saving.identity)
             say(f"{self.phase}: continuing after step {position.step} of {self.length}")
+        if saving is not None:
+            saving.world.agree(position.step, f"the step that {self.phase} starts from")
         if saving is not None and log is not None:
             log.rewind(position.step)  # killed before its first checkpoint, it may have logged too
         with reporting(self.phase, position.step, self.length) as reporter:
@@ -132,8 +144,8 @@ class _Run:
         while position.step < self.length:
             waiting.append((position.step, self._stepped(position.step)))
             position.step += 1
-            last, stop = position.step == self.length, asked.stop
-            save = self._due(saved, asked.save or stop is not None)
+            last = position.step == self.length
+            stop, save = self._agreed(asked, saved)
             if last or save or len(waiting) >= FLUSH_STEPS or reporter.due():
                 values = self._flush(waiting)
                 now = time.monotonic()
@@ -156,15 +168,19 @@ class _Run:
                 f"{self.phase}, step {number}: {error}. The last checkpoint is unharmed"
             ) from error
 
-    def _due(self, saved: float, asked: bool) -> bool:
-        """Whether to save now: a signal asked for it, or the last checkpoint is old."""
+    def _agreed(self, asked: Asked, saved: float) -> tuple[signal.Signals | None, bool]:
+        """(which signal stops the phase now, whether to save): what one rank is asked, all do."""
         if self.saving is None:
-            return False
-        return asked or time.monotonic() - saved >= self.saving.every_seconds
+            return None, False
+        due = asked.save or time.monotonic() - saved >= self.saving.every_seconds
+        number, save = self.saving.world.largest([asked.stop or 0, due])
+        stop = signal.Signals(number) if number else None
+        return stop, bool(save) or stop is not None
 
     def _save(self) -> None:
         assert self.saving is not None, "nothing is due without it"
-        checkpoint.write(self.saving.path, self.position, self.saving.identity)
+        if self.saving.world.writes:
+            checkpoint.write(self.saving.path, self.position, self.saving.identity)
 
     def _flush(self, waiting: list[tuple[int, Metrics]]) -> Mapping[str, float]:
         """Read the waiting metrics, refuse what is not finite, log the rest; return the last."""

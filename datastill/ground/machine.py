@@ -1,4 +1,4 @@
-"""Where and how networks compute: device, number format and memory layout, in one value.
+"""Where and how networks compute: device, number format, memory layout and ranks, in one value.
 
 Kernels and their solves never use it: they run in float64 on the same device.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError
+from datastill.ground.world import World
 
 Module = TypeVar("Module", bound=nn.Module)
 PrecisionName = Literal["float32", "bfloat16"]
@@ -22,17 +23,24 @@ class Machine:
 
     device: str = "cpu"
     precision: PrecisionName = "float32"
+    world: World = World()  # the ranks among which work is shared, and which of them this one is
 
     @staticmethod
-    def find(device: str = "auto", precision: PrecisionName = "float32") -> "Machine":
+    def find(
+        device: str = "auto", precision: PrecisionName = "float32", world: World | None = None
+    ) -> "Machine":
         """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
+
+        Each of many ranks takes a CUDA device of its own, unless it is given a number.
 
         Raises:
             ConfigError: the device does not exist here.
         """
-        there = torch.cuda.is_available()
+        there, world = torch.cuda.is_available(), world or World()
         if device == "auto":
-            return Machine("cuda" if there else "cpu", precision)
+            device = "cuda" if there else "cpu"
+        if device == "cuda" and world.size > 1:
+            device = f"cuda:{world.local}"
         kind, _, number = device.partition(":")
         if kind not in ("cpu", "cuda") or not (number.isdigit() or device == kind):
             raise ConfigError(f"--device {device}: choose auto, cpu, cuda or cuda:NUMBER")
@@ -42,7 +50,7 @@ class Machine:
             )
         if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
-        return Machine(device, precision)
+        return Machine(device, precision, world)
 
     def place(self, network: Module) -> Module:
         """Move a network here, in place, into the channels-last layout; return it."""

@@ -20,17 +20,19 @@ from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost, Saving
 from datastill.ground.progress import say
+from datastill.ground.world import World
 
-DECIDE_BITS = ("python", "versions", "processor", "threads", "gpu")
+DECIDE_BITS = ("python", "versions", "processor", "threads", "gpu", "ranks")
 PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """An opened run folder; make one with `RunFolder.open`."""
+    """An opened run folder; make one with `RunFolder.open`. Only the first of many ranks writes."""
 
     path: Path
     checkpoint_seconds: float = 60.0  # between checkpoints
+    world: World = World()
 
     @staticmethod
     def check(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> None:
@@ -57,34 +59,43 @@ class RunFolder:
         *,
         resume: bool,
         checkpoint_seconds: float = 60.0,
+        world: World | None = None,
     ) -> "RunFolder":
         """Start a run in an empty or new folder, or continue the same run.
+
+        All ranks open it together.
 
         Raises:
             DatastillError: as `check` says, or the disk is full.
         """
-        RunFolder.check(path, config, resume=resume)
-        folder = RunFolder(Path(path), checkpoint_seconds)
-        sweep(folder.path)
-        write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
-        folder._note_environment()
+        folder = RunFolder(Path(path), checkpoint_seconds, world or World())
+        if folder.writes:
+            RunFolder.check(path, config, resume=resume)
+            sweep(folder.path)
+            write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
+            folder._note_environment()
+        folder.world.wait()
         return folder
 
     @staticmethod
-    def of(place: "RunFolder | Path | str | None", config: Mapping[str, Any]) -> "RunFolder | None":
+    def of(
+        place: "RunFolder | Path | str | None", config: Mapping[str, Any], world: World
+    ) -> "RunFolder | None":
         """A run folder as it is; a path is opened, or continued where it has this very run."""
         if place is None or isinstance(place, RunFolder):
             return place
-        return RunFolder.open(place, config, resume=True)
+        return RunFolder.open(place, config, resume=True, world=world)
 
     def _note_environment(self) -> None:
         """Keep that of the first start; a later one that differs is said aloud and kept beside."""
-        first, now = self.path / "environment.json", environment()
+        first = self.path / "environment.json"
+        now = {**environment(), "ranks": self.world.size}
         try:
             known: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             write_json(first, now)
             return
+        known = {"ranks": 1, **known}  # runs of one process did not say so
         old, new = ({k: v for k, v in x.items() if k in DECIDE_BITS} for x in (known, now))
         if changed := differences(old, new):
             say(
@@ -97,10 +108,15 @@ class RunFolder:
     def config_file(self) -> Path:
         return self.path / "config.yaml"
 
+    @property
+    def writes(self) -> bool:
+        """Whether this rank writes files here."""
+        return self.world.writes
+
     def saving(self, phase: str, identity: dict[str, Any]) -> Saving:
         """Where the checkpoint of a phase stands."""
         file = self.path / f"checkpoint-{phase}.safetensors"
-        return Saving(file, identity, self.checkpoint_seconds)
+        return Saving(file, identity, self.checkpoint_seconds, self.world)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to metrics.jsonl."""
@@ -109,7 +125,7 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drop the lines of metrics.jsonl from `step` on; a half-written last line goes too."""
         file = self.path / "metrics.jsonl"
-        if not file.exists():
+        if not self.writes or not file.exists():
             return
         kept = []
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -131,6 +147,8 @@ class RunFolder:
 
     def append_text(self, name: str, text: str) -> None:
         """Append to a file of this folder in one write."""
+        if not self.writes:
+            return
         try:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(text)

@@ -29,8 +29,10 @@ def krr_predict(
     ridge_of_trace: float = 0.0,
     ridge_of_mean: float = 0.0,
     ridge_absolute: float = 0.0,
-) -> Tensor:  # (B, D)
-    """K_bm (K_mm + λI)⁻¹ y_syn, computed in float64 and returned in the type of `y_syn`.
+) -> tuple[Tensor, Tensor]:  # (B, D), ()
+    """K_bm (K_mm + λI)⁻¹ y_syn in the type of `y_syn`, and the condition of what was solved.
+
+    Computed in float64. The condition is that of `solve_positive`, without gradient.
 
     λ = ridge_of_trace · tr(K_mm) + ridge_of_mean · tr(K_mm) / M + ridge_absolute. The trace is a
     constant for the gradient, as in the released code. Where F < M the same prediction comes from
@@ -44,34 +46,43 @@ def krr_predict(
     trace = phi.detach().square().sum()
     ridge = (ridge_of_trace + ridge_of_mean / len(phi)) * trace + ridge_absolute
     if len(phi) <= phi.shape[1]:
-        prediction = (query @ phi.T) @ solve_positive(_regular(phi @ phi.T, ridge), y)
-    else:
-        prediction = query @ solve_positive(_regular(phi.T @ phi, ridge), phi.T @ y)
-    return prediction.to(y_syn.dtype)
+        weights, condition = solve_positive(_regular(phi @ phi.T, ridge), y)
+        return ((query @ phi.T) @ weights).to(y_syn.dtype), condition
+    weights, condition = solve_positive(_regular(phi.T @ phi, ridge), phi.T @ y)
+    return (query @ weights).to(y_syn.dtype), condition
 
 
 def _regular(gram: Tensor, ridge: Tensor) -> Tensor:
     return gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 
-def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:  # (M, M), (M, D) -> (M, D)
-    """matrix⁻¹ right for a symmetric positive definite matrix, once differentiable in both.
+def solve_positive(
+    matrix: Tensor,  # (M, M)
+    right: Tensor,  # (M, D)
+) -> tuple[Tensor, Tensor]:  # (M, D), ()
+    """(matrix⁻¹ right, condition) for a symmetric positive definite matrix.
 
-    Adds jitter to the diagonal where the Cholesky factorisation fails, and says how much.
+    The solution is once differentiable in both. The condition comes free with the Cholesky factor
+    L: (max Lᵢᵢ / min Lᵢᵢ)², a lower bound of the ratio of the largest to the smallest eigenvalue;
+    digits are lost beyond about 1e12. Adds jitter to the diagonal where the factorisation fails,
+    and says how much.
     """
-    solution: Tensor = _SolvePositive.apply(matrix, right)  # type: ignore[no-untyped-call]
-    return solution
+    solved: tuple[Tensor, Tensor] = _SolvePositive.apply(matrix, right)  # type: ignore[no-untyped-call]
+    return solved
 
 
 class _SolvePositive(torch.autograd.Function):
     """Keeps the factor of the forward pass: the backward pass is one more solve with it."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, right: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         factor = cholesky(matrix)
         solution = torch.cholesky_solve(right, factor)
         ctx.save_for_backward(factor, solution)
-        return solution
+        pivots = factor.diagonal()
+        condition = (pivots.max() / pivots.min()).square()
+        ctx.mark_non_differentiable(condition)
+        return solution, condition
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from datastill.ground.lookup import public_name
 from datastill.ground.machine import Machine
 from datastill.ground.options import to_json
 from datastill.ground.run_folder import versions
+from datastill.ground.world import World
 from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks.convnet import ConvNet
@@ -51,6 +52,11 @@ class Problem:
         self.network.check(self.images.image_size)
         if self.target is not None:
             self.target.check_images(self.images)
+
+    @property
+    def world(self) -> World:
+        """The ranks that distil together."""
+        return self.machine.world
 
     @property
     def needed_target(self) -> TargetModel:
@@ -120,6 +126,7 @@ class AbstractMethod(ABC, Generic[State]):
     without_target: ClassVar[str] = ""  # words by which no target model is needed, if there are any
     draws: ClassVar[bool] = True  # whether another seed can give another set
     by_class: ClassVar[bool] = False  # whether every class gets the same number of images
+    shares_work: ClassVar[bool] = False  # whether many ranks are faster than one
     default_network: ClassVar[AbstractArchitecture] = ConvNet()  # of inner models, as published
 
     @property
@@ -136,9 +143,15 @@ class AbstractMethod(ABC, Generic[State]):
         """Refuse a problem that this method cannot solve, before any work.
 
         Raises:
-            ConfigError: a target model or labels are missing, or the count does not fit.
+            ConfigError: a target model or labels are missing, or the count does not fit, or many
+                ranks would all do the same.
         """
         name = public_name(self)
+        if problem.world.size > 1 and not self.shares_work:
+            raise ConfigError(
+                f"{name} does not share its work among ranks, and {problem.world.size} were"
+                " started; start it without torchrun"
+            )
         if self.needs_target and problem.target is None:
             without = self.without_target and f", or do without one by {self.without_target}"
             raise ConfigError(

@@ -108,7 +108,8 @@ class FRePo(AbstractMethod[FRePoState]):
         with torch.no_grad():
             f_real = embed(x_real)  # (B, F)
         x_syn, y_syn = self._regressed(state)
-        prediction = krr_predict(f_real, embed(x_syn), y_syn, ridge_of_mean=self.ridge_of_mean)
+        f_syn = embed(x_syn)  # (M, F)
+        prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)
         outer_loss = half_square(prediction, y_real)
         margin_loss = -capped_margin(state.y_syn).mean()
 
@@ -121,7 +122,7 @@ class FRePo(AbstractMethod[FRePoState]):
         state.step += 1
         accuracy = (prediction.argmax(1) == y_real.argmax(1)).double().mean()
         losses = {"outer_loss": outer_loss.detach(), "margin_loss": margin_loss.detach()}
-        return {**losses, "accuracy": accuracy, "age": age}
+        return {**losses, "accuracy": accuracy, "age": age, "kernel_condition": condition}
 
     def result(self, problem: Problem, state: FRePoState) -> DistilledSet:
         return self.pack(

@@ -104,7 +104,8 @@ class KIP(AbstractMethod[KIPState]):
         index = draw_of_each_class(problem, each, state.real)
         x_real, y_real = self._pixels(problem, index), centred_labels(problem, index)
         k_bm = self._kernel(x_real, state.x_syn)
-        prediction = k_bm @ solve_positive(self._k_mm(state.x_syn), state.y_syn.double())
+        weights, condition = solve_positive(self._k_mm(state.x_syn), state.y_syn.double())
+        prediction = k_bm @ weights
         loss = F.mse_loss(prediction, y_real) / 2
 
         learned = self._learned(state.x_syn, state.y_syn)
@@ -112,7 +113,12 @@ class KIP(AbstractMethod[KIPState]):
             tensor.grad = gradient
         update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
         hits = prediction.argmax(1) == y_real.argmax(1)
-        return {"outer_loss": loss.detach(), "accuracy_percent": 100 * hits.double().mean()}
+        accuracy = 100 * hits.double().mean()
+        return {
+            "outer_loss": loss.detach(),
+            "accuracy_percent": accuracy,
+            "kernel_condition": condition,
+        }
 
     def result(self, problem: Problem, state: KIPState) -> DistilledSet:
         return self.pack(
@@ -132,9 +138,9 @@ class KIP(AbstractMethod[KIPState]):
             (self._kernel(self._pixels(problem, i), state.x_syn), centred_labels(problem, i))
             for i in index
         )
-        y_syn, mean_square = solve_labels(self._k_mm(state.x_syn), blocks)
+        y_syn, mean_square, condition = solve_labels(self._k_mm(state.x_syn), blocks)
         state.y_syn.copy_(y_syn)
-        return {"outer_loss": mean_square / 2}
+        return {"outer_loss": mean_square / 2, "kernel_condition": condition}
 
     def _learned(self, x_syn: Tensor, y_syn: Tensor) -> list[Tensor]:
         learned = {"images": [x_syn], "labels": [y_syn], "images-and-labels": [x_syn, y_syn]}

@@ -45,6 +45,7 @@ class KRRST(AbstractMethod[KRRSTState]):
     """Algorithm 1; the defaults are the paper's for CIFAR-100."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
+    shares_work: ClassVar[bool] = True
 
     outer_steps: int = option(160_000, "updates of the distilled set", at_least=1, smoke=3)
     outer_batch: int = option(1024, "real images per outer step", at_least=1, smoke=8)
@@ -119,12 +120,12 @@ class KRRST(AbstractMethod[KRRSTState]):
             pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
         age, inner = state.members[slot].age, state.members[slot].model.eval()
-        x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D)
+        x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
         embed = partial(problem.machine.run, inner.embed)
         with torch.no_grad():
             f_real = with_bias(embed(x_real))  # (B, F + 1)
         f_syn = with_bias(embed(self._network_input(problem, state.x_syn)))  # (M, F + 1)
-        prediction = krr_predict(
+        prediction, condition = krr_predict(
             f_real,
             f_syn,
             state.y_syn,
@@ -134,13 +135,14 @@ class KRRST(AbstractMethod[KRRSTState]):
         loss = F.mse_loss(prediction, g_real)
 
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
-        learned = [state.x_syn, state.y_syn]
-        state.x_syn.grad, state.y_syn.grad = torch.autograd.grad(loss, learned)
+        shares = [loss.detach(), *torch.autograd.grad(loss, [state.x_syn, state.y_syn])]
+        joined = problem.world.mean(shares, rows=len(x_real))
+        loss, state.x_syn.grad, state.y_syn.grad = joined
         update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
         pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
         pool.advance(state.members, slot, *pairs)
         state.step += 1
-        return {"outer_loss": loss.detach(), "age": age}
+        return {"outer_loss": loss, "age": age, "kernel_condition": condition}
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
         return self.pack(
@@ -171,10 +173,14 @@ class KRRST(AbstractMethod[KRRSTState]):
         return problem.images.normalizer(x_syn) if self.pixel_space == "unit" else x_syn
 
     def _real_batch(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
-        """One view of each image of the next batch, and its target representation."""
+        """A view of each image of the next batch, and its target representation.
+
+        All ranks draw the whole batch, and each takes its share.
+        """
         crop_flip = CropFlip(self.crop_padding, self.flip)
         index = state.batches.draw(self.outer_batch)
         view = crop_flip.draw(len(index), state.views)
+        index, view = problem.world.share(index), problem.world.share(view)
         unit = crop_flip(problem.real(index), view).float() / 255
         keeping = Keeping(self.bank, self.bank_precision, self.bank_gigabytes)
         return problem.images.normalizer(unit), problem.bank(crop_flip, keeping)(index, view)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from datastill.ground.errors import DataError
 from datastill.ground.machine import Machine
-from datastill.ground.world import World
 from datastill.networks._base import Network
 
 
@@ -21,7 +20,6 @@ class Views:
     pixels: Tensor  # (2B, C, H, W) normalized: view a of all images, then view b
     labels: Tensor | None = None  # (B,) int64
     machine: Machine = field(default_factory=Machine)
-    world: World = field(default_factory=World)
 
     def through(self, network: Callable[[Tensor], Tensor]) -> Tensor:  # (2B, D)
         """What a network makes of both views of the images of *all* ranks, in float32 or better.
@@ -31,7 +29,7 @@ class Views:
         """
         outputs = self.machine.run(network, self.pixels)
         pairs = outputs.view(2, -1, outputs.shape[-1])
-        return self.world.gather(pairs, dim=1).flatten(0, 1)
+        return self.machine.world.gather(pairs, dim=1).flatten(0, 1)
 
     def all_labels(self) -> Tensor:  # (B,)
         """The labels of the images of all ranks.
@@ -41,7 +39,7 @@ class Views:
         """
         if self.labels is None:
             raise DataError("this objective needs labels, and the batch has none")
-        return self.world.gather(self.labels)
+        return self.machine.world.gather(self.labels)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,13 @@ def having(component: Component, values: Mapping[str, object]) -> Component:
     return replace(component, **values)  # type: ignore[type-var]
 
 
+def careful(component: Component) -> Component:
+    """With learning rates at which nothing diverges on made images; they change no cost."""
+    rates: dict[str, object] = dict.fromkeys(ends(component, "lr"), 1e-9)
+    optimizers = {name: careful(spec) for name, spec in ends(component, "optimizer").items()}
+    return having(component, {**rates, **optimizers})
+
+
 def without_experts(method: Component) -> Component:
     """With one expert of the fewest epochs, where there are any."""
     if not isinstance(method, AbstractTrajectoryMatching):
@@ -103,7 +110,7 @@ class Phases:
         """A target model after one step, where the recipe has one."""
         if self.recipe.target is None:
             return None
-        training = replace(self.recipe.target, batch=2, steps=1, standardize=False)
+        training = replace(careful(self.recipe.target), batch=2, steps=1, standardize=False)
         return train_target(self.images(4), training, machine=self.scale.meter.machine)
 
     @property
@@ -116,12 +123,13 @@ class Phases:
     ) -> Cost:
         """One update of a network on a distilled set."""
         full = {"batch": mean_batch(count, pretraining.batch)}
+        slow = careful(shortened(pretraining))
 
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
             distilled = self.distilled(sets, sizes["batch"])
 
             def run(steps: int) -> object:
-                short = replace(shortened(pretraining), batch=sizes["batch"], steps=steps)
+                short = replace(slow, batch=sizes["batch"], steps=steps)
                 return pretrain(
                     network, distilled, pretraining=short, machine=self.scale.meter.machine
                 )
@@ -200,11 +208,13 @@ class Phases:
         )
 
     def _target_step(self, training: TargetTraining) -> Cost:
+        slow = careful(training)
+
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
             images = self.images(2 * sizes["batch"])
 
             def run(steps: int) -> object:
-                short = replace(training, batch=sizes["batch"], steps=steps, standardize=False)
+                short = replace(slow, batch=sizes["batch"], steps=steps, standardize=False)
                 return train_target(images, short, machine=self.scale.meter.machine)
 
             return per_step(weigh, run)

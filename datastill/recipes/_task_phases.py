@@ -11,7 +11,7 @@ from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture
 from datastill.recipes._base import Sets
 from datastill.recipes._meter import Cost, Extrapolation, Weigh
-from datastill.recipes._phases import LENGTHS, Phases, ends, having, mean_batch, per_step
+from datastill.recipes._phases import LENGTHS, Phases, careful, ends, having, mean_batch, per_step
 from datastill.transfer._base import AbstractTask, TaskData
 from datastill.transfer._labels import choose_labelled
 from datastill.transfer.finetune import Finetune
@@ -159,4 +159,5 @@ class Judged:
         values: dict[str, Any] = dict.fromkeys(ends(self.task, *LENGTHS), 1)
         values |= dict.fromkeys(ends(self.task, "batch", "count"), images)
         values |= dict.fromkeys(ends(self.task, "labels"), ("all",))
-        return having(self.task, {**values, **dict.fromkeys(ends(self.task, "draws"), 1)})
+        values |= dict.fromkeys(ends(self.task, "draws"), 1)
+        return careful(having(self.task, values))

@@ -15,27 +15,38 @@ from datastill.methods._base import AbstractMethod, Problem
 from datastill.networks._base import AbstractArchitecture
 from datastill.target_model import TargetModel
 from datastill.verbs._components import component, folder_of, load_source, target_for, timm_named
+from datastill.verbs._ranks import joined_machine
 
 
 def main(command: Command) -> None:
     """Distil, and print where the artefact is."""
-    flags, config = command.flags, command.config
-    assert isinstance(flags, Distill)
-    RunFolder.check(flags.out, config, resume=flags.resume)
+    assert isinstance(command.flags, Distill)
+    with joined_machine(command.flags.device, command.flags.precision) as machine:
+        _distill(command, command.flags, machine)
+
+
+def _distill(command: Command, flags: Distill, machine: Machine) -> None:
+    if machine.world.writes:
+        RunFolder.check(flags.out, command.config, resume=flags.resume)
     method: AbstractMethod[Any] = component("datastill.methods", command.groups["method"])
-    problem = _problem(command, flags, method)
+    problem = _problem(command, flags, method, machine)
     method.check(problem)
     probe = _probe(flags, problem) if flags.probe_every else None
     folder = RunFolder.open(
-        flags.out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
+        flags.out,
+        command.config,
+        resume=flags.resume,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        world=machine.world,
     )
     distilled = distill(method, problem, folder=folder, probe=probe)
     say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
     print(folder.path / "distilled.safetensors")
 
 
-def _problem(command: Command, flags: Distill, method: AbstractMethod[Any]) -> Problem:
-    machine = Machine.find(flags.device, flags.precision)
+def _problem(
+    command: Command, flags: Distill, method: AbstractMethod[Any], machine: Machine
+) -> Problem:
     network: AbstractArchitecture = method.default_network
     if "network" in command.groups:
         network = component("datastill.networks", command.groups["network"])

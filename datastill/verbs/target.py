@@ -17,6 +17,7 @@ from datastill.target_model import FILE_NAME
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
 from datastill.verbs._components import component, folder_of, load_source
+from datastill.verbs._ranks import joined_machine
 
 MONITOR_IMAGES = 5000  # at most so many of either split are looked at
 HELD_OUT = 0.2  # share of the images that are asked where there is no test split
@@ -29,20 +30,26 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {
 
 def main(command: Command) -> None:
     """Train on the images and print where the target model is."""
-    flags, config = command.flags, command.config
-    assert isinstance(flags, Target)
-    RunFolder.check(flags.out, config, resume=flags.resume)
-    training, machine = (
-        _training(flags, command.groups),
-        Machine.find(flags.device, flags.precision),
-    )
+    assert isinstance(command.flags, Target)
+    with joined_machine(command.flags.device, command.flags.precision) as machine:
+        _train(command, command.flags, machine)
+
+
+def _train(command: Command, flags: Target, machine: Machine) -> None:
+    if machine.world.writes:
+        RunFolder.check(flags.out, command.config, resume=flags.resume)
+    training = _training(flags, command.groups)
     images = load_source(flags.data, flags.image_size, flags.data_root, flags.limit, flags.seed)
     if flags.batch is None:
         training = replace(training, batch=min(training.batch, len(images)))
-    training.check(images)
+    training.check(images, machine.world.size)
     monitor = _monitor(flags, images)
     folder = RunFolder.open(
-        flags.out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
+        flags.out,
+        command.config,
+        resume=flags.resume,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        world=machine.world,
     )
     target = train_target(
         images if training.objective.needs_labels else images.unlabelled(),

@@ -25,18 +25,25 @@ from datastill.target_model import FILE_NAME, TargetModel
 from datastill.transfer._base import AbstractTask, TaskData
 from datastill.transfer_rows import Judges, transfer_rows
 from datastill.verbs._components import component, folder_of, target_for, timm_named
+from datastill.verbs._ranks import joined_machine
 
 SCRATCH = "scratch"
+ROW_SECONDS = 30 * 86400.0  # ranks wait for each other's rows; one that dies is missed at once
 Loaded = DistilledSet | TargetModel
 
 
 def main(command: Command) -> None:
     """Measure all rows and print their table."""
-    flags, config = command.flags, command.config
-    assert isinstance(flags, Transfer)
-    out = _out(flags)
-    RunFolder.check(out, config, resume=flags.resume)
-    machine = Machine.find(flags.device, flags.precision)
+    assert isinstance(command.flags, Transfer)
+    flags = command.flags
+    with joined_machine(flags.device, flags.precision, patience_seconds=ROW_SECONDS) as machine:
+        _transfer(command, flags, machine)
+
+
+def _transfer(command: Command, flags: Transfer, machine: Machine) -> None:
+    out, world = _out(flags), machine.world
+    if world.writes:
+        RunFolder.check(out, command.config, resume=flags.resume)
     origins = _Origins(flags, command.groups, machine)
     judges = _judges(flags, command.groups, origins.image_size, machine)
     work = [(origin, range(flags.seeds)) for origin in origins.all_for(judges.targets)]
@@ -44,11 +51,16 @@ def main(command: Command) -> None:
     for origin, _ in work:
         judges.check_origin(origin)
     folder = RunFolder.open(
-        out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
+        out,
+        command.config,
+        resume=flags.resume,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        world=world,
     )
     transfer_rows(work, judges, machine=machine, folder=folder)
-    files = build([folder.path], folder.path / "report")
-    print(files.table_markdown.read_text(encoding="utf-8"))
+    if world.writes:
+        files = build([folder.path], folder.path / "report")
+        print(files.table_markdown.read_text(encoding="utf-8"))
 
 
 def _out(flags: Transfer) -> Path:

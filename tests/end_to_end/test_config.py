@@ -83,3 +83,29 @@ def test_cli__component_may_be_given_as_a_word_in_the_config(
     words = ("distill", "--config", tmp_path / "own.yaml", "--out", tmp_path / "set")
     assert datastill(*words).code == 0
     assert DistilledSet.load(tmp_path / "set").method == "random-subset"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "!!python/object/apply:os.system ['touch owned']",
+        "{class_path: os.system, init_args: {command: touch owned}}",
+        "{name: os.system}",
+        "{name: krr-st, pixel_space: {class_path: pathlib.Path.touch, init_args: {self: owned}}}",
+        "../../owned",
+    ],
+)
+def test_cli__config_cannot_name_anything_but_our_own_components(
+    datastill: Command,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    """There is no flag that would allow it: nothing but a component of the package is imported."""
+    monkeypatch.chdir(tmp_path)
+    lines = config.read_text().split("method:\n")[0] + f"method: {method}\n"
+    (tmp_path / "hostile.yaml").write_text(lines)
+    done = datastill("distill", "--config", tmp_path / "hostile.yaml", "--out", tmp_path / "set")
+    assert done.code == 2 and "Traceback" not in done.err, done.err
+    assert [file.name for file in tmp_path.iterdir()] == ["hostile.yaml"]

@@ -1,16 +1,20 @@
 """Real processes: the tour of a new user, kills and interrupts, full disks, quick help."""
 
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from commands import METHOD, NETWORK, TARGET, Command
+from reliability import Figures
 
 from datastill.flags import VERBS
 
@@ -25,12 +29,17 @@ def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def started(*words: str | Path) -> subprocess.Popen[str]:
+def started(*words: str | Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
     """A real process with as many threads as the tests: bits hold for one number of threads."""
     command = [*DATASTILL, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=before,
     )
 
 
@@ -107,31 +116,48 @@ def same_files(root: Path, *names: str) -> None:
     assert left == {file.name for file in (root / "whole").iterdir()}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "times"),
+    [
+        (signal.SIGINT, 130, 1),
+        (signal.SIGTERM, 143, 1),
+        pytest.param(signal.SIGINT, 130, 20, marks=pytest.mark.torture),
+        pytest.param(signal.SIGTERM, 143, 20, marks=pytest.mark.torture),
+    ],
+)
 def test_cli__stopped_run_ends_in_order_and_resumes_bit_for_bit(
-    datastill: Command, photos: Path, tmp_path: Path, number: signal.Signals, code: int
+    datastill: Command,
+    photos: Path,
+    tmp_path: Path,
+    figures: Figures,
+    number: signal.Signals,
+    code: int,
+    times: int,
 ) -> None:
     """With a checkpoint only once an hour: the one that is found was made for the signal."""
-    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "3000")
-    hourly = ("--checkpoint-seconds", "3600")
-    process = started(*words, *hourly, "--out", tmp_path / "killed")
-    wait_for_steps(process, tmp_path / "killed", 20)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == code and "Traceback" not in err, err
-    assert f"{number.name}; saved after step" in err
-    assert code == 143 or err.splitlines()[-1].startswith("datastill: interrupted; --resume")
-    left = {file.name for file in (tmp_path / "killed").iterdir()}
-    assert left == {
-        "config.yaml",
-        "environment.json",
-        "metrics.jsonl",
-        "checkpoint-target.safetensors",
-    }
-    resumed = datastill("target", "--out", tmp_path / "killed", "--resume")
-    assert resumed.code == 0 and "target: continuing after step" in resumed.err
+    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "1500")
     assert datastill(*words, "--out", tmp_path / "whole").code == 0
-    same_files(tmp_path, "target.safetensors", "metrics.jsonl")
+    moments, folder = random.Random(0), tmp_path / "killed"
+    for _ in range(times):
+        process = started(*words, "--checkpoint-seconds", "3600", "--out", folder)
+        steps = moments.randrange(1, 1000)
+        wait_for_steps(process, folder, steps)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=DEADLINE_SECONDS)
+        assert process.returncode == code and "Traceback" not in err, err
+        assert f"{number.name}; saved after step" in err
+        assert code == 143 or err.splitlines()[-1].startswith("datastill: interrupted; --resume")
+        assert {file.name for file in folder.iterdir()} == {
+            "config.yaml",
+            "environment.json",
+            "metrics.jsonl",
+            "checkpoint-target.safetensors",
+        }
+        resumed = datastill("target", "--out", folder, "--resume")
+        assert resumed.code == 0 and "target: continuing after step" in resumed.err
+        same_files(tmp_path, "target.safetensors", "metrics.jsonl")
+        shutil.rmtree(folder)
+    figures.add(f"{number.name} at random moments", f"{times} of {times} resumed to equal bits")
 
 
 def test_cli__help_does_not_import_torch() -> None:

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from datastill.ground import checkpoint
 from datastill.ground.errors import ArtefactError, ResumeError
 from datastill.ground.rng import fork, seeded
+from datastill.ground.tensor_file import read_checked, write_checked
 from datastill.maths.optimizers import AdamW, Sgd
 
 IDENTITY = {"method": {"name": "toy", "options": {"lr": 0.1}}, "seed": 0}
@@ -261,6 +262,26 @@ def test_checkpoint__flipped_bits_are_refused(file: Path) -> None:
         file.write_bytes(broken)
         with pytest.raises(ArtefactError, match=str(file)):
             checkpoint.read(file, a_state(), IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("tree", '{"dict": [["x_syn", {}]]}'),
+        ("tree", '{"dict": 3}'),
+        ("tree", '{"tensor": []}'),
+        ("tree", "[" * 5000 + "]" * 5000),
+        ("tree", '{"dict": [["x_syn"]]}'),
+        ("identity", "[]"),
+        ("identity", "nothing"),
+    ],
+)
+def test_checkpoint__tree_that_is_none_is_refused(file: Path, part: str, text: str) -> None:
+    """With the right SHA-256, as somebody writes it who means harm."""
+    tensors, metadata = read_checked(file, checkpoint.FORMAT, checkpoint.FORMAT_VERSION)
+    write_checked(file, tensors, {**metadata, part: text})
+    with pytest.raises((ArtefactError, ResumeError)):
+        checkpoint.read(file, a_state(), IDENTITY)
 
 
 def test_checkpoint__failed_write_leaves_the_old_file(

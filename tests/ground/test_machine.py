@@ -6,6 +6,7 @@ from torch import nn
 
 from datastill.ground.errors import ConfigError
 from datastill.ground.machine import Machine
+from datastill.ground.world import World
 
 
 @pytest.fixture
@@ -21,14 +22,29 @@ def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
 def test_machine__auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     without_cuda(monkeypatch)
     assert Machine.find("auto", "bfloat16") == Machine("cpu", "bfloat16")
 
 
 def test_machine__auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with_gpus(monkeypatch, 1)
     assert Machine.find("auto", "float32").device == "cuda"
+
+
+def test_machine__each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sixth of eight ranks, the second of its host."""
+    with_gpus(monkeypatch, 4)
+    world = World(rank=5, size=8, local=1)
+    assert Machine.find("auto", world=world) == Machine("cuda:1", world=world)
+    assert Machine.find("cuda:3", world=world).device == "cuda:3"
+    with pytest.raises(ConfigError, match="cuda:4: there are 4 devices"):
+        Machine.find("cuda", world=World(rank=5, size=8, local=4))
 
 
 def test_machine__missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.world import World, joined_world
+from datastill.ground.world import Traffic, World, joined_world
 
 Ranks = list[dict[str, Tensor]]  # of the fixture in conftest.py
 
@@ -21,16 +21,29 @@ def test_world__gather_sums_gradients_over_ranks(two_ranks: Ranks) -> None:
         assert torch.equal(found["world/gradient"], 2 * 3 * found["world/own"].square())
 
 
-def test_world__sums_and_means_leave_the_tensor_alone(two_ranks: Ranks) -> None:
+def test_world__means_are_weighted_by_rows_and_leave_the_tensor_alone(two_ranks: Ranks) -> None:
+    """Of 1 and 2: 3/2; where the second has two rows to the first one's one, 5/3."""
     for rank, found in enumerate(two_ranks):
-        assert found["world/sum"].flatten().tolist() == [3, 3]
         assert found["world/mean"].flatten().tolist() == [1.5, 1.5]
+        assert found["world/weighted"].flatten().tolist() == [5 / 3, 5 / 3]
         assert found["world/own"].flatten().tolist() == [rank + 1, rank + 1]
 
 
 def test_world__of_one_gives_back_what_it_got() -> None:
-    x = torch.ones(3)
-    assert all(y is x for y in (World().gather(x), World().sum(x), World().mean(x)))
+    x, alone = torch.ones(3), World()
+    assert alone.gather(x) is x and alone.share(x) is x
+    assert alone.mean([x])[0] is x and alone.largest([3, 1]) == [3, 1]
+    alone.agree(3, "nothing")
+    assert alone.traffic == Traffic()
+
+
+@pytest.mark.parametrize("count", [*range(1, 9), 64])
+def test_world__shares_are_all_rows_in_order(count: int) -> None:
+    rows = torch.arange(count)
+    shares = [World(rank, 4).share(rows) for rank in range(4)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    joined = torch.cat(shares) if count >= 4 else shares[0]
+    assert torch.equal(joined, rows) and all(len(share) for share in shares)
 
 
 @pytest.mark.parametrize(("rank", "size"), [(1, 1), (-1, 2), (0, 0)])
@@ -52,7 +65,7 @@ def test_joined_world__of_one_needs_no_group() -> None:
 def test_joined_world__strange_environment_names_torchrun() -> None:
     environment = {"RANK": "first", "WORLD_SIZE": "2"}
     with (
-        pytest.raises(ConfigError, match=r"RANK=first .* torchrun"),
+        pytest.raises(ConfigError, match=r"RANK=first, .* torchrun"),
         joined_world("cpu", environment),
     ):
         pass

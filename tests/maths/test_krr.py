@@ -17,6 +17,10 @@ DUAL, PRIMAL = 6, 20  # distilled rows, with 10 features and a bias
 sizes = pytest.mark.parametrize("m", [DUAL, PRIMAL], ids=["dual", "primal"])
 
 
+def predicted(*rows: Tensor, **ridges: float) -> Tensor:
+    return krr_predict(*rows, **ridges)[0]
+
+
 def rows(m: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """(f_query, f_syn, y_syn) in float64, features with bias."""
     generator = fork(seed, "krr", m)
@@ -50,14 +54,14 @@ def test_with_bias__appends_a_column_of_ones() -> None:
 @pytest.mark.parametrize("ridge", [1e-3, 0.7])
 def test_krr_predict__equals_scikit_learn(m: int, ridge: float) -> None:
     f_query, f_syn, y_syn = rows(m)
-    found = krr_predict(f_query, f_syn, y_syn, ridge_absolute=ridge)
+    found = predicted(f_query, f_syn, y_syn, ridge_absolute=ridge)
     close(found, scikit_learn(f_query, f_syn, y_syn, ridge))
 
 
 def test_krr_predict__primal_equals_dual() -> None:
     f_query, f_syn, y_syn = rows(PRIMAL)
     expected = by_inverse(f_query, f_syn, y_syn, 0.3)
-    close(krr_predict(f_query, f_syn, y_syn, ridge_absolute=0.3), expected)
+    close(predicted(f_query, f_syn, y_syn, ridge_absolute=0.3), expected)
 
 
 @pytest.mark.parametrize(("m", "solved"), [(DUAL, DUAL), (11, 11), (PRIMAL, 11)])
@@ -71,7 +75,7 @@ def test_krr_predict__solves_the_smaller_system(
         return cholesky(matrix)
 
     monkeypatch.setattr(krr, "cholesky", spy)
-    krr_predict(*rows(m), ridge_absolute=1.0)
+    predicted(*rows(m), ridge_absolute=1.0)
     assert shapes == [(solved, solved)]
 
 
@@ -79,7 +83,7 @@ def test_krr_predict__solves_the_smaller_system(
 def test_krr_predict__ridge_of_trace_is_a_share_of_the_trace(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     trace = float((f_syn @ f_syn.T).trace())
-    found = krr_predict(f_query, f_syn, y_syn, ridge_of_trace=0.01)
+    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.01)
     close(found, scikit_learn(f_query, f_syn, y_syn, 0.01 * trace))
 
 
@@ -87,7 +91,7 @@ def test_krr_predict__ridge_of_trace_is_a_share_of_the_trace(m: int) -> None:
 def test_krr_predict__ridge_of_mean_is_a_share_of_the_mean_diagonal(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     mean = float((f_syn @ f_syn.T).diagonal().mean())
-    found = krr_predict(f_query, f_syn, y_syn, ridge_of_mean=0.01)
+    found = predicted(f_query, f_syn, y_syn, ridge_of_mean=0.01)
     close(found, scikit_learn(f_query, f_syn, y_syn, 0.01 * mean))
 
 
@@ -98,7 +102,7 @@ def test_krr_predict__ridges_add_up(m: int) -> None:
     ridge = 0.01 * float(k_mm.trace()) + 0.02 * float(k_mm.diagonal().mean()) + 0.03
     shares = {"ridge_of_trace": 0.01, "ridge_of_mean": 0.02, "ridge_absolute": 0.03}
     close(
-        krr_predict(f_query, f_syn, y_syn, **shares),
+        predicted(f_query, f_syn, y_syn, **shares),
         scikit_learn(f_query, f_syn, y_syn, ridge),
     )
 
@@ -107,7 +111,7 @@ def test_krr_predict__ridges_add_up(m: int) -> None:
 def test_krr_predict__trace_is_a_constant_for_the_gradient(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     f_syn.requires_grad_()
-    found = krr_predict(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
     detached = 0.1 * (f_syn.detach() @ f_syn.detach().T).trace()
     by_hand = by_inverse(f_query, f_syn, y_syn, detached).square().sum()
     close(torch.autograd.grad(found, f_syn)[0], torch.autograd.grad(by_hand, f_syn)[0])
@@ -116,7 +120,7 @@ def test_krr_predict__trace_is_a_constant_for_the_gradient(m: int) -> None:
 def test_krr_predict__a_trace_with_gradient_would_differ() -> None:
     f_query, f_syn, y_syn = rows(DUAL)
     f_syn.requires_grad_()
-    found = krr_predict(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
     other = by_inverse(f_query, f_syn, y_syn, 0.1 * (f_syn @ f_syn.T).trace()).square().sum()
     one, two = torch.autograd.grad(found, f_syn)[0], torch.autograd.grad(other, f_syn)[0]
     assert (one - two).abs().max() > 1e-3
@@ -127,7 +131,7 @@ def test_krr_predict__gradient_of_features(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
 
     def predict(f: Tensor) -> Tensor:
-        return krr_predict(f_query, f, y_syn, ridge_absolute=0.5)
+        return predicted(f_query, f, y_syn, ridge_absolute=0.5)
 
     assert torch.autograd.gradcheck(predict, f_syn.requires_grad_())
 
@@ -137,7 +141,7 @@ def test_krr_predict__gradient_of_targets(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
 
     def predict(y: Tensor) -> Tensor:
-        return krr_predict(f_query, f_syn, y, ridge_absolute=0.5)
+        return predicted(f_query, f_syn, y, ridge_absolute=0.5)
 
     assert torch.autograd.gradcheck(predict, y_syn.requires_grad_())
 
@@ -146,7 +150,7 @@ def test_solve_positive__gradient_of_matrix_and_right_side() -> None:
     _, factor, right = rows(DUAL)
 
     def solve(f: Tensor, r: Tensor) -> Tensor:
-        return solve_positive(f @ f.T + torch.eye(len(f), dtype=f.dtype), r)
+        return solve_positive(f @ f.T + torch.eye(len(f), dtype=f.dtype), r)[0]
 
     inputs = (factor.requires_grad_(), right.requires_grad_())
     assert torch.autograd.gradcheck(solve, inputs)
@@ -156,22 +160,22 @@ def test_solve_positive__gradient_of_matrix_and_right_side() -> None:
 def test_krr_predict__ignores_order_of_distilled_rows(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     order = torch.randperm(m, generator=fork(0, "order"))
-    one = krr_predict(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
-    other = krr_predict(f_query, f_syn[order], y_syn[order], ridge_of_trace=1e-6)
+    one = predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
+    other = predicted(f_query, f_syn[order], y_syn[order], ridge_of_trace=1e-6)
     close(one, other)
 
 
 def test_krr_predict__follows_order_of_queries() -> None:
     f_query, f_syn, y_syn = rows(DUAL)
-    one = krr_predict(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
-    other = krr_predict(f_query.flip(0), f_syn, y_syn, ridge_of_trace=1e-6)
+    one = predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
+    other = predicted(f_query.flip(0), f_syn, y_syn, ridge_of_trace=1e-6)
     close(one.flip(0), other)
 
 
 @sizes
 def test_krr_predict__returns_the_type_of_the_targets(m: int) -> None:
     singles = [x.float() for x in rows(m)]
-    assert krr_predict(*singles, ridge_absolute=1.0).dtype == torch.float32
+    assert predicted(*singles, ridge_absolute=1.0).dtype == torch.float32
 
 
 def ill_conditioned() -> tuple[Tensor, Tensor, Tensor]:
@@ -195,7 +199,7 @@ def relative_error(solve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
 
 def test_krr_predict__keeps_the_digits_of_float32_inputs() -> None:
     def ours(f_query: Tensor, f_syn: Tensor, y_syn: Tensor) -> Tensor:
-        return krr_predict(f_query, f_syn, y_syn, ridge_absolute=1e-12)
+        return predicted(f_query, f_syn, y_syn, ridge_absolute=1e-12)
 
     assert relative_error(ours) < 1e-6
 
@@ -217,7 +221,7 @@ def duplicated(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("seed", [0, 1, 24, 78])  # 24, 78: LAPACK gives a factor all the same
 def test_krr_predict__duplicated_images_without_ridge_warn_aloud(seed: int) -> None:
     with pytest.warns(NumericalWarning, match=r"9x9 kernel.* added 1e-\d+ of its mean diagonal"):
-        found = krr_predict(*duplicated(seed))
+        found = predicted(*duplicated(seed))
     assert found.isfinite().all()
 
 
@@ -226,12 +230,28 @@ def test_krr_predict__jitter_hardly_changes_the_prediction(seed: int) -> None:
     f_query, f_syn, y_syn = rows(DUAL, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)
-        found = krr_predict(*duplicated(seed))
+        found = predicted(*duplicated(seed))
     close(found, by_inverse(f_query, f_syn, y_syn, 0.0), within=1e-3)
 
 
 def test_krr_predict__duplicated_images_with_ridge_are_silent() -> None:
-    assert krr_predict(*duplicated(0), ridge_of_trace=1e-6).isfinite().all()
+    assert predicted(*duplicated(0), ridge_of_trace=1e-6).isfinite().all()
+
+
+def test_solve_positive__condition_is_that_of_a_diagonal_and_below_that_of_others() -> None:
+    diagonal = torch.tensor([4.0, 1.0, 1e-6], dtype=torch.float64)
+    close(solve_positive(diagonal.diag(), diagonal.diag())[1], torch.tensor(4e6).double())
+    _, f_syn, y_syn = rows(DUAL)
+    matrix = f_syn @ f_syn.T
+    found = float(solve_positive(matrix, y_syn)[1])
+    assert 1 < found <= float(torch.linalg.cond(matrix))
+
+
+def test_krr_predict__condition_falls_as_the_ridge_grows() -> None:
+    f_query, f_syn, y_syn = (x.requires_grad_() for x in rows(DUAL))
+    found = [krr_predict(f_query, f_syn, y_syn, ridge_of_mean=r)[1] for r in (1e-6, 1e-2, 1e2)]
+    assert found[0] > found[1] > found[2] > 1 and not found[0].requires_grad
+    assert float(found[2]) < 1.1
 
 
 def test_cholesky__regular_matrix_is_not_changed() -> None:
@@ -250,4 +270,4 @@ def test_krr_predict__refuses_features_that_are_not_finite(bad: float) -> None:
     f_query, f_syn, y_syn = rows(DUAL)
     f_syn[0, 0] = bad
     with pytest.raises(NotFiniteError, match="kernel values are not finite"):
-        krr_predict(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
+        predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)

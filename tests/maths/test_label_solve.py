@@ -31,29 +31,29 @@ def test_solve_labels__equals_least_squares(shared: int) -> None:
     k_mm, k_nm, y = system(shared=shared)
     design = (k_nm @ torch.linalg.inv(k_mm)).numpy()
     expected = np.linalg.lstsq(design, y.numpy(), rcond=None)[0]
-    labels, _ = solve_labels(k_mm, [(k_nm, y)])
+    labels, _, _ = solve_labels(k_mm, [(k_nm, y)])
     np.testing.assert_allclose(labels.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 7, N])
 def test_solve_labels__does_not_depend_on_the_blocks(size: int) -> None:
     k_mm, k_nm, y = system()
-    whole, left = solve_labels(k_mm, [(k_nm, y)])
+    whole, left, _ = solve_labels(k_mm, [(k_nm, y)])
     blocks = zip(k_nm.split(size), y.split(size), strict=True)
-    labels, remains = solve_labels(k_mm, blocks)
+    labels, remains, _ = solve_labels(k_mm, blocks)
     torch.testing.assert_close(labels, whole)
     torch.testing.assert_close(remains, left)
 
 
 def test_solve_labels__mean_square_is_that_of_the_predictions() -> None:
     k_mm, k_nm, y = system()
-    labels, left = solve_labels(k_mm, [(k_nm, y)])
+    labels, left, _ = solve_labels(k_mm, [(k_nm, y)])
     torch.testing.assert_close(left, (predictions(k_mm, k_nm, labels) - y).square().mean())
 
 
 def test_solve_labels__other_labels_leave_more() -> None:
     k_mm, k_nm, y = system()
-    labels, left = solve_labels(k_mm, [(k_nm, y)])
+    labels, left, _ = solve_labels(k_mm, [(k_nm, y)])
     for seed in range(5):
         change = 0.01 * torch.randn(labels.shape, dtype=y.dtype, generator=fork(seed, "change"))
         assert (predictions(k_mm, k_nm, labels + change) - y).square().mean() > left

@@ -83,6 +83,8 @@ def test_kip__loss_equals_scikit_learn(kernel: Any) -> None:
     assert float(said["outer_loss"]) == pytest.approx(((predicted - wanted) ** 2).mean() / 2)
     hits = (predicted.argmax(1) == wanted.argmax(1)).mean()
     assert float(said["accuracy_percent"]) == pytest.approx(100 * hits)
+    regular = k_mm + alpha * torch.eye(COUNT)
+    assert 1 < float(said["kernel_condition"]) <= float(torch.linalg.cond(regular))
 
 
 def test_kip__steps_equal_a_plain_restatement() -> None:

@@ -216,6 +216,14 @@ def test_krr_st__logs_the_age_of_the_model_that_was_asked(problem: Problem) -> N
         assert OURS.step(problem, state)["age"] == before[slot]
 
 
+def test_krr_st__logs_how_near_to_singular_the_kernel_is(problem: Problem) -> None:
+    ridges = (1e-6, 1e-3, 10.0)
+    methods = [replace(OURS, ridge_of_trace=ridge) for ridge in ridges]
+    logged = [method.step(problem, method.init(problem)) for method in methods]
+    near, far, regular = (float(metrics["kernel_condition"]) for metrics in logged)
+    assert near > far > regular > 1
+
+
 def test_krr_st__first_age_is_that_of_a_spread_pool(problem: Problem) -> None:
     assert OURS.step(problem, OURS.init(problem))["age"] in {1, 2, 3}
 

@@ -16,10 +16,12 @@ from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
 from datastill.ground.rng import fork
 from datastill.maths.krr import krr_predict
+from datastill.maths.optimizers import Sgd
 from datastill.methods.dsa import DSA
 from datastill.methods.krr_st import KRRST
 from datastill.methods.mtt import MTT
 from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.pretrain import Pretraining
 from datastill.recipes._bank_phases import Banked
 from datastill.recipes._base import Recipe, Sets, named
 from datastill.recipes._estimate import Estimator
@@ -114,6 +116,17 @@ def test_step__extrapolates_to_what_the_real_batch_and_count_take() -> None:
     young.step(problem, state)
     real = Meter(MACHINE).count(lambda: method.step(problem, state)).flop
     assert Making(phases, sets, 24, 1000).step().flop == pytest.approx(real, rel=1e-2)
+
+
+def test_steps__rates_that_diverge_on_made_images_cost_the_same() -> None:
+    """Made targets are no real ones: a sound rate may blow up on them, and nothing is learned."""
+    phases = tiny()
+    sets = Sets(named("quick").sets[0].method, 4)
+    sound, wild = (Pretraining(Sgd(lr=lr), batch=4) for lr in (0.1, 1e30))
+    found = [phases.pretrain_step(row, NETWORK, sets, 4).flop for row in (sound, wild)]
+    assert found[0] == found[1] > 0
+    training = replace(phases.recipe.target, optimizer=Sgd(lr=1e30))  # type: ignore[type-var]
+    Phases(replace(phases.recipe, target=training), phases.scale, 1, 4).target_step  # noqa: B018
 
 
 def test_warm_up__is_the_mean_of_what_first_steps_take() -> None:

@@ -1,0 +1,228 @@
+"""Real torchrun: many ranks against one, ranks that die, restarts, another number of ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from commands import METHOD, NETWORK, TARGET, Command
+from reliability import Figures
+
+from datastill.artefact import DistilledSet
+
+DEADLINE_SECONDS = 300.0
+MINUTE = 60.0
+LONG = (*METHOD, "--method.outer_steps", "1000", *NETWORK, "--checkpoint-seconds", "0.2")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A running torchrun and the folder that it works in."""
+
+    process: subprocess.Popen[str]
+    out: Path
+
+    def wait_for_steps(self, steps: int) -> None:
+        """Until so many steps are logged."""
+        deadline, log = time.monotonic() + DEADLINE_SECONDS, self.out / "metrics.jsonl"
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) >= steps:
+                return
+            time.sleep(0.01)
+        self.process.kill()
+        pytest.fail(f"no {steps} steps in {self.out}: {self.process.communicate()[1]}")
+
+    def kill(self, rank: int) -> float:
+        """Kill -9 one of its processes once there is a checkpoint; returns when."""
+        while not (self.out / "checkpoint-distill.safetensors").exists():
+            time.sleep(0.01)
+        os.kill(self.ranks()[rank], signal.SIGKILL)
+        return time.monotonic()
+
+    def ranks(self) -> list[int]:
+        """The process ids of the ranks, in order."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "environ").read_bytes().split(b"\0")
+                known = dict(word.partition(b"=")[::2] for word in words)
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it has ended, or is another user's
+            if parent == self.process.pid and b"RANK" in known:
+                found[int(known[b"RANK"])] = int(entry.name)
+        return [found[rank] for rank in sorted(found)]
+
+    def ended(self, seconds: float = DEADLINE_SECONDS) -> tuple[int, str]:
+        """(exit code, stderr)."""
+        _, said = self.process.communicate(timeout=seconds)
+        return self.process.returncode, said
+
+
+def started(verb: str, *words: str | Path, ranks: int = 2, options: Sequence[str] = ()) -> Job:
+    """`torchrun ... -m datastill VERB ...`; --out is the last word."""
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks))
+    command = [sys.executable, *launch, *options, "-m", "datastill", verb, *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment, text=True, **pipes)
+    return Job(process, Path(words[-1]))
+
+
+@pytest.fixture
+def words(photos: Path, made: Path) -> list[str | Path]:
+    """What to distil."""
+    return ["--data", f"folder:{photos}", "--target", made / "target", "--count", "5"]
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    a, b = (DistilledSet.load(path) for path in (one, other))
+    pairs = ((a.images, b.images), (a.targets, b.targets))
+    return max(float((x - y).abs().max()) for x, y in pairs)
+
+
+def files(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_torchrun__distills_as_one_process_does(
+    datastill: Command, words: list[str | Path], tmp_path: Path
+) -> None:
+    """In single precision sums of shares are the sum but for their last digits."""
+    words += [*METHOD, *NETWORK]
+    code, said = started("distill", *words, "--out", tmp_path / "two").ended()
+    assert code == 0, said
+    assert said.count("distilled images, fingerprint") == 1  # one rank speaks
+    assert datastill("distill", *words, "--out", tmp_path / "one").code == 0
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+    assert largest_difference(tmp_path / "two", tmp_path / "one") < 1e-4
+    environment = json.loads((tmp_path / "two" / "environment.json").read_text())
+    assert environment["ranks"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun__trains_a_target_model_as_one_process_does(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    words = ("--data", f"folder:{photos}", *TARGET)
+    code, said = started("target", *words, "--out", tmp_path / "two").ended()
+    assert code == 0, said
+    assert datastill("target", *words, "--out", tmp_path / "one").code == 0
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        assert json.loads(two)["loss"] == pytest.approx(json.loads(one)["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_torchrun__rows_are_those_of_one_process_in_the_same_order(
+    datastill: Command, photos: Path, made: Path, tmp_path: Path, ranks: int
+) -> None:
+    words = [made / "set", "scratch", "--to", f"folder:{photos}", "--pretrain-steps", "3"]
+    words += ["--linear-probe.steps", "3", "--seeds", "2"]
+    code, said = started("transfer", *words, "--out", tmp_path / "two", ranks=ranks).ended()
+    assert code == 0, said
+    assert datastill("transfer", *words, "--out", tmp_path / "one").code == 0
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 4 and one == two
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    """All that a row says but how long it took and how much memory."""
+    lines = (folder / "rows.jsonl").read_text().splitlines()
+    took = ("wall_seconds", "peak_memory_bytes")
+    return [{k: v for k, v in json.loads(line).items() if k not in took} for line in lines]
+
+
+@pytest.mark.slow
+def test_torchrun__verb_that_cannot_share_is_refused(tmp_path: Path) -> None:
+    code, said = started("run", "quick", "--out", tmp_path / "run").ended()
+    assert code == 1 and "datastill run does not share its work among 2 ranks" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("dying", [0, 1])
+def test_torchrun__dead_rank_ends_the_job_with_a_message(
+    dying: int, words: list[str | Path], tmp_path: Path, figures: Figures
+) -> None:
+    job = started("distill", *words, *LONG, "--out", tmp_path / "run")
+    job.wait_for_steps(20)
+    killed = job.kill(dying)
+    code, said = job.ended(MINUTE)
+    figures.add(
+        f"rank {dying} of 2 killed", f"the job ended {time.monotonic() - killed:.1f} s later"
+    )
+    assert code == 1
+    assert f"rank {1 - dying} of 2 hears nothing of another one" in said
+    assert not (tmp_path / "run" / "distilled.safetensors").exists()
+
+
+@pytest.mark.torture
+def test_torchrun__elastic_restart_continues_from_the_checkpoint(
+    datastill: Command, words: list[str | Path], tmp_path: Path, figures: Figures
+) -> None:
+    """With --resume from the first start on: a new folder has nothing to continue."""
+    options, out = ("--max-restarts", "1"), tmp_path / "run"
+    job = started("distill", *words, *LONG, "--resume", "--out", out, options=options)
+    job.wait_for_steps(20)
+    job.kill(1)
+    code, said = job.ended()
+    assert code == 0, said
+    (line,) = (line for line in said.splitlines() if "continuing after step" in line)
+    figures.add("elastic restart", line)
+    assert datastill("distill", *words, *LONG, "--out", tmp_path / "whole").code == 0
+    assert largest_difference(out, tmp_path / "whole") < 1e-2
+    assert files(out) == files(tmp_path / "whole")
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_torchrun__stopped_ranks_resume_bit_for_bit(
+    number: signal.Signals, words: list[str | Path], tmp_path: Path
+) -> None:
+    """A checkpoint only once an hour: the one that is found was made for the signal."""
+    words = [*words, *LONG[:-1], "3600"]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    stop(started("distill", *words, "--out", out), number)
+    code, said = started("distill", *words, "--resume", "--out", out).ended()
+    assert code == 0 and "continuing after step" in said, said
+    assert started("distill", *words, "--out", whole).ended()[0] == 0
+    for name in ("distilled.safetensors", "metrics.jsonl"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.torture
+def test_torchrun__goes_on_as_another_number_of_ranks(
+    datastill: Command, words: list[str | Path], tmp_path: Path, figures: Figures
+) -> None:
+    """Two ranks, then three, then one process, against one process from start to end."""
+    words = [*words, *LONG[:-1], "3600"]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    stop(started("distill", *words, "--out", out), signal.SIGTERM)
+    said = stop(started("distill", *words, "--resume", "--out", out, ranks=3), signal.SIGTERM)
+    assert "ranks: 2, now 3" in said and "it goes on, but not bit for bit" in said
+    alone = datastill("distill", *words, "--resume", "--out", out)
+    assert alone.code == 0 and "continuing after step" in alone.err
+    assert datastill("distill", *words, "--out", whole).code == 0
+    difference = largest_difference(out, whole)
+    figures.add("2 ranks, then 3, then 1", f"differ from one process by {difference:.1e} at most")
+    assert difference < 1e-2
+
+
+def stop(job: Job, number: signal.Signals) -> str:
+    """End a job by a signal to torchrun, once it has come a little further; what it said."""
+    log = job.out / "metrics.jsonl"
+    before = len(log.read_text().splitlines()) if log.exists() else 0
+    job.wait_for_steps(before + 100)
+    job.process.send_signal(number)
+    code, said = job.ended()
+    assert code != 0 and said.count(f"{number.name}; saved after step") == 1, said
+    return said

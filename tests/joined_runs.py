@@ -1,0 +1,96 @@
+"""Whole phases in double precision, by one process or as one of many ranks: what they leave.
+
+Sources whose size is no multiple of the batch: the last batch of an epoch has unequal shares.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from toys import toy_images, toy_target
+
+from datastill.ground.checkpoint import capture
+from datastill.ground.machine import Machine
+from datastill.ground.world import World
+from datastill.images import ImageSet, Normalizer
+from datastill.maths.optimizers import Sgd
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods.krr_st import KRRST
+from datastill.networks.convnet import ConvNet
+from datastill.objectives._base import AbstractObjective
+from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.objectives.byol import BYOL
+from datastill.train_target import TargetTraining, train_target
+
+NETWORK = ConvNet(widths=(4, 8), norm="batch")
+METHODS: dict[str, AbstractMethod[Any]] = {
+    "krr-st": KRRST(
+        outer_steps=8, outer_batch=10, pool_size=2, max_age=3, pixel_space="normalized"
+    ),
+}
+OBJECTIVES: dict[str, AbstractObjective] = {
+    "barlow-twins": BarlowTwins(projector=(8, 6)),
+    "byol": BYOL(projector=(8, 6), predictor=(7,)),
+}
+
+
+class DoubleNormalizer(Normalizer):
+    """Gives pixels in double precision, and so everything that is computed of them."""
+
+    def __call__(self, unit_pixels: Tensor) -> Tensor:
+        return super().__call__(unit_pixels.double())
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """New networks are in double precision."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def images() -> ImageSet:
+    """27 of them: with batches of 10, the last of each epoch has 7."""
+    single = toy_images(27)
+    return replace(single, normalizer=DoubleNormalizer(*single.normalizer.statistics.values()))
+
+
+def distilled(name: str, world: World) -> dict[str, Tensor]:
+    """Every loss, what is learned, the inner models, and what a rank sent in each step."""
+    method, losses, sent = METHODS[name], [], []
+    with double_precision():
+        source = images()
+        target, machine = toy_target(source), Machine(world=world)
+        problem = Problem(source, target, 8, network=NETWORK, machine=machine)
+        method.check(problem)
+        state = method.init(problem)
+        for _ in range(method.length(problem)):
+            before = world.traffic.bytes
+            losses.append(torch.as_tensor(method.step(problem, state)["outer_loss"]))
+            sent.append(world.traffic.bytes - before)
+    tensors = capture(state)[1]
+    births = [member.births for member in state.members]
+    found = {"losses": torch.stack(losses), "sent": torch.tensor(sent)}
+    return {**tensors, **found, "births": torch.tensor(births)}
+
+
+def trained(name: str, world: World) -> dict[str, Tensor]:
+    """The weights and running statistics of a target model, and what a rank sent."""
+    training = TargetTraining(
+        architecture=NETWORK,
+        outputs=5,
+        objective=OBJECTIVES[name],
+        optimizer=Sgd(lr=0.05),  # AdamW divides a bias that batch norm ignores by its rounding
+        batch=8,
+        steps=4,
+    )
+    with double_precision():
+        before = world.traffic.bytes
+        target = train_target(images(), training, machine=Machine(world=world))
+    sent = torch.tensor(world.traffic.bytes - before)
+    return {**target.module.state_dict(), "sent": sent}
