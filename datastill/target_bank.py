@@ -121,7 +121,7 @@ class TargetBank:
     @cached_property
     def facts(self) -> Json:
         """Everything that the bits of a representation depend on."""
-        architecture, here = self.target.architecture, environment()
+        architecture = self.target.architecture
         return {
             "source": self.images.fingerprint,
             "target": self.target.fingerprint,
@@ -132,7 +132,7 @@ class TargetBank:
             "batch": self._batch,
             "device": self._device.type,
             "precision": self.target.machine.precision,
-            **{name: here[name] for name in DECIDE_BITS},
+            **{name: value for name, value in environment().items() if name in DECIDE_BITS},
             "version": FORMAT_VERSION,
         }
 

@@ -26,10 +26,10 @@ from datastill.objectives.byol import BYOL
 from datastill.train_target import TargetTraining, train_target
 
 NETWORK = ConvNet(widths=(4, 8), norm="batch")
+KRR_ST = KRRST(outer_steps=8, outer_batch=10, pool_size=2, max_age=3, pixel_space="normalized")
 METHODS: dict[str, AbstractMethod[Any]] = {
-    "krr-st": KRRST(
-        outer_steps=8, outer_batch=10, pool_size=2, max_age=3, pixel_space="normalized"
-    ),
+    "krr-st": KRR_ST,
+    "krr-st with a bank": replace(KRR_ST, bank="lazy"),
 }
 OBJECTIVES: dict[str, AbstractObjective] = {
     "barlow-twins": BarlowTwins(projector=(8, 6)),
