@@ -9,6 +9,7 @@ DatastillError            the command line prints its message and exits with cod
 ├── NumericalError        the numbers broke down
 │   ├── NotFiniteError    a NaN or an infinity appeared
 │   └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
+├── MemoryShortError      there is less memory than the work needs
 └── GridError             parts of a grid of runs failed; exit code 1, for they may be no bad input
 
 NumericalWarning          the numbers needed help; the message says how much
@@ -55,6 +56,10 @@ class NotFiniteError(NumericalError):
 
 class SingularKernelError(NumericalError):
     """A kernel matrix is not positive definite, even with jitter."""
+
+
+class MemoryShortError(DatastillError):
+    """Work needs more memory than there is; the message names what to lower."""
 
 
 class GridError(DatastillError):

@@ -16,6 +16,7 @@ from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
 from datastill.target_model import FILE_NAME
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
+from datastill.verbs import _forecast
 from datastill.verbs._components import component, folder_of, load_source
 
 MONITOR_IMAGES = 5000  # at most so many of either split are looked at
@@ -40,6 +41,8 @@ def main(command: Command) -> None:
     if flags.batch is None:
         training = replace(training, batch=min(training.batch, len(images)))
     training.check(images)
+    if forecast := _forecast.of_training(images, training, machine):
+        forecast.check("training", machine.device)
     monitor = _monitor(flags, images)
     folder = RunFolder.open(
         flags.out, config, resume=flags.resume, checkpoint_seconds=flags.checkpoint_seconds
