@@ -55,7 +55,7 @@ class Forecast:
         Raises:
             MemoryShortError: it needs more than is there, by a margin.
         """
-        lower = " or ".join(self.lower) or "--image-size"
+        lower = " or ".join(self.lower) or "the size of the network"
         require(self.bytes, available_bytes(device), work=work, lower=lower)
 
 
@@ -85,13 +85,19 @@ def of_training(images: ImageSet, training: TargetTraining, machine: Machine) ->
 def _quietly() -> Iterator[list[Forecast]]:
     """Try what must not be felt: nothing is printed or drawn, and what fails is left to the run."""
     found: list[Forecast] = []
-    with seeded(0, "forecast"), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        seeded(0, "forecast"),
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         with contextlib.suppress(Exception):
             yield found
 
 
-def _sizes(architecture: AbstractArchitecture, images: ImageSet, outputs: int | None = None) -> set[int]:
+def _sizes(
+    architecture: AbstractArchitecture, images: ImageSet, outputs: int | None = None
+) -> set[int]:
     """Every size of a network's parameters, and the number of all."""
     with torch.device("meta"):
         network = architecture(
