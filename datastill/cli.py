@@ -18,7 +18,13 @@ from datastill.command.help import overview
 from datastill.command.understand import understand, verb_help
 from datastill.flags import VERBS
 from datastill.ground import lookup
-from datastill.ground.errors import ConfigError, DatastillError, DataWarning, NumericalWarning
+from datastill.ground.errors import (
+    ConfigError,
+    DatastillError,
+    DataWarning,
+    NumericalWarning,
+    exhausted,
+)
 from datastill.ground.signals import between_loops
 
 HELP = ("-h", "--help")
@@ -39,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except DatastillError as error:
             _say(f"error: {error}")
             return error.exit_code
+        except (MemoryError, RuntimeError) as error:
+            if not exhausted(error):
+                raise
+            _say(f"error: memory ran out ({error}); lower --count or the batch, or free some")
+            return 2
         except KeyboardInterrupt:
             resumes = "--resume continues from the last checkpoint"
             _say(f"interrupted; {resumes}" if _resumes(words) else "interrupted")

@@ -65,6 +65,7 @@ def distill(
         length=method.length(problem),
         saving=saving,
         log=folder,
+        lower="--count or a batch of the method",
     )
     distilled = method.result(problem, state)
     if folder is not None and saving is not None and folder.writes:

@@ -44,5 +44,5 @@ class HeldOut:
         network.eval()
         index = torch.split(torch.arange(len(self.images)), 512)
         pixels = (self.images.normalized(i).to(machine.device) for i in index)
-        outputs = torch.cat([machine.run(network, x) for x in pixels])
+        outputs = torch.cat([machine.run_each(network, x) for x in pixels])
         return r_squared(outputs.cpu(), self.truth.cpu())

@@ -48,7 +48,7 @@ class TargetModel:
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
         """g(x) of normalized pixels: (module(x) - offset) / scale."""
-        outputs = self.machine.run(self.module, normalized)
+        outputs = self.machine.run_each(self.module, normalized)
         return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)

@@ -125,7 +125,9 @@ def train_target(
     step = partial(_step, images, training, state, machine, monitor)
     saving = None if folder is None else folder.saving("target", provenance)
     length = training.length(len(images))
-    cost = run_steps("target", state, step, length=length, saving=saving, log=folder)
+    cost = run_steps(
+        "target", state, step, length=length, saving=saving, log=folder, lower="--batch"
+    )
     target = TargetModel(
         state.network,
         images.normalizer,

@@ -10,6 +10,7 @@ DatastillError            the command line prints its message and exits with cod
 │   ├── NotFiniteError    a NaN or an infinity appeared
 │   └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
 ├── RankLostError         another rank died or does not answer; exit code 1
+├── MemoryShortError      there is less memory than the work needs
 └── GridError             parts of a grid of runs failed; exit code 1, for they may be no bad input
 
 NumericalWarning          the numbers needed help; the message says how much
@@ -18,6 +19,14 @@ DataWarning               images were skipped or converted, or all look alike to
 """
 
 from typing import ClassVar
+
+OF_MEMORY = (  # words of errors that say that it ran out
+    "out of memory",  # torch.OutOfMemoryError and others of CUDA
+    "ALLOC_FAILED",  # cuBLAS and cuDNN
+    "can't allocate memory",  # PyTorch on the host
+    "bad_alloc",  # C++
+    "could not create a memory object",  # oneDNN
+)
 
 
 class DatastillError(Exception):
@@ -64,6 +73,10 @@ class RankLostError(DatastillError):
     exit_code: ClassVar[int] = 1
 
 
+class MemoryShortError(DatastillError):
+    """Work needs more memory than there is; the message names what to lower."""
+
+
 class GridError(DatastillError):
     """Parts of a grid of runs failed; the message names the first."""
 
@@ -80,3 +93,10 @@ class DataWarning(UserWarning):
 
 class SubsetWarning(DataWarning):
     """A split has more or fewer images than the official one; the message has both numbers."""
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an exception says that memory could not be had."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OF_MEMORY)

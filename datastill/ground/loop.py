@@ -20,7 +20,7 @@ from torch import Tensor
 
 from datastill.ground import checkpoint
 from datastill.ground.alone import undisturbed
-from datastill.ground.errors import NotFiniteError, NumericalError
+from datastill.ground.errors import MemoryShortError, NotFiniteError, NumericalError, exhausted
 from datastill.ground.progress import Reporter, reporting, say
 from datastill.ground.signals import Asked, end, listening
 from datastill.ground.world import World
@@ -86,6 +86,7 @@ def run_steps(
     length: int,
     saving: Saving | None = None,
     log: MetricsLog | None = None,
+    lower: str = "the batch",
 ) -> PhaseCost:
     """Run `step(0)`, ..., `step(length - 1)`, each of which advances `state` in place.
 
@@ -93,17 +94,18 @@ def run_steps(
     there bit for bit. The caller clears it once the result is safe. SIGINT and SIGTERM stop such a
     phase after the step and a checkpoint; one without `saving` has nothing to save and leaves
     signals to whoever called it. Many ranks stop and save after the same step, whichever of them a
-    signal came to.
+    signal came to. `lower` names what to lower where memory runs out.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
         SystemExit: SIGTERM came; the code is 143.
         NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
         NumericalError: a step could not compute on, nor is its state written.
+        MemoryShortError: memory ran out in a step, nor is its state written.
         ResumeError: the checkpoint belongs to another run.
         ConfigError: another process runs this phase in the same folder.
     """
-    run = _Run(phase, _Position(state), step, length, saving, log)
+    run = _Run(phase, _Position(state), step, length, saving, log, lower)
     if saving is None:
         return run.continued(Asked())
     lock = saving.path.with_name(f".{saving.path.stem}.lock")
@@ -123,6 +125,7 @@ class _Run:
     length: int
     saving: Saving | None
     log: MetricsLog | None
+    lower: str
 
     def continued(self, asked: Asked) -> PhaseCost:
         """From the checkpoint, where there is one, to the end."""
@@ -166,6 +169,14 @@ class _Run:
         except NumericalError as error:
             raise type(error)(
                 f"{self.phase}, step {number}: {error}. The last checkpoint is unharmed"
+            ) from error
+        except (MemoryError, RuntimeError) as error:
+            if not exhausted(error):
+                raise
+            said = (str(error).splitlines() or ["MemoryError"])[0]
+            raise MemoryShortError(
+                f"{self.phase}, step {number}: memory ran out ({said}); lower {self.lower}, or go"
+                " on where there is more. The last checkpoint is unharmed"
             ) from error
 
     def _agreed(self, asked: Asked, saved: float) -> tuple[signal.Signals | None, bool]:

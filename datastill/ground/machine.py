@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ConfigError, exhausted
 from datastill.ground.world import World
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -66,3 +66,17 @@ class Machine:
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16):
             out = network(x)
         return out.float()
+
+    @torch.no_grad()
+    def run_each(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`run` where no image depends on the others: in evaluation mode, without gradients.
+
+        Where memory runs out the images go in halves, and these in halves again; the outputs are
+        equal but for rounding.
+        """
+        try:
+            return self.run(network, x)
+        except (MemoryError, RuntimeError) as error:
+            if len(x) == 1 or not exhausted(error):
+                raise
+        return torch.cat([self.run_each(network, half) for half in x.chunk(2)])

@@ -105,8 +105,7 @@ class FRePo(AbstractMethod[FRePoState]):
         index = state.batches.draw(self.outer_batch)
         x_real, y_real = labelled_batch(problem, self._source(problem), index)
         embed = partial(problem.machine.run, inner.embed)
-        with torch.no_grad():
-            f_real = embed(x_real)  # (B, F)
+        f_real = problem.machine.run_each(inner.embed, x_real)  # (B, F)
         x_syn, y_syn = self._regressed(state)
         f_syn = embed(x_syn)  # (M, F)
         prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)

@@ -122,8 +122,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         age, inner = state.members[slot].age, state.members[slot].model.eval()
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
         embed = partial(problem.machine.run, inner.embed)
-        with torch.no_grad():
-            f_real = with_bias(embed(x_real))  # (B, F + 1)
+        f_real = with_bias(problem.machine.run_each(inner.embed, x_real))  # (B, F + 1)
         f_syn = with_bias(embed(self._network_input(problem, state.x_syn)))  # (M, F + 1)
         prediction, condition = krr_predict(
             f_real,

@@ -1,12 +1,18 @@
 """Machine: device, number format and memory layout."""
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
-from torch import nn
+from reliability import Figures
+from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError
 from datastill.ground.machine import Machine
 from datastill.ground.world import World
+from datastill.networks._base import AbstractArchitecture
+from datastill.networks.convnet import ConvNet
+from datastill.networks.resnet18 import ResNet18
 
 
 @pytest.fixture
@@ -68,3 +74,57 @@ def test_machine__bfloat16_returns_float32_near_the_plain_network(network: nn.Mo
     assert found.dtype == torch.float32
     assert not torch.equal(found, network(images()))
     torch.testing.assert_close(found, network(images()), atol=0.05, rtol=0.05)
+
+
+@dataclass
+class Cramped:
+    """A network that has memory for a few images at once only."""
+
+    network: nn.Module
+    images: int
+    error: Exception
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.asked.append(len(x))
+        if len(x) > self.images:
+            raise self.error
+        out: Tensor = self.network(x)
+        return out
+
+
+SHORT = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("architecture", [ConvNet((8, 16)), ResNet18(width=8)])
+def test_run_each__halves_the_images_where_memory_runs_out(
+    architecture: AbstractArchitecture, error: Exception, figures: Figures
+) -> None:
+    network = architecture(image_size=16, channels=3, outputs=4).eval()
+    x = torch.randn(11, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole, cramped = Machine().run_each(network, x), Cramped(network, 3, error)
+    found = Machine().run_each(cramped, x)
+    assert cramped.asked == [11, 6, 3, 3, 5, 3, 2]
+    assert not found.requires_grad
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+    furthest = float((found - whole).abs().max() / whole.abs().max())
+    figures.add(f"memory runs out: {type(architecture).__name__} in halves", f"{furthest:.1e}")
+
+
+def test_run_each__gives_up_at_one_image(network: nn.Module) -> None:
+    cramped = Cramped(network, 0, SHORT[0])
+    with pytest.raises(torch.OutOfMemoryError):
+        Machine().run_each(cramped, images())
+    assert cramped.asked == [2, 1]
+
+
+def test_run_each__does_not_hide_other_errors(network: nn.Module) -> None:
+    cramped = Cramped(network, 0, RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
+        Machine().run_each(cramped, images())
+    assert cramped.asked == [2]
