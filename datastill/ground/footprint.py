@@ -82,7 +82,7 @@ def footprint(work: Callable[[], Done], tiny: Mapping[str, int]) -> tuple[Footpr
 
 
 @dataclass(eq=False)
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every tensor that an operation gives, and when its memory is let go."""
 
     tiny: Mapping[str, int]
@@ -90,7 +90,7 @@ class _Recorder(TorchDispatchMode):
     known: dict[int, weakref.ref[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
