@@ -81,6 +81,7 @@ class Estimate:
     scale: Scale = option("full", "smoke, small or full, as for 'datastill run'")
     device: str = option("auto", DEVICE)
     workers: int = option(1, "parts made at once, which share the cores", at_least=1)
+    count_only: bool = option(False, "count operations and bytes, time nothing: for a busy machine")
 
 
 @dataclass(frozen=True)

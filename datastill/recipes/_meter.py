@@ -5,6 +5,7 @@ Cholesky factors. They are polynomials of the sizes and are extrapolated exactly
 so only their straight line is; operations beyond it take their time at the measured rate.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -99,10 +100,10 @@ class _Holder:
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures pieces of work on one machine."""
+    """Measures pieces of work on one machine; without a clock it counts, and seconds are 0."""
 
     machine: Machine
-    clock: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float] | None = time.perf_counter
 
     def count(self, run: Callable[[], object]) -> Cost:
         """Operations and memory; seconds are 0."""
@@ -116,7 +117,10 @@ class Meter:
 
     def weigh(self, run: Callable[[], object]) -> Cost:
         """Seconds too, of the fastest of up to four runs after the one that is counted."""
-        counted, tries = self.count(run), [self._seconds(run)]
+        counted = self.count(run)
+        if self.clock is None:
+            return counted
+        tries = [self._seconds(run)]
         while sum(tries) < BRIEF_SECONDS and len(tries) < 4:
             tries.append(self._seconds(run))
         return Cost(min(tries), counted.flop, counted.kept)
@@ -129,6 +133,7 @@ class Meter:
         return 2 * side**3 / max(seconds, 1e-9)
 
     def _seconds(self, run: Callable[[], object]) -> float:
+        assert self.clock is not None, "weigh asks first"
         self._wait()
         started = self.clock()
         run()
@@ -151,7 +156,9 @@ class Scale:
 
     @staticmethod
     def of(meter: Meter) -> "Scale":
-        """The scale of a machine, whose rates are measured."""
+        """The scale of a machine, whose rates are measured; the least where nothing is timed."""
+        if meter.clock is None:
+            return Scale(meter, math.inf, math.inf, seconds=0.0)
         double = meter.flop_per_second(torch.float64)
         network = meter.flop_per_second(getattr(torch, meter.machine.precision))
         single = meter.flop_per_second(torch.float32)
@@ -165,7 +172,7 @@ class Scale:
         """Measure around small sizes."""
         least = {axis: max(1, min(2, int(size))) for axis, size in sizes.items()}
         step = work(least, self.meter.count)  # warms up, too
-        room = self.seconds * self.rate / step.flop if step.flop else UNCOUNTED
+        room = self.seconds and (self.seconds * self.rate / step.flop if step.flop else UNCOUNTED)
         small = {
             axis: max(least[axis], min(int(least[axis] * room), int(size) // 4, LARGEST))
             for axis, size in sizes.items()

@@ -28,11 +28,14 @@ def main(command: Command) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // flags.workers))
     say(f"measuring {recipe.name} on {machine.device}; nothing is written")
     started = time.monotonic()
+    meter = Meter(machine, clock=None) if flags.count_only else Meter(machine)
     with contextlib.redirect_stderr(io.StringIO()):  # progress of pieces that are only measured
-        found = Estimator(recipe, machine, Meter(machine)).estimate()
+        found = Estimator(recipe, machine, meter).estimate()
     print(f"{recipe.name}, scale {recipe.scale}")
-    print(table(found))
-    print(totals(found, flags.workers))
+    print(table(found, timed=not flags.count_only))
+    print(totals(found, 0 if flags.count_only else flags.workers))
+    if flags.count_only:
+        return
     print(
         f"Measured for {time.monotonic() - started:.0f} s on {_device(machine)} in"
         f" {machine.precision}: each phase by its own code on a few made images, then extrapolated"
@@ -43,10 +46,12 @@ def main(command: Command) -> None:
         print("The smoke scale shows that all works; its time says nothing of the full scale.")
 
 
-def table(found: Estimate) -> str:
+def table(found: Estimate, *, timed: bool = True) -> str:
     """Aligned columns, one line per group of parts that differ in their numbers alone."""
     lines = [HEADER, *(_line(name, parts) for name, parts in found.grouped().items())]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(HEADER))]
+    if not timed:
+        lines = [line[: HEADER.index("time")] + line[HEADER.index("time") + 1 :] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
         for line in lines
@@ -65,14 +70,15 @@ def _line(name: str, parts: list[PartEstimate]) -> tuple[str, ...]:
 
 
 def totals(found: Estimate, workers: int) -> str:
-    """Time, memory and disk of the whole."""
+    """Time, memory and disk of the whole; without workers no time."""
     flop = sum(part.cost.flop for part in found.parts) / TERA
     memory = max(part.memory for part in found.parts)
     disk = sum(part.disk for part in found.parts)
-    at_once = f"{duration(found.seconds(workers))} with {workers} workers" if workers > 1 else ""
+    times = [f"{duration(found.seconds(1))} one after the other"] if workers else []
+    if workers > 1:
+        times.append(f"{duration(found.seconds(workers))} with {workers} workers")
     return (
-        f"{len(found.parts)} lots of work: {duration(found.seconds(1))} one after the other"
-        f"{'; ' * bool(at_once)}{at_once}; {flop:.4g} TFLOP\n"
+        f"{len(found.parts)} lots of work: {'; '.join([*times, f'{flop:.4g} TFLOP'])}\n"
         f"memory at most {memory / GIB:.1f} GiB{' per worker' * (workers > 1)}; disk"
         f" {disk / GIB:.2f} GiB, and {found.prepared / GIB:.1f} GiB for prepared data sets"
     )

@@ -33,6 +33,7 @@ from datastill.recipes._workshop import Experiment, Workshop
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.linear_probe import LinearProbe
+from datastill.verbs.estimate import table, totals
 
 MACHINE = Machine()
 
@@ -278,6 +279,20 @@ def test_estimate__steps_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatch
     probes = 2 * 3 * 5 * (5000 + 300)  # both loops: which solver runs shows in what a step takes
     assert steps["rows/scratch/convnet-32-64-128-*"] == 100 + probes
     assert steps["rows/krr-st-50-*/convnet-32-64-128-*"] == 100 + probes + 200
+
+
+@pytest.mark.slow
+def test_estimate__counting_alone_finds_the_same_operations() -> None:
+    timed, counted = (
+        Estimator(replace(named("quick"), image_size=8), MACHINE, meter).estimate()
+        for meter in (fake_meter(), Meter(MACHINE, clock=None))
+    )
+    for one, other in zip(timed.parts, counted.parts, strict=True):
+        assert (one.name, one.cost.flop) == (other.name, pytest.approx(other.cost.flop, rel=1e-4))
+        assert other.cost.seconds == 0
+    assert "time" not in table(counted, timed=False) and "time" in table(timed)
+    assert totals(counted, 0).splitlines()[0].endswith(" TFLOP")
+    assert "one after the other" not in totals(counted, 0)
 
 
 def test_estimate__teachers_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
