@@ -16,8 +16,11 @@ from datastill.methods.krr_st import KRRST
 from datastill.verbs import _forecast
 
 TESTS = Path(__file__).parents[1]
-ROOM = 2**30  # bytes of address space beyond what a new process has
-AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system
+ROOM = 3 * 2**30  # bytes of address space beyond what a new process has
+AT_ONCE = {  # what is freed goes back to the system, and threads reserve nothing of their own
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+}
 
 LIMITED = """
 import resource, sys

@@ -6,6 +6,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -31,12 +32,18 @@ def right(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
     return (numbers[:, None] + np.arange(WIDTH)).astype(np.uint8)
 
 
-@pytest.fixture
+@contextmanager
 def little_space() -> Iterator[None]:
-    """No file may be longer than 100 bytes: a disk that is full when a row is half written."""
+    """No file may be longer than 100 bytes: a disk that is full when a row is half written.
+
+    No fixture: what pytest prints between a test and the end of its fixtures may go to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -131,13 +138,10 @@ def test_rows__where_no_folder_can_be_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 5, 40])
-def test_rows__that_find_no_space_are_not_used(
-    first: int, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_rows__that_find_no_space_are_not_used(first: int, tmp_path: Path) -> None:
     rows, numbers = opened(tmp_path), EVERY[first:]
     rows.write(EVERY[:2], right(EVERY[:2]))
-    request.getfixturevalue("little_space")
-    with pytest.raises(OSError, match=r"disk is full|File too large"):
+    with pytest.raises(OSError, match=r"disk is full|File too large"), little_space():
         rows.write(numbers, right(numbers))
     assert np.flatnonzero(rows.sound(EVERY)).tolist() == [0, 1]
 
