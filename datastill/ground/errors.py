@@ -25,7 +25,9 @@ OF_MEMORY = (  # words of errors that say that it ran out
     "ALLOC_FAILED",  # cuBLAS and cuDNN
     "can't allocate memory",  # PyTorch on the host
     "bad_alloc",  # C++
-    "could not create a memory object",  # oneDNN
+    "could not create a memory object",  # oneDNN; the others are all that it says of its own code
+    "could not create a primitive",
+    "could not execute a primitive",
 )
 
 
