@@ -268,11 +268,11 @@ def test_artefact__pictures_are_clipped_but_network_input_is_not() -> None:
 def test_artefact__failed_write_leaves_the_old_one(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: object, path: Path, **__: object) -> None:
-        path.write_bytes(b"half")
+    def full(path: Path, _: bytes) -> None:
+        path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(Exception, match="No space left"):
         a_set(pixel_space="raw").save(file)
     assert DistilledSet.load(file).fingerprint == a_set().fingerprint

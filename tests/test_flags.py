@@ -14,7 +14,7 @@ FLAGS = {
         "recipe", "data_root", "to", "precision", "scale", "seed", "workers", "ray", "reuse",
         *COMMON, "resolved",
     ],
-    "estimate": ["recipe", "scale", "device", "workers"],
+    "estimate": ["recipe", "scale", "device", "workers", "count_only"],
     "target": [
         "data", "data_root", "image_size", "limit", "outputs", "optimizer", "lr", "weight_decay",
         "warmup", "batch", "epochs", "steps", "standardize", "monitor_every", "seed", "precision",

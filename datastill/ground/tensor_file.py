@@ -79,14 +79,9 @@ def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     stamped = {**metadata, "sha256": digest(whole, metadata)}
     with whole_file(path) as part:
-        part.touch()
-        mode = part.stat().st_mode
-        try:
-            safetensors.torch.save_file(whole, part, metadata=stamped)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{error}") from error
+        # not by save_file, whose own temporary file a kill would leave beside ours
+        part.write_bytes(safetensors.torch.save(whole, stamped))
         _sort_header(part)
-        part.chmod(mode)  # safetensors makes files that only their owner may read
 
 
 def _sort_header(path: Path) -> None:

@@ -15,6 +15,7 @@ from commands import METHOD, NETWORK, Command
 from reliability import Figures
 from test_processes import DEADLINE_SECONDS, LONG, same_files, started, wait_for_steps
 
+TRIES = 5
 DROP_FROM_BOUNDING_SET, OVERRIDE_PERMISSIONS = 24, 1  # prctl(2), capabilities(7)
 
 
@@ -49,16 +50,20 @@ def test_distill__that_loses_its_place_ends_with_a_message_and_goes_on_later(
     words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", made / "target"]
     words += ["--count", "5", *METHOD, "--method.outer_steps", "300", *NETWORK]
     folder = tmp_path / "killed"
-    process = started(*words, *LONG, "--out", folder, before=as_anybody)
-    wait_for_steps(process, folder, 20)
-    loss(process, folder)
-    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    for _ in range(TRIES):
+        process = started(*words, *LONG, "--out", folder, before=as_anybody)
+        wait_for_steps(process, folder, 20)
+        loss(process, folder)
+        _, err = process.communicate(timeout=DEADLINE_SECONDS)
+        if loss is gone:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name("elsewhere").rename(folder)
+        folder.chmod(0o700)
+        if process.returncode != 0:
+            break
+        shutil.rmtree(folder)  # on a busy machine the run was over before it lost its place
     assert process.returncode == 2 and "Traceback" not in err, err
     assert f"{folder}/" in err.splitlines()[-1] and "cannot be written: " in err.splitlines()[-1]
-    if loss is gone:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name("elsewhere").rename(folder)
-    folder.chmod(0o700)
     resumed = datastill(*words, "--out", folder, "--resume")
     assert resumed.code == 0 and "distill: continuing after step" in resumed.err
     assert datastill(*words, "--out", tmp_path / "whole").code == 0

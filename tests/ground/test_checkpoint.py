@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -288,12 +287,12 @@ def test_checkpoint__failed_write_leaves_the_old_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = file.read_bytes()
-    monkeypatch.setattr(safetensors.torch, "save_file", _half_written)
+    monkeypatch.setattr(Path, "write_bytes", _half_written)
     with pytest.raises(RuntimeError, match="killed"):
         checkpoint.write(file, a_state(), IDENTITY)
     assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
 
 
-def _half_written(_: Any, path: Path, **__: Any) -> Callable[[], None]:
-    path.write_bytes(b"half")
+def _half_written(path: Path, _: bytes) -> None:
+    path.write_text("half")
     raise RuntimeError("killed")

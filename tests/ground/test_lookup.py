@@ -33,7 +33,7 @@ def test_find__wrong_name_is_answered_with_the_nearest_and_all() -> None:
 
 
 def test_check_name__strange_name_is_answered_with_all() -> None:
-    with pytest.raises(ConfigError, match="no 'xyz' among the tasks; Choose one of: finetune"):
+    with pytest.raises(ConfigError, match=r"no 'xyz' among the tasks\. Choose one of: finetune"):
         check_name("xyz", ["finetune"], kind="tasks")
 
 
