@@ -49,7 +49,8 @@ class PlainKRRST:
         f_syn = with_ones(model.embed(normalizer(self.x)))
         k_mm = f_syn @ f_syn.T
         ridge = method.ridge_of_trace * k_mm.detach().trace()
-        inverse_times_y = torch.linalg.solve(k_mm + ridge * torch.eye(len(k_mm)), self.y)
+        identity = torch.eye(len(k_mm), device=k_mm.device)
+        inverse_times_y = torch.linalg.solve(k_mm + ridge * identity, self.y)
         loss = F.mse_loss(f_real @ f_syn.T @ inverse_times_y, g_real)
         self.x.grad, self.y.grad = torch.autograd.grad(loss, [self.x, self.y])
         for group in self.outer.param_groups:
@@ -79,4 +80,4 @@ def nchw(module: nn.Module) -> nn.Module:
 
 
 def with_ones(features: Tensor) -> Tensor:
-    return torch.cat([features, torch.ones(len(features), 1)], dim=1)
+    return F.pad(features, (0, 1), value=1.0)

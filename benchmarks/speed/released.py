@@ -36,7 +36,7 @@ def step(checkout: Path, start: PlainKRRST, method: ds.KRRST) -> Callable[[], ob
     from algorithms.distill import run
     from model_pool import ModelPool
 
-    images = start.problem.images
+    images, device = start.problem.images, start.problem.machine.device
     size = images.image_size
     args = types.SimpleNamespace(
         train_model="convnet_128_256_512_bn" if size == 32 else "convnet_64_128_256_512_bn",
@@ -49,7 +49,7 @@ def step(checkout: Path, start: PlainKRRST, method: ds.KRRST) -> Callable[[], ob
         online_wd=method.inner_weight_decay,
         outer_grad_norm=0.0,
     )
-    pool = ModelPool(args, "cpu")
+    pool = ModelPool(args, device)
     batches = iter(lambda: (start._real_batch(), None), None)
     normalized = images.normalizer
     x_syn = normalized(start.x.detach()).requires_grad_()
@@ -57,6 +57,6 @@ def step(checkout: Path, start: PlainKRRST, method: ds.KRRST) -> Callable[[], ob
     optimizer = torch.optim.AdamW([x_syn, y_syn], lr=method.outer_lr, weight_decay=0.0)
 
     def one() -> object:
-        return run(args, "cpu", start.target, pool, optimizer, batches, normalized, x_syn, y_syn)
+        return run(args, device, start.target, pool, optimizer, batches, normalized, x_syn, y_syn)
 
     return one
