@@ -30,7 +30,7 @@ from datastill.ground.run_folder import DECIDE_BITS, environment
 from datastill.images import ImageSet
 from datastill.target_model import TargetModel
 
-FORMAT_VERSION = 1  # raise it when representations are computed differently
+FORMAT_VERSION = 2  # raise it when representations are computed differently
 BATCH = {"cpu": 64, "cuda": 512}  # views that the target model sees at once; fewer are padded
 
 Filling = Literal["off", "lazy", "full"]

@@ -17,6 +17,7 @@ from datastill.ground.rng import seeded
 from datastill.ground.tensor_file import digest, read_checked, write_checked
 from datastill.images import ImageSet, Normalizer
 from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks._folding import folded
 from datastill.networks.timm import Timm
 
 FORMAT = "datastill.target-model"
@@ -48,7 +49,7 @@ class TargetModel:
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
         """g(x) of normalized pixels: (module(x) - offset) / scale."""
-        outputs = self.machine.run_each(self.module, normalized)
+        outputs = self.machine.run_each(self._folded, normalized)
         return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
@@ -89,6 +90,11 @@ class TargetModel:
         """D, the number of outputs."""
         shape = (2, len(self.normalizer.mean), self.image_size, self.image_size)
         return int(self.represent(torch.zeros(shape, device=self.machine.device)).shape[1])
+
+    @cached_property
+    def _folded(self) -> nn.Module:
+        """What computes; a foreign module is left as it is."""
+        return folded(self.module) if isinstance(self.module, Network) else self.module
 
     @cached_property
     def fingerprint(self) -> str:

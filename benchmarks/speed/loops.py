@@ -1,28 +1,35 @@
-"""Images per second of pre-training and fine-tuning: a plain PyTorch loop, and ours; in one run.
+"""The loops around the outer step: a plain PyTorch loop of each, and ours; in one run.
 
-python benchmarks/speed/loops.py --steps 8 --rounds 7 --out speed-loops.csv
+python benchmarks/speed/loops.py --steps 8 --rounds 7 --out speed-loops.csv [--only NAME]
 
-The plain loop is the one of tutorials: a Dataset that crops, flips and normalizes one image at a
-time, a DataLoader, float32, NCHW. Both take the paper's ConvNet, batch 256 and SGD.
+The plain loop is the one of tutorials: a Dataset that augments and normalizes one image at a time,
+a DataLoader, float32, NCHW. Pre-training and fine-tuning take the paper's ConvNet, batch 256 and
+SGD, target training a ResNet-18 under Barlow Twins, batch 64 and a quarter of the steps, and the
+bank all views of 4 images by a ResNet-18.
 """
 
 import argparse
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from interleaved import Contestant, Race
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
 import datastill as ds
 from datastill.artefact import DistilledSet
+from datastill.augment.crop_flip import CropFlip
 from datastill.ground.machine import Machine
 from datastill.images import ImageSet, Normalizer
+from datastill.target_bank import Keeping, TargetBank
 from datastill.transfer._base import Start
 
 BATCH = 256
+TARGET_BATCH = 64
+PRECISIONS = ("float32", "bfloat16")
 
 
 class OneByOne(Dataset[tuple[Tensor, Tensor]]):
@@ -43,6 +50,22 @@ class OneByOne(Dataset[tuple[Tensor, Tensor]]):
         if torch.rand(()) < 0.5:
             image = image.flip(2)
         return self.images.normalizer(image[None])[0], self.labels[index]
+
+
+class TwoByTwo(Dataset[tuple[Tensor, Tensor]]):
+    """Two views of each image, made when it is asked for."""
+
+    def __init__(self, images: ImageSet, views: ds.TwoViews) -> None:
+        self.images, self.views = images, views
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pair = self.views(self.images.unit_pixels(slice(index, index + 1)), self.generator)
+        view_a, view_b = map(self.images.normalizer, pair)
+        return view_a[0], view_b[0]
 
 
 def plain(
@@ -89,7 +112,7 @@ def pretraining(steps: int) -> dict[str, Contestant]:
     network = ds.ConvNet()(image_size=32, channels=3, outputs=512)
     found: dict[str, Contestant] = {"plain loop": lambda: plain(network, loader, F.mse_loss, steps)}
     rows = ds.Pretraining(batch=250, steps=steps)
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         machine = Machine(precision=precision)  # type: ignore[arg-type]
         found[f"ours, {precision}"] = lambda m=machine: ds.pretrain(  # type: ignore[misc]
             ds.ConvNet(), distilled, pretraining=rows, machine=m
@@ -106,12 +129,68 @@ def finetuning(steps: int) -> dict[str, Contestant]:
     found: dict[str, Contestant] = {
         "plain loop": lambda: plain(network, loader, F.cross_entropy, steps)
     }
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         machine = Machine(precision=precision)  # type: ignore[arg-type]
         placed = machine.place(ds.ConvNet()(image_size=32, channels=3, outputs=512))
         start = Start(placed, ds.ConvNet(), 0, machine)
         found[f"ours, {precision}"] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
     return found
+
+
+def target_training(steps: int) -> dict[str, Contestant]:
+    """On 1,000 images, seen in two views."""
+    images = made(1000)
+    training = ds.TargetTraining(batch=TARGET_BATCH, steps=max(1, steps // 4))
+    loader = DataLoader(TwoByTwo(images, training.views), TARGET_BATCH, shuffle=True)
+    network = ds.ResNet18()(image_size=32, channels=3, outputs=None)
+    heads = training.objective.heads(network, 0)
+    trained = [*network.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=1e-4)
+
+    def plain_loop() -> None:
+        for _, (view_a, view_b) in zip(range(training.length(1000)), loader, strict=False):
+            z_a, z_b = heads(network(view_a)), heads(network(view_b))
+            optimizer.zero_grad()
+            training.objective.compare(z_a, z_b).backward()
+            optimizer.step()
+
+    found: dict[str, Contestant] = {"plain loop": plain_loop}
+    for precision in PRECISIONS:
+        machine = Machine(precision=precision)  # type: ignore[arg-type]
+        found[f"ours, {precision}"] = lambda m=machine: ds.train_target(  # type: ignore[misc]
+            images, training, machine=m
+        )
+    return found
+
+
+def bank_filling(steps: int) -> dict[str, Contestant]:
+    """All representations of the crops and flips of 4 images; the number of steps is not used."""
+    images, crop_flip = made(4), CropFlip()
+    network = ds.ResNet18()(image_size=32, channels=3, outputs=None).eval()
+    each = ConcatDataset([OneByOne(images)] * crop_flip.views)
+    loader = DataLoader(each, TARGET_BATCH)
+
+    @torch.no_grad()
+    def plain_loop() -> None:
+        for x, _ in loader:
+            network(x)
+
+    found: dict[str, Contestant] = {"plain loop": plain_loop}
+    for precision in PRECISIONS:
+        machine = Machine(precision=precision)  # type: ignore[arg-type]
+        target = ds.TargetModel(deepcopy(network), images.normalizer, 32, machine=machine)
+        found[f"ours, {precision}"] = lambda t=target: TargetBank(  # type: ignore[misc]
+            t, images, crop_flip, Keeping("full")
+        ).fill()
+    return found
+
+
+LOOPS = {
+    "pre-training": pretraining,
+    "fine-tuning": finetuning,
+    "target training": target_training,
+    "bank filling": bank_filling,
+}
 
 
 def main() -> None:
@@ -121,8 +200,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=tuple(LOOPS))
     arguments = parser.parse_args()
-    for name, running in (("pre-training", pretraining), ("fine-tuning", finetuning)):
+    chosen = [arguments.only] if arguments.only else list(LOOPS)
+    for name, running in ((name, LOOPS[name]) for name in chosen):
         race = Race.run(running(arguments.steps), arguments.rounds)
         case = {"loop": name, "steps": arguments.steps, "threads": torch.get_num_threads()}
         if arguments.out:

@@ -25,6 +25,7 @@ from datastill.methods._classes import balanced_labels, draw_of_each_class, imag
 from datastill.methods._label_vectors import capped_margin, centred, labelled_batch
 from datastill.methods._pool import Member, ModelPool, born
 from datastill.methods._update import update
+from datastill.networks._folding import folded
 from datastill.pretrain import LOSSES
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
@@ -101,13 +102,12 @@ class FRePo(AbstractMethod[FRePoState]):
 
     def step(self, problem: Problem, state: FRePoState) -> dict[str, Tensor | float | int]:
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, inner = state.members[slot].age, state.members[slot].model.eval()
+        age, inner = state.members[slot].age, folded(state.members[slot].model.body)
         index = state.batches.draw(self.outer_batch)
         x_real, y_real = labelled_batch(problem, self._source(problem), index)
-        embed = partial(problem.machine.run, inner.embed)
-        f_real = problem.machine.run_each(inner.embed, x_real)  # (B, F)
+        f_real = problem.machine.run_each(inner, x_real)  # (B, F)
         x_syn, y_syn = self._regressed(state)
-        f_syn = embed(x_syn)  # (M, F)
+        f_syn = problem.machine.run(inner, x_syn)  # (M, F)
         prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)
         outer_loss = half_square(prediction, y_real)
         margin_loss = -capped_margin(state.y_syn).mean()

@@ -23,6 +23,7 @@ from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._pool import Member, ModelPool, born
 from datastill.methods._update import update
+from datastill.networks._folding import folded
 from datastill.target_bank import Filling, Keeping, StoredPrecision
 
 
@@ -119,11 +120,11 @@ class KRRST(AbstractMethod[KRRSTState]):
             pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
             pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, inner = state.members[slot].age, state.members[slot].model.eval()
+        age, inner = state.members[slot].age, folded(state.members[slot].model.body)
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
-        embed = partial(problem.machine.run, inner.embed)
-        f_real = with_bias(problem.machine.run_each(inner.embed, x_real))  # (B, F + 1)
-        f_syn = with_bias(embed(self._network_input(problem, state.x_syn)))  # (M, F + 1)
+        f_real = with_bias(problem.machine.run_each(inner, x_real))  # (B, F + 1)
+        x_syn = self._network_input(problem, state.x_syn)  # (M, C, H, W)
+        f_syn = with_bias(problem.machine.run(inner, x_syn))  # (M, F + 1)
         prediction, condition = krr_predict(
             f_real,
             f_syn,

@@ -6,7 +6,6 @@ released code of KRR-ST, so that a 32x32 image gives 34x34 maps (docs/fidelity.m
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 STEM_PADDING = 2
@@ -21,7 +20,7 @@ class BasicBlock(nn.Module):
         self.residual = nn.Sequential(
             nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
         )
@@ -32,7 +31,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, width, H/stride, W/stride)
         """ReLU of residual plus shortcut."""
-        return torch.relu(self.residual(x) + self.shortcut(x))
+        joined: Tensor = self.residual(x) + self.shortcut(x)
+        return joined.relu_()
 
     def start(self, *, zero_init_residual: bool) -> None:
         """He's normal initialisation by fan-out; on request the residual starts as zero."""
@@ -70,7 +70,7 @@ def resnet_body(
 
 def _stem(channels: int, width: int, stem: Stem) -> list[nn.Module]:
     """The layers before the first block; the large stem is that of the paper, for 224 pixels."""
-    after = [nn.BatchNorm2d(width), nn.ReLU()]
+    after = [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
     if stem == "small":
         return [nn.Conv2d(channels, width, 3, padding=STEM_PADDING, bias=False), *after]
     convolution = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)

@@ -34,7 +34,7 @@ class AlexNet(AbstractArchitecture):
         for units, side, pooled in LAYERS:
             width = units * self.width
             layers += [nn.Conv2d(channels, width, side, padding=side // 2)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             layers += [nn.MaxPool2d(2)] if pooled else []
             channels = width
         return nn.Sequential(*layers, nn.Flatten()), (image_size // 8) ** 2 * channels

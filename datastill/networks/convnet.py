@@ -37,8 +37,8 @@ class ConvNet(AbstractArchitecture):
         widths = self._widths(image_size)
         blocks: list[nn.Module] = []
         for width in widths:
-            blocks += [nn.Conv2d(channels, width, 3, padding=1), *self._norm(width), nn.ReLU()]
-            blocks += [nn.AvgPool2d(2)]
+            blocks += [nn.Conv2d(channels, width, 3, padding=1), *self._norm(width)]
+            blocks += [nn.ReLU(inplace=True), nn.AvgPool2d(2)]
             channels = width
         side = image_size >> len(widths)
         return nn.Sequential(*blocks, nn.Flatten()), side * side * channels

@@ -33,10 +33,10 @@ class InvertedResidual(nn.Module):
         inner = expansion * channels
         self.residual = nn.Sequential(
             *_convolution(channels, inner),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(inner, inner, 3, stride, padding=1, groups=inner, bias=False),
             nn.BatchNorm2d(inner),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             *_convolution(inner, width),
         )
         self.shortcut: nn.Module | None = nn.Identity() if stride == 1 else None
@@ -66,14 +66,14 @@ class MobileNet(AbstractArchitecture):
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
         quarter, features = self.width // 4, 40 * self.width
         stem = nn.Conv2d(channels, self.width, 3, padding=1, bias=False)
-        layers: list[nn.Module] = [stem, nn.BatchNorm2d(self.width), nn.ReLU()]
+        layers: list[nn.Module] = [stem, nn.BatchNorm2d(self.width), nn.ReLU(inplace=True)]
         channels = self.width
         for expansion, quarters, blocks, first in STAGES:
             for stride in (first, *[1] * (blocks - 1)):
                 width = quarters * quarter
                 layers += [InvertedResidual(channels, width, expansion=expansion, stride=stride)]
                 channels = width
-        layers += [*_convolution(channels, features), nn.ReLU()]
+        layers += [*_convolution(channels, features), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), features
 
 

@@ -35,7 +35,7 @@ class VGG11(AbstractArchitecture):
         for width, count in zip(self.widths, CONVOLUTIONS, strict=False):
             for _ in range(count):
                 layers += [nn.Conv2d(channels, width, 3, padding=1)]
-                layers += [nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
                 channels = width
             layers += [nn.MaxPool2d(2)]
         side = image_size >> len(self.widths)

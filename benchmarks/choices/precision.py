@@ -1,0 +1,91 @@
+"""Whether bfloat16 changes results: whole runs in both number formats, seed by seed.
+
+Usage: python benchmarks/choices/precision.py --out runs/precision --data-root DIR
+The recipes quick, and cifar100-small with one set of KRR-ST, half of the target model's steps and
+a third of the outer steps: target model, distillation and transfer. Each run leaves a run folder.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from datastill.ground.machine import Machine, PrecisionName
+from datastill.maths.metrics import difference, summarize
+from datastill.methods.krr_st import KRRST
+from datastill.recipes import cifar100_small, quick
+from datastill.recipes._base import Recipe, Sets
+from datastill.recipes._run import run_recipe
+from datastill.recipes._workshop import Experiment
+from datastill.report.rows import Row, read_rows
+from datastill.report.wording import bounds, mean_and_interval, signed
+
+PLAIN: PrecisionName = "float32"
+FAST: PrecisionName = "bfloat16"
+
+
+def small() -> Recipe:
+    """One row of cifar100-small, shortened."""
+    recipe = cifar100_small.recipe()
+    assert recipe.target is not None
+    krr_st = next(sets.method for sets in recipe.sets if isinstance(sets.method, KRRST))
+    return replace(
+        recipe,
+        target=replace(recipe.target, steps=600),
+        sets=(Sets(replace(krr_st, outer_steps=300), 100),),
+        data=("cifar10", "cub"),
+        seeds=1,
+    )
+
+
+def rows_of(
+    recipe: Recipe, precision: PrecisionName, seed: int, out: Path, data: Path | None
+) -> list[Row]:
+    """The rows of a whole run, made now unless its folder has them."""
+    folder = out / f"{recipe.name}-{precision}-{seed}"
+    chosen, machine = replace(recipe, precision=precision), Machine.find("auto", precision)
+    run_recipe(Experiment(chosen, folder, seed, machine, data), resume=folder.exists())
+    return read_rows([folder])
+
+
+def table(runs: dict[PrecisionName, list[list[Row]]]) -> Iterator[str]:
+    """A line per row of the recipe; a value is the mean over the networks of one run."""
+    columns = {precision: [by_row(rows) for rows in found] for precision, found in runs.items()}
+    yield f"| row | {PLAIN} | {FAST} | {FAST} − {PLAIN}, paired | 95 % interval | n |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for name in columns[PLAIN][0]:
+        digits = 3 if "R²" in name else 2
+        plain, fast = ([run[name] for run in columns[p]] for p in (PLAIN, FAST))
+        cells = [mean_and_interval(summarize(values), digits) for values in (plain, fast)]
+        gap = difference(fast, plain, paired=True)
+        cells += [signed(gap.mean, digits), bounds(gap, digits), str(len(plain))]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def by_row(rows: list[Row]) -> dict[str, float]:
+    found = defaultdict[str, list[float]](list)
+    for row in rows:
+        kind = "R²" if row.is_r_squared else "%"
+        found[f"{row.method}, {row.data}, {row.task} {row.setting}, {kind}"].append(row.value)
+    return {name: summarize(values).mean for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data-root", type=Path)
+    given = parser.parse_args()
+    for recipe in (quick.recipe(), small()):
+        runs: dict[PrecisionName, list[list[Row]]] = {PLAIN: [], FAST: []}
+        for seed in range(given.seeds):
+            for precision, found in runs.items():
+                found.append(rows_of(recipe, precision, seed, given.out, given.data_root))
+        print(f"\n{recipe.name}\n", *table(runs), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
