@@ -80,7 +80,7 @@ def main() -> None:
         for first in (number, 128 + number):  # both are `number` modulo the number of readers
             (corpus / f"{first}").write_bytes(bytes([first]) + file.read_bytes())
     warnings.simplefilter("ignore")
-    limits = [f"-max_total_time={sys.argv[1]}", "-timeout=5", "-rss_limit_mb=2048"]
+    limits = [f"-max_total_time={sys.argv[1]}", "-timeout=30", "-rss_limit_mb=2048"]
     words = [sys.argv[0], str(corpus), *limits, "-max_len=20000", "-print_final_stats=1"]
     atheris.Setup(words, read_mutated)
     atheris.Fuzz()
