@@ -2,7 +2,7 @@
 export VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test install check fast slow torture extras same coverage clean
+.PHONY: demo test install check fast slow torture extras same coverage speed clean
 
 demo: install
 	$(VENV)/bin/datastill run quick --out runs/quick --resume
@@ -33,6 +33,9 @@ same: install
 
 coverage: install
 	scripts/coverage
+
+speed: install
+	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/speed/regression.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-extras build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -39,6 +39,20 @@ class Race:
         first = next(iter(self.seconds.values()))
         return [one / other for one, other in zip(first, self.seconds[name], strict=True)]
 
+    @staticmethod
+    def read(file: Path, case: Mapping[str, object]) -> "Race":
+        """What `append_to` wrote for a case; empty where there is none."""
+        seconds: dict[str, list[float]] = {}
+        with file.open(newline="") as opened:
+            for row in csv.DictReader(opened):
+                if all(row[name] == str(value) for name, value in case.items()):
+                    seconds.setdefault(row["contestant"], []).append(float(row["seconds"]))
+        return Race(seconds)
+
+    def without(self, name: str) -> "Race":
+        """The others alone; the next one is then what is compared with."""
+        return Race({other: turns for other, turns in self.seconds.items() if other != name})
+
     def append_to(self, file: Path, case: Mapping[str, object]) -> None:
         """Add one line per contestant and round to a CSV file."""
         new = not file.exists()

@@ -74,16 +74,21 @@ def report_memory(arguments: argparse.Namespace, names: list[str]) -> None:
         print(f"| {name} | {done.stdout.strip()} MB |")
 
 
+def add_case(parser: argparse.ArgumentParser) -> None:
+    """What `contestants` asks for."""
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--released", type=Path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--size", type=int, default=32)
+    add_case(parser)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--released", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--alone", help="run this contestant only and print its peak memory")

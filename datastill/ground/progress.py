@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+FIRST_LINE_SECONDS = 1.0  # whoever waits sees soon that it runs, and how long it will
 LINE_SECONDS = 10.0
+BAR_SECONDS = 0.2
 
 
 class Reporter:
@@ -19,10 +21,11 @@ class Reporter:
         self._bar = bar
         self._task = bar.add_task(phase, total=length, completed=first, numbers="") if bar else None
         self._started = self._shown = time.monotonic()
+        self._pause = BAR_SECONDS if bar else min(FIRST_LINE_SECONDS, LINE_SECONDS)
 
     def due(self) -> bool:
         """Whether it is time to show something: reading a metric may wait for the device."""
-        return time.monotonic() - self._shown > (0.2 if self._bar else LINE_SECONDS)
+        return time.monotonic() - self._shown > self._pause
 
     def update(self, done: int, values: Mapping[str, float]) -> None:
         """Show that `done` steps are done, with the values of the last one."""
@@ -33,6 +36,7 @@ class Reporter:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, numbers=text)
             return
+        self._pause = LINE_SECONDS
         left = (self._length - done) / max(rate, 1e-9)
         say(f"{self._phase} {done}/{self._length}  {text}  {_duration(left)} left")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]  # scipy has no types
+from scipy import special  # type: ignore[import-untyped, unused-ignore]  # scipy has no types
 from torch import Tensor
 
 from datastill.ground.errors import DataError, NumericalError
@@ -128,4 +128,4 @@ def _welch_half_width95(one: Summary, two: Summary) -> float:
 
 
 def _t95(freedom: float) -> float:
-    return float(stats.t.ppf(0.975, freedom))
+    return float(special.stdtrit(freedom, 0.975))

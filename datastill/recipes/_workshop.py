@@ -83,6 +83,7 @@ class Workshop:
 
     def read_images(self) -> None:
         """Read whatever the recipe needs, so that what is missing is known before any work."""
+        say(f"reading {', '.join([self.recipe.source, *self.recipe.data])}")
         for protocol in self.recipe.protocols:
             Judges(protocol.tasks, self.data).check()
         targets = ", ".join(f"{data.name} {len(data.train)}" for data in self.data)

@@ -39,14 +39,17 @@ def test_reporter__log_gets_plain_lines(capsys: pytest.CaptureFixture[str], cloc
     )
 
 
-def test_reporter__log_line_is_due_every_ten_seconds(clock: Clock) -> None:
+def test_reporter__log_line_is_due_after_a_second_then_every_ten(clock: Clock) -> None:
     with reporting("distill", 0, 10) as reporter:
+        clock.now += 0.9
+        assert not reporter.due()
+        clock.now += 0.2
+        assert reporter.due()
+        reporter.update(1, {})
         clock.now += 9
         assert not reporter.due()
         clock.now += 2
         assert reporter.due()
-        reporter.update(1, {})
-        assert not reporter.due()
 
 
 def test_reporter__terminal_gets_a_bar(

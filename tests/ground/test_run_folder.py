@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 import pytest
 import yaml
@@ -34,6 +35,17 @@ def test_run_folder__environment_is_written(folder: RunFolder) -> None:
 
 def test_environment__names_the_machine_and_the_command() -> None:
     assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(environment())
+
+
+@pytest.mark.parametrize("hung", [TimeoutExpired("git", 10), FileNotFoundError("git")])
+def test_environment__does_without_a_git_that_hangs_or_is_not_there(
+    hung: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise hung
+
+    monkeypatch.setattr(run_folder.subprocess, "run", fails)
+    assert environment()["commit"] is None
 
 
 def test_run_folder__empty_folder_is_taken(tmp_path: Path) -> None:
