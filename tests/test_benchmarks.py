@@ -15,7 +15,11 @@ SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
 METHOD = KRRST(outer_steps=40, outer_batch=8, pool_size=2, max_age=50, crop_padding=1)
 
 
-@pytest.mark.skipif(not SPEED.is_dir(), reason="the benchmarks are in the repository only")
+pytestmark = pytest.mark.skipif(
+    not SPEED.is_dir(), reason="the benchmarks are in the repository only"
+)
+
+
 def test_plain_step__is_ours_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SPEED))
     from plain import PlainKRRST
@@ -35,3 +39,36 @@ def test_plain_step__is_ours_written_out(monkeypatch: pytest.MonkeyPatch) -> Non
     other = replace(METHOD, crop_padding=2)
     assert not torch.allclose(other.step(problem, other.init(problem))["outer_loss"], ours)
     sys.modules.pop("plain")
+
+
+def test_regression__says_who_became_slower_than_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(SPEED))
+    from interleaved import Race
+    from regression import verdicts
+
+    file, case = tmp_path / "record.csv", {"count": 100, "threads": 2}
+    plain, fast = [4.0, 2.0, 3.0], [1.0, 1.0, 1.0]  # ratios of 4, 2 and 3
+    Race({"released": [8.0] * 3, "plain": plain, "fast": fast}).append_to(file, case)
+    Race({"plain": [9.0], "fast": [0.1]}).append_to(file, {"count": 7, "threads": 2})
+    recorded = Race.read(file, case).without("released")
+    assert recorded.seconds == {"plain": plain, "fast": fast}
+    same, slower = (Race({"plain": [2.0] * 3, "fast": [x, x, 9.0]}) for x in (0.9, 1.1))
+    assert verdicts(recorded, same) == {"plain": True, "fast": True}
+    assert verdicts(recorded, slower) == {"plain": True, "fast": False}
+    for name in ("interleaved", "regression", "outer_step", "plain", "released"):
+        sys.modules.pop(name, None)
+
+
+def test_drawings__show_every_contestant_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SPEED))
+    from drawn import drawings
+
+    found = dict(drawings(SPEED.parent / "records" / "2026-11-23-speed-2core"))
+    assert all("ours, bfloat16, warm bank" in found[f"scaling-{x}.svg"] for x in ("count", "size"))
+    assert (
+        "M 1000, B 1024: plain" in found["outer_step.svg"] and "bank filling" in found["loops.svg"]
+    )
+    for name in ("drawn", "scaling"):
+        sys.modules.pop(name, None)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from scaling import STANDARD, VARIED
 
 from datastill.report.drawing import LIGHT, drawing
@@ -70,6 +70,9 @@ def draw_curve(axes: Axes, rows: list[Row], varied: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=LABELS[varied], ylabel="seconds per step")
     axes.set_xticks(at, [str(x) for x in at])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
@@ -100,10 +103,9 @@ def drawings(folder: Path) -> Iterator[tuple[str, str]]:
     """(file name, SVG) of everything the folder has rows for."""
     scaling = rows_of(folder / "scaling.csv")
     for varied in VARIED:
-        with drawing(3.75, 3.0) as made:
+        with drawing(3.75, 3.4) as made:
             draw_curve(made.axes, scaling, varied)
-            if varied == "count":
-                made.axes.legend(frameon=False, fontsize=7)
+            made.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7)
         yield f"scaling-{varied}.svg", made.svg
     steps = grouped(rows_of(folder / "outer_step.csv"), ("count", "batch"), "M {count}, B {batch}")
     with drawing(6.5, 3.0) as made:
