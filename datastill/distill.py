@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datastill.artefact import DistilledSet
 from datastill.ground.loop import run_steps
+from datastill.ground.profile import profiled
 from datastill.ground.progress import say
 from datastill.ground.rng import derive
 from datastill.ground.run_folder import RunFolder
@@ -61,7 +62,7 @@ def distill(
     cost = run_steps(
         "distill",
         state,
-        step,
+        profiled(step, folder),
         length=method.length(problem),
         saving=saving,
         log=folder,

@@ -17,6 +17,7 @@ RESUME = "continue the run in the out folder; --resume --out DIR is enough"
 PRECISION = "number format in networks"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
+PROFILE = "profile one step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
 
 TASKS = "datastill.transfer"
@@ -119,6 +120,7 @@ class Target:
     out: str = needed("run folder to make", example="targets/mine")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+    profile: bool = option(False, PROFILE)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Distill:
     out: str = needed("run folder to make", example="runs/mine")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+    profile: bool = option(False, PROFILE)
 
 
 @dataclass(frozen=True)

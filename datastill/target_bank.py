@@ -24,6 +24,7 @@ from datastill.ground.errors import NotFiniteError
 from datastill.ground.kept_rows import KeptRows
 from datastill.ground.lookup import public_name
 from datastill.ground.options import Json, to_json
+from datastill.ground.profile import part_of_step
 from datastill.ground.progress import reporting, say
 from datastill.ground.rng import fork
 from datastill.ground.run_folder import DECIDE_BITS, environment
@@ -65,6 +66,7 @@ class TargetBank:
     keeping: Keeping = Keeping()
     cache: Path | None = None
 
+    @part_of_step("target representations")
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:  # (B,), (B,) int64 -> (B, D)
         """g of image `index[b]` under view `view[b]`, float32, on the device.
 

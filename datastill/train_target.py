@@ -14,6 +14,7 @@ from datastill.ground.lookup import public_name
 from datastill.ground.loop import run_steps
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option, to_json
+from datastill.ground.profile import profiled
 from datastill.ground.progress import say
 from datastill.ground.rng import fork, seeded
 from datastill.ground.run_folder import RunFolder, versions
@@ -126,7 +127,13 @@ def train_target(
     saving = None if folder is None else folder.saving("target", provenance)
     length = training.length(len(images))
     cost = run_steps(
-        "target", state, step, length=length, saving=saving, log=folder, lower="--batch"
+        "target",
+        state,
+        profiled(step, folder),
+        length=length,
+        saving=saving,
+        log=folder,
+        lower="--batch",
     )
     target = TargetModel(
         state.network,

@@ -18,11 +18,11 @@ FLAGS = {
     "target": [
         "data", "data_root", "image_size", "limit", "outputs", "optimizer", "lr", "weight_decay",
         "warmup", "batch", "epochs", "steps", "standardize", "monitor_every", "seed", "precision",
-        *COMMON,
+        *COMMON, "profile",
     ],
     "distill": [
         "data", "data_root", "image_size", "limit", "target", "count", "probe_every", "seed",
-        "precision", *COMMON,
+        "precision", *COMMON, "profile",
     ],
     "transfer": [
         "origins", "to", "task", "protocol", "data_root", "seeds", "pretrain_steps",

@@ -18,6 +18,7 @@ from datastill.augment._resample import resample, rotation
 from datastill.augment._sampling import Draws, per_image
 from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.options import check_bounds, option
+from datastill.ground.profile import part_of_step
 
 _BLUR_RADIUS = 4  # pixels; twice the widest standard deviation, 2
 
@@ -61,6 +62,7 @@ class TwoViews:
                 " and hue in [0, 0.5]"
             )
 
+    @part_of_step("two views")
     def __call__(self, unit_pixels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """(view_a, view_b) of images (B, C, H, W) in [0, 1]: unit pixels of the same shape.
 

@@ -18,7 +18,8 @@ from datastill.ground.options import Json, check_bounds, options
 
 VIEWS = "datastill.augment.views"
 NOTHING = "[]"  # an empty list, as config.yaml writes it
-NOT_IN_CONFIG = ("out", "resume", "checkpoint_seconds")  # where a run stands is not what it is
+# where a run stands and how it is watched is not what it is
+NOT_IN_CONFIG = ("out", "resume", "checkpoint_seconds", "profile")
 
 
 @dataclass(frozen=True)

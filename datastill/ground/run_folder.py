@@ -33,6 +33,7 @@ class RunFolder:
     path: Path
     checkpoint_seconds: float = 60.0  # between checkpoints
     world: World = World()
+    profile: bool = False  # one step of distillation or target training
 
     @staticmethod
     def check(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> None:
@@ -60,6 +61,7 @@ class RunFolder:
         resume: bool,
         checkpoint_seconds: float = 60.0,
         world: World | None = None,
+        profile: bool = False,
     ) -> "RunFolder":
         """Start a run in an empty or new folder, or continue the same run.
 
@@ -68,7 +70,7 @@ class RunFolder:
         Raises:
             DatastillError: as `check` says, or the disk is full.
         """
-        folder = RunFolder(Path(path), checkpoint_seconds, world or World())
+        folder = RunFolder(Path(path), checkpoint_seconds, world or World(), profile)
         if folder.writes:
             RunFolder.check(path, config, resume=resume)
             sweep(folder.path)

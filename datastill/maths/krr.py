@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datastill.ground.errors import NotFiniteError, NumericalWarning, SingularKernelError
+from datastill.ground.profile import part_of_step
 
 JITTERS = (1e-12, 1e-10, 1e-8, 1e-6)  # added to the diagonal, as shares of its mean
 
@@ -21,6 +22,7 @@ def with_bias(features: Tensor) -> Tensor:  # (B, F) -> (B, F + 1)
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 
+@part_of_step("kernel ridge regression")
 def krr_predict(
     f_query: Tensor,  # (B, F)
     f_syn: Tensor,  # (M, F)

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from datastill.ground.machine import Machine
+from datastill.ground.profile import part_of_step
 from datastill.ground.rng import seeded
 from datastill.maths.optimizers import OptimizerSpec
 from datastill.methods._base import Problem
@@ -66,6 +67,7 @@ class ModelPool:
             for _ in range(int(age)):
                 self._train(member, x_syn, y_syn)
 
+    @part_of_step("inner model")
     def advance(self, members: list[Member], slot: int, x_syn: Tensor, y_syn: Tensor) -> None:
         """Train a member by one step, or replace it by a new one when its clock has run out."""
         member = members[slot]

@@ -7,11 +7,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datastill.ground.errors import NotFiniteError
+from datastill.ground.profile import part_of_step
 
 LARGEST = 1e6  # of a pixel, label or representation that is learned; sound ones are below 100
 ADVICE = "lower --method.outer_lr"
 
 
+@part_of_step("update")
 def update(
     optimizer: Optimizer, loss: Tensor, learned: Mapping[str, Tensor], *, advice: str = ADVICE
 ) -> None:

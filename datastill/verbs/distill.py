@@ -40,6 +40,7 @@ def _distill(command: Command, flags: Distill, machine: Machine) -> None:
         command.config,
         resume=flags.resume,
         checkpoint_seconds=flags.checkpoint_seconds,
+        profile=flags.profile,
         world=machine.world,
     )
     distilled = distill(method, problem, folder=folder, probe=probe)

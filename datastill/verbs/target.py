@@ -52,6 +52,7 @@ def _train(command: Command, flags: Target, machine: Machine) -> None:
         command.config,
         resume=flags.resume,
         checkpoint_seconds=flags.checkpoint_seconds,
+        profile=flags.profile,
         world=machine.world,
     )
     target = train_target(

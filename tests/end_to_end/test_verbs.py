@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import NETWORK, Command
+from commands import METHOD, NETWORK, TARGET, Command
 from PIL import Image
 
+from datastill.artefact import DistilledSet
 from datastill.cli import main
 from datastill.data.cifar10 import Cifar10
 from datastill.ground import checkpoint
@@ -127,3 +128,21 @@ def test_transfer__hard_labels_and_every_task(
     assert done.code == 0, done.err
     assert len((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()) == 4
     assert "Fine-tuning" in done.out and "1-per-class, body" in done.out
+
+
+def test_profile__is_written_and_changes_nothing(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    found = []
+    for name, words in (("plain", ()), ("watched", ("--profile", "true"))):
+        target, out = tmp_path / name / "target", tmp_path / name / "set"
+        source = ("--data", f"folder:{photos}")
+        assert datastill("target", *source, *TARGET, "--out", target, *words).code == 0
+        words = (*source, "--target", target, "--count", "4", *NETWORK, *METHOD, *words)
+        assert datastill("distill", *words, "--out", out).code == 0
+        assert [(x / "profile.txt").exists() for x in (target, out)] == [name == "watched"] * 2
+        found.append(DistilledSet.load(out).fingerprint)
+    assert found[0] == found[1]
+    told = (tmp_path / "watched" / "set" / "profile.txt").read_text()
+    parts = ("target representations", "kernel ridge regression", "update", "inner model")
+    assert all(f"\n{part} " in told for part in parts)
