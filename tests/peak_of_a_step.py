@@ -86,7 +86,7 @@ CASES: dict[str, Callable[[], tuple[Forecast | None, Work]]] = {
     "krr-st, many of few": lambda: distilling(
         young(KRRST(outer_batch=100)), 400, ConvNet(), ResNet18()
     ),
-    "frepo": lambda: distilling(young(FRePo(outer_batch=256)), 200, ConvNet()),
+    "frepo": lambda: distilling(young(FRePo(outer_batch=256, pool_size=2)), 200, ConvNet()),
     "frepo, inner batch": lambda: distilling(young(FRePo(inner_batch=100)), 400, NARROW),
     "dc": lambda: distilling(young(DC()), 100, CLASSWISE),
     "dsa": lambda: distilling(young(DSA()), 500, CLASSWISE),
