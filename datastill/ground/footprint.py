@@ -2,8 +2,8 @@
 
 Every size that matters, such as the number of images in a batch, is replaced by a small prime that
 divides no other size. A tensor whose first dimension is a multiple of that prime then grows with
-the size; so what was allocated and freed can be replayed on paper at any size. Scratch memory
-inside one operation is not seen.
+the size, ones before it left aside (instance norm sees a batch of one); so what was allocated and
+freed can be replayed on paper at any size. Scratch memory inside one operation is not seen.
 """
 
 import weakref
@@ -114,7 +114,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known[id(storage)] = weakref.ref(storage, freed)
 
     def _powers(self, shape: torch.Size) -> dict[str, int]:
-        sizes = shape if len(shape) <= FLAT else shape[:1]
+        sizes = shape if len(shape) <= FLAT else [s for s in shape if s > 1][:1]
         powers = {name: sum(s > 0 and s % p == 0 for s in sizes) for name, p in self.tiny.items()}
         return {name: power for name, power in powers.items() if power}
 

@@ -66,6 +66,12 @@ def test_footprint__does_not_take_channels_for_images() -> None:
     assert done.peak({"batch": 10.0, "count": 1.0}) == 4 * 3 * 125
 
 
+def test_footprint__sees_the_images_of_an_instance_norm() -> None:
+    """It views a batch as the channels of one image."""
+    done, kept = footprint(lambda: torch.ones(1, 5 * 3, 4, 4), TINY)
+    assert done.left({"batch": 10.0, "count": 1.0}) == 10 * kept.nbytes
+
+
 def test_unused_primes__divide_no_size_and_no_features_with_a_bias() -> None:
     assert list(unused_primes({10, 48}))[:2] == [13, 17]  # 48 + 1 = 7 · 7, 10 + 1 = 11
     assert list(unused_primes(set())) == list(PRIMES)
