@@ -17,7 +17,7 @@ RESUME = "continue the run in the out folder; --resume --out DIR is enough"
 PRECISION = "number format in networks"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
-PROFILE = "profile one step into profile.txt and profile.json of the out folder"
+PROFILE = "profile the third step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
 
 TASKS = "datastill.transfer"

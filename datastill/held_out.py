@@ -6,7 +6,6 @@ This is what distillation optimises, asked of source images that were not distil
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from datastill.ground.errors import ConfigError
@@ -29,7 +28,6 @@ class HeldOut:
         """g of the held-out images; computed once."""
         return self.target.represent_images(self.images)
 
-    @torch.no_grad()
     def r2(self, network: Network, machine: Machine) -> float:
         """1 - SSE / SST of the network's outputs over all images and target dimensions.
 
@@ -41,8 +39,5 @@ class HeldOut:
                 f"the network has {network.outputs} outputs, the target model {self.target.dim};"
                 " only networks pre-trained on target representations have a held-out error"
             )
-        network.eval()
-        index = torch.split(torch.arange(len(self.images)), 512)
-        pixels = (self.images.normalized(i).to(machine.device) for i in index)
-        outputs = torch.cat([machine.run_each(network, x) for x in pixels])
+        outputs = self.images.outputs(network.eval(), machine)
         return r_squared(outputs.cpu(), self.truth.cpu())

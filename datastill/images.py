@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.machine import Machine
+from datastill.ground.memory import has_room
 from datastill.ground.rng import fork
 from datastill.maths.zca import Zca
 
@@ -140,6 +142,31 @@ class ImageSet:
         """The images at `index` as normalized pixels, float32."""
         return self.normalizer(self.unit_pixels(index))
 
+    def pixels(self, index: Tensor, device: str) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8
+        """The bytes at `index`, on a device; a GPU that has room for all images keeps them all."""
+        kept = self._kept_on(device)
+        return kept[index.to(kept.device, non_blocking=True)].to(device, non_blocking=True)
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        network: nn.Module,
+        machine: Machine,
+        *,
+        normalizer: Normalizer | None = None,
+        batch: int = 512,
+    ) -> Tensor:  # (N, outputs), on the device
+        """What a network says of all images, not augmented, normalised by their own statistics.
+
+        `batch` of them are seen at once; it matters to a network in training mode alone.
+        """
+        device = machine.device
+        normalizer = (normalizer or self.normalizer).to(device)
+        run = machine.run if network.training else machine.run_each
+        parts = torch.split(torch.arange(len(self)), batch)
+        unit = (self.pixels(index, device).float() / 255 for index in parts)
+        return torch.cat([run(network, normalizer(x)) for x in unit])
+
     def take(self, index: Tensor, *, name: str | None = None) -> "ImageSet":
         """The images (and labels) at `index`, with the same normalizer."""
         labels = None if self.labels is None else self.labels[index]
@@ -186,6 +213,17 @@ class ImageSet:
     def unlabelled(self) -> "ImageSet":
         """The same images without their labels."""
         return ImageSet(self.name, self.images, self.normalizer)
+
+    def _kept_on(self, device: str) -> Tensor:
+        """All images on a device, or on the host where the device has no room for them."""
+        if device not in self._copies:
+            roomy = device == "cpu" or has_room(self.images.nbytes, device)
+            self._copies[device] = self.images.to(device) if roomy else self.images
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[str, Tensor]:
+        return {}
 
     @cached_property
     def fingerprint(self) -> str:

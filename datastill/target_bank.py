@@ -155,7 +155,7 @@ class TargetBank:
 
     def _represent(self, index: Tensor, view: Tensor) -> Tensor:  # (B,), (B,) -> (B, D)
         """g as the target model says it now."""
-        seen = self.crop_flip(self.images.images[index].to(self._device), view)
+        seen = self.crop_flip(self.images.pixels(index, self.target.machine.device), view)
         return self.target.represent(self.target.normalizer(seen.float() / 255))
 
     def _make(self, row: Tensor) -> Tensor:  # (n,) different ones -> (n, D)

@@ -49,8 +49,7 @@ class TargetModel:
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
         """g(x) of normalized pixels: (module(x) - offset) / scale."""
-        outputs = self.machine.run_each(self._folded, normalized)
-        return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
+        return self._scaled(self.machine.run_each(self._folded, normalized))
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
         """g of all images, without augmentation, in batches; the result stays on the device.
@@ -59,10 +58,9 @@ class TargetModel:
             ConfigError: the images are not of the size or channels that the target model expects.
         """
         self.check_images(images)
-        batches = torch.split(torch.arange(len(images)), batch)
-        device = self.machine.device
-        pixels = (self.normalizer(images.unit_pixels(i).to(device)) for i in batches)
-        return torch.cat([self.represent(x) for x in pixels])
+        normalizer, machine = self.normalizer, self.machine
+        outputs = images.outputs(self._folded, machine, normalizer=normalizer, batch=batch)
+        return self._scaled(outputs)
 
     def standardized(self, images: ImageSet) -> "TargetModel":
         """The same target model with each output scaled to mean 0 and deviation 1 on `images`."""
@@ -84,6 +82,9 @@ class TargetModel:
                 f"the target model was made for {len(self.normalizer.mean)} channels,"
                 f" {images.name} has {images.channels}; train a target model on this source"
             )
+
+    def _scaled(self, outputs: Tensor) -> Tensor:
+        return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
 
     @cached_property
     def dim(self) -> int:

@@ -88,9 +88,7 @@ class TargetMonitor:
 
 @torch.no_grad()
 def _represent(network: Network, images: ImageSet, machine: Machine) -> Tensor:  # (N, D), on CPU
-    index = torch.split(torch.arange(len(images)), 512)
-    pixels = (images.normalized(i).to(machine.device) for i in index)
-    found = torch.cat([machine.run_each(network, x).cpu() for x in pixels])
+    found = images.outputs(network, machine).cpu()
     if not found.isfinite().all():
         raise NotFiniteError(
             f"the representations of {images.name} are not finite; lower the learning rate"

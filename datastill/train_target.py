@@ -212,7 +212,7 @@ def _draw(
     index = state.batches.draw(training.batch)
     if len(index) < training.batch:  # batch statistics of a small rest would be noise
         index = state.batches.draw(training.batch)
-    unit, share = images.unit_pixels(index).to(machine.device), machine.world.share
+    unit, share = images.pixels(index, machine.device).float() / 255, machine.world.share
     view_a, view_b = map(share, training.views(unit, state.views))  # all ranks draw the same
     pixels = images.normalizer(torch.cat([view_a, view_b]))
     if not training.objective.needs_labels or images.labels is None:

@@ -9,6 +9,7 @@ import torch
 from toys import toy_problem
 
 from datastill.methods.krr_st import KRRST
+from datastill.recipes._meter import Meter
 from datastill.target_model import TargetModel
 
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
@@ -58,6 +59,26 @@ def test_regression__says_who_became_slower_than_recorded(
     assert verdicts(recorded, same) == {"plain": True, "fast": True}
     assert verdicts(recorded, slower) == {"plain": True, "fast": False}
     for name in ("interleaved", "regression", "outer_step", "plain", "released"):
+        sys.modules.pop(name, None)
+
+
+def test_prediction__counts_the_operations_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SPEED))
+    from predicted import Gpu, Operation, operations
+
+    problem = toy_problem(6)
+    one, other = METHOD.init(problem), METHOD.init(problem)
+    one.step = other.step = 1
+    done = operations(lambda: METHOD.step(problem, one))
+    counted = Meter(problem.machine).count(lambda: METHOD.step(problem, other))
+    assert sum(x.flop for x in done) == counted.flop > 0
+    product = operations(lambda: torch.ones(3, 4).double().T @ torch.ones(3, 5).double())[-1]
+    assert product == Operation("aten.mm.default", torch.float64, 2 * 60, 8 * (12 + 15 + 20))
+    gpu = Gpu(bfloat16=1e3, float64=100, bandwidth=1e3, launch=0.1)
+    assert gpu.seconds(product, 0.1) == 1.2  # by what it multiplies
+    assert gpu.seconds(replace(product, flop=0), 0.1) == 0.376  # by what it reads and writes
+    assert gpu.seconds(replace(product, flop=0, nbytes=1), 0.1) == 0.1
+    for name in ("predicted", "outer_step", "plain", "released", "interleaved"):
         sys.modules.pop(name, None)
 
 

@@ -1,9 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from datastill.ground import memory
 from datastill.ground.errors import DataError
+from datastill.ground.machine import Machine
 from datastill.images import ImageSet, Normalizer
 
 
@@ -151,3 +156,57 @@ def test_fingerprint__sees_one_pixel(labelled: ImageSet) -> None:
     images[3, 1, 2, 2] ^= 1
     changed = ImageSet("toy", images, labelled.normalizer, labelled.labels, labelled.classes)
     assert changed.fingerprint != labelled.fingerprint
+
+
+def test_pixels__are_the_bytes_on_the_device(labelled: ImageSet) -> None:
+    index = torch.tensor([3, 0, 3])
+    assert torch.equal(labelled.pixels(index, "cpu"), labelled.images[index])
+
+
+@pytest.mark.parametrize("room", [20 * 3 * 6 * 6 * 2, 20 * 3 * 6 * 6 * 2 - 1])
+def test_pixels__stay_on_a_device_that_has_room_for_them(
+    labelled: ImageSet, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device `meta` stands for a GPU: it has shapes and no numbers."""
+    monkeypatch.setattr(memory, "available_bytes", lambda device: room)
+    copied = list[str]()
+    to = torch.Tensor.to
+
+    def noted(self: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if self is labelled.images:
+            copied.append(str(args[0]))
+        return to(self, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", noted)
+    for _ in range(2):
+        found = labelled.pixels(torch.tensor([3, 0, 3]), "meta")
+        assert (found.device.type, found.shape) == ("meta", (3, 3, 6, 6))
+    assert copied == (["meta"] if room % 2 == 0 else [])
+
+
+class Shifted(nn.Module):
+    """Says how many images it was shown at once, beside the mean of each."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.mean((1, 2, 3)), torch.full((len(x),), float(len(x)))], dim=1)
+
+
+def test_outputs__are_of_all_images_by_their_own_statistics(labelled: ImageSet) -> None:
+    found = labelled.outputs(Shifted().eval(), Machine(), batch=8)
+    torch.testing.assert_close(found[:, 0], labelled.normalized(slice(None)).mean((1, 2, 3)))
+    assert not found.requires_grad
+
+
+def test_outputs__use_the_statistics_that_they_are_given(labelled: ImageSet) -> None:
+    plain = Normalizer((0.0,) * 3, (1.0,) * 3)
+    found = labelled.outputs(Shifted().eval(), Machine(), normalizer=plain)
+    torch.testing.assert_close(found[:, 0], labelled.unit_pixels(slice(None)).mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize(("training", "seen"), [(True, [8, 8, 4]), (False, [2] * 10)])
+def test_outputs__of_a_network_in_training_mode_see_whole_batches(
+    labelled: ImageSet, training: bool, seen: list[int]
+) -> None:
+    machine = Machine(pixels_at_once=2 * 36)
+    found = labelled.outputs(Shifted().train(training), machine, batch=8)
+    assert found[:, 1].tolist() == [float(count) for count in seen for _ in range(count)]

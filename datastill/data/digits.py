@@ -1,5 +1,6 @@
 """Embedded, labelled data: 1,797 handwritten digits of scikit-learn, with the glyphs' nuisances."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from datastill.data._base import AbstractImageSource
 from datastill.data._nuisances import picture
@@ -42,7 +42,7 @@ class Digits(AbstractImageSource):
         return None
 
     def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        digits = load_digits()
+        digits = importlib.import_module("sklearn.datasets").load_digits()  # takes a second
         ink = (digits.images / 16).astype(np.float32)  # cells count 0 to 16 inked pixels
         order = np.random.default_rng(derive(SEED, "digits", "split")).permutation(len(ink))
         chosen = order[:TRAIN] if split == "train" else order[TRAIN:]

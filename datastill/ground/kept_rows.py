@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from datastill.ground.checked_rows import CheckedRows
+from datastill.ground.memory import has_room
 from datastill.ground.progress import say
-
-SHARE_OF_FREE = 0.5  # of a device's free memory: networks need some too
 
 
 @dataclass(eq=False)
@@ -30,7 +29,7 @@ class KeptRows:
     def __post_init__(self) -> None:
         self.left, self.known = self.count, torch.zeros(self.count, dtype=torch.bool)
         device, width = self.like.device, self.like.shape[1]
-        if not _fits(device, self.room * self.row_bytes):
+        if device.type != "cpu" and not has_room(self.room * self.row_bytes, str(device)):
             device = torch.device("cpu")
         self.mapped = self.file is not None and device.type == "cpu"
         if self.file is not None and self.mapped:
@@ -94,10 +93,3 @@ class KeptRows:
             f"{file.folder} cannot be used on: {error.strerror or error}; what it lacks is"
             f" {'computed whenever it is asked for' if self.mapped else 'kept in memory only'}"
         )
-
-
-def _fits(device: torch.device, needed: int) -> bool:
-    """Whether a device has memory for so many bytes; of the host's it is not asked."""
-    if device.type == "cpu":
-        return True
-    return needed <= SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]

@@ -16,6 +16,7 @@ from datastill.ground.errors import MemoryShortError
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
+SHARE_OF_FREE = 0.5  # of a device's memory for what is kept there for speed: networks need some too
 FALSE_ALARM = 1.2  # what is predicted must be larger than what is there by this to be refused
 
 
@@ -25,6 +26,11 @@ def available_bytes(device: str = "cpu") -> float:
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + reserved)
     return max(0.0, min([math.inf, *_limits(), *_cgroups(), *_machine()]))
+
+
+def has_room(needed: float, device: str) -> bool:
+    """Whether a device can keep so many bytes that could be elsewhere as well."""
+    return needed <= SHARE_OF_FREE * available_bytes(device)
 
 
 def require(needed: float, there: float, *, work: str, lower: str) -> None:

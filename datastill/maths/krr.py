@@ -48,14 +48,33 @@ def krr_predict(
     trace = phi.detach().square().sum()
     ridge = (ridge_of_trace + ridge_of_mean / len(phi)) * trace + ridge_absolute
     if len(phi) <= phi.shape[1]:
-        weights, condition = solve_positive(_regular(phi @ phi.T, ridge), y)
+        weights, condition = solve_positive(_regular(gram(phi), ridge), y)
         return ((query @ phi.T) @ weights).to(y_syn.dtype), condition
-    weights, condition = solve_positive(_regular(phi.T @ phi, ridge), phi.T @ y)
+    weights, condition = solve_positive(_regular(gram(phi.T), ridge), phi.T @ y)
     return (query @ weights).to(y_syn.dtype), condition
 
 
 def _regular(gram: Tensor, ridge: Tensor) -> Tensor:
     return gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def gram(phi: Tensor) -> Tensor:  # (M, F) -> (M, M)
+    """Φ Φᵀ. It is symmetric, so that its gradient takes one product; autograd would take two."""
+    product: Tensor = _Gram.apply(phi)  # type: ignore[no-untyped-call]
+    return product
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, phi: Tensor) -> Tensor:
+        ctx.save_for_backward(phi)
+        return phi @ phi.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (phi,) = ctx.saved_tensors
+        back: Tensor = (gradient + gradient.T) @ phi
+        return back
 
 
 def solve_positive(

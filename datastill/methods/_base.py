@@ -70,7 +70,7 @@ class Problem:
 
     def real(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8, on the device
         """The bytes of some source images."""
-        return self.images.images[index].to(self.machine.device)
+        return self.images.pixels(index, self.machine.device)
 
     def bank(self, crop_flip: CropFlip, keeping: Keeping) -> TargetBank:
         """g of every view of every source image; a full one is filled at the first call.

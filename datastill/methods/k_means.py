@@ -4,11 +4,11 @@ With class labels each class has its own clusters. KRR-ST's paper compares with 
 not say in which space it was made (docs/fidelity.md#k-means).
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from sklearn.cluster import KMeans as Lloyd
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
@@ -70,7 +70,8 @@ class KMeans(AbstractMethod[KMeansState]):
         self, x: Tensor, count: int, seed: int, group: int
     ) -> Tensor:  # (n, F) -> (count,)
         """The row nearest to the centre of each cluster, clusters in the order of their numbers."""
-        lloyd = Lloyd(
+        clusters = importlib.import_module("sklearn.cluster")  # takes a second
+        lloyd = clusters.KMeans(
             n_clusters=count,
             n_init=self.starts,
             max_iter=self.max_iterations,

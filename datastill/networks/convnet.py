@@ -13,6 +13,7 @@ from torch import nn
 from datastill.ground.errors import ConfigError
 from datastill.ground.options import option
 from datastill.networks._base import AbstractArchitecture
+from datastill.networks._rectified_mean import RectifiedMean
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ConvNet(AbstractArchitecture):
         blocks: list[nn.Module] = []
         for width in widths:
             blocks += [nn.Conv2d(channels, width, 3, padding=1), *self._norm(width)]
-            blocks += [nn.ReLU(inplace=True), nn.AvgPool2d(2)]
+            blocks += [RectifiedMean()]
             channels = width
         side = image_size >> len(widths)
         return nn.Sequential(*blocks, nn.Flatten()), side * side * channels

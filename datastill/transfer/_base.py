@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-import torch
-from torch import Tensor
-
 from datastill.artefact import DistilledSet
 from datastill.data._base import source
 from datastill.ground.errors import ConfigError, DataError
@@ -227,21 +224,3 @@ def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
             f" {data.train.num_classes}, which are not the same; judge it on the data that it was"
             " distilled from, or choose a task that trains a new head"
         )
-
-
-@torch.no_grad()
-def in_batches(
-    network: torch.nn.Module,
-    images: ImageSet,
-    machine: Machine,
-    *,
-    batch: int = 512,
-) -> Tensor:  # -> (N, outputs), on the device
-    """Outputs for all images, not augmented, normalised by their own statistics."""
-    index = torch.split(torch.arange(len(images)), batch)
-    return torch.cat(
-        [
-            machine.run(network, images.normalizer(images.unit_pixels(i).to(machine.device)))
-            for i in index
-        ]
-    )

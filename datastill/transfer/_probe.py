@@ -14,7 +14,7 @@ from torch import Tensor
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import derive
 from datastill.images import ImageSet
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData, in_batches
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, check_labels, choose_labelled, labels_of
 
 
@@ -69,5 +69,5 @@ class AbstractProbe(AbstractTask):
 
     def _read(self, start: Start, images: ImageSet) -> Features:
         module = start.network if self.features == "output" else start.network.body
-        values = in_batches(module.eval(), images, start.machine)
+        values = images.outputs(module.eval(), start.machine)
         return Features(values, labels_of(images), images.num_classes)

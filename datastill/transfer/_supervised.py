@@ -61,7 +61,7 @@ class Supervised:
         self, machine: Machine, state: SupervisedState, images: ImageSet, step: int
     ) -> dict[str, Tensor]:
         index = state.batches.draw(self.batch)
-        pixels = images.images[index].to(machine.device)
+        pixels = images.pixels(index, machine.device)
         seen = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
         x, y = images.normalizer(seen.float() / 255), labels_of(images)[index].to(machine.device)
         set_rates(state.optimizer, Cosine(), step, self.steps)

@@ -15,7 +15,7 @@ from datastill.ground.rng import seeded
 from datastill.ground.run_folder import RunFolder
 from datastill.maths.metrics import accuracy_percent
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.transfer._base import Start, TaskData, in_batches
+from datastill.transfer._base import Start, TaskData
 from datastill.transfer._labels import labels_of
 from datastill.transfer._supervised import Supervised
 
@@ -82,7 +82,7 @@ def _note(
     folder: RunFolder, name: str, network: Network, start: Start, data: TaskData, seconds: float
 ) -> None:
     """Say how good the teacher is, and keep it in teachers.jsonl."""
-    logits = in_batches(network, data.test, start.machine)
+    logits = data.test.outputs(network, start.machine)
     accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
     say(f"the teacher gets {accuracy:.1f} % of the test images of {data.name} right")
     facts = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from datastill.maths.metrics import accuracy_percent
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData, in_batches
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, labels_of
 
 
@@ -22,6 +22,6 @@ class Classify(AbstractTask):
         check_enough(data, ("all",))  # a class that nobody has seen cannot be an answer
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        outputs = in_batches(start.network.eval(), data.test, start.machine)
+        outputs = data.test.outputs(start.network.eval(), start.machine)
         accuracy = accuracy_percent(outputs.cpu(), labels_of(data.test))
         return [Measured("", accuracy, None, 0)]

@@ -24,7 +24,7 @@ from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.networks._base import Network
 from datastill.networks.resnet18 import ResNet18
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData, in_batches
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, labels_of
 from datastill.transfer._supervised import Supervised, with_new_head
 from datastill.transfer._teacher import Teacher
@@ -89,7 +89,7 @@ class DataFreeKd(AbstractTask):
         lesson = self._lesson(start, self._teacher().make(start, data), data)
         student = self._learn(lesson, with_new_head(start, data), data)
         student.train(self.batch_norm == "train")
-        logits = in_batches(student, data.test, start.machine, batch=self.batch)
+        logits = data.test.outputs(student, start.machine, batch=self.batch)
         accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
         setting = "batch norm of the batch" if self.batch_norm == "train" else ""
         return [Measured(setting, accuracy, None, self._length(lesson))]

@@ -8,7 +8,7 @@ from datastill.images import ImageSet
 from datastill.maths.metrics import accuracy_percent
 from datastill.maths.optimizers import Sgd
 from datastill.networks._base import Network
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData, in_batches
+from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, check_labels, choose_labelled, labels_of
 from datastill.transfer._supervised import Supervised, with_new_head
 
@@ -50,7 +50,7 @@ class Finetune(AbstractTask):
             train = choose_labelled(data, labels, start.seed)
             saving = start.saving and start.saving.part(labels)
             network = self._train(replace(start, saving=saving), train, data)
-            logits = in_batches(network, data.test, start.machine)
+            logits = data.test.outputs(network, start.machine)
             accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
             setting = "" if labels == "all" else labels
             found.append(Measured(setting, accuracy, None, self.length(data.name)))

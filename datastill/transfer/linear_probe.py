@@ -1,13 +1,12 @@
 """Linear probe: a linear classifier on frozen features (KRR-ST's meta-test protocol)."""
 
+import importlib
 import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from datastill.batches import Batches
@@ -69,12 +68,13 @@ class LinearProbe(AbstractProbe):
         return classifier
 
     def _lbfgs(self, known: Tensor, labels: Tensor, asked: Tensor, truth: Tensor) -> float:
-        model = LogisticRegression(C=1 / (self.l2 * len(known)), max_iter=self.lbfgs_iterations)
+        linear = importlib.import_module("sklearn.linear_model")  # takes a second
+        unfinished = importlib.import_module("sklearn.exceptions").ConvergenceWarning
+        penalty = 1 / (self.l2 * len(known))
+        model = linear.LogisticRegression(C=penalty, max_iter=self.lbfgs_iterations)
         with warnings.catch_warnings():  # the number of iterations is a setting, not a failure
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings(
-                "ignore", "The number of unique classes"
-            )  # few labels are meant
+            warnings.simplefilter("ignore", unfinished)
+            warnings.filterwarnings("ignore", "The number of unique classes")  # few are meant
             model.fit(known.double().cpu().numpy(), labels.numpy())
         predicted = torch.from_numpy(model.predict(asked.double().cpu().numpy()))
         return 100 * float((predicted == truth).double().mean())

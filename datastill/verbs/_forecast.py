@@ -32,6 +32,7 @@ from datastill.train_target import TargetTraining, train_target
 CLASSES = 2  # of a tiny problem, where labels are balanced and classes are no loop
 OF_DISTILLED = ("inner", "syn")  # names of batches that are drawn from the distilled images
 OF_DISTILLED_FLAGS = tuple(f"--method.{name}" for name in OF_DISTILLED)
+AT_ONCE = "at once"  # the size of what a network evaluates at once
 WORTH_NAMING = 0.97  # of the peak: what is left, at most, when a size is halved
 
 Sizes = dict[str, float]  # by flag
@@ -139,11 +140,14 @@ class _Distilling:
     @cached_property
     def sizes(self) -> Sizes:
         """In full; batches of distilled images first."""
-        classes = self.problem.images.num_classes if self.by_each_class else 1
+        problem = self.problem
+        classes = problem.images.num_classes if self.by_each_class else 1
         syn, real = self._batches()
         lengths = ends(self.method, "syn_steps", "pool_size")
-        sizes = {**syn, **real, "--count": self.problem.count / classes}
+        sizes = {**syn, **real, "--count": problem.count / classes}
         sizes |= {_flag(name): length for name, length in lengths.items()}
+        at_once = problem.machine.images_at_once(problem.images.image_size**2)
+        sizes[AT_ONCE] = min(at_once, max(real.values(), default=problem.count))
         return {**sizes, "classes": classes} if self.by_each_class else sizes
 
     @cached_property
@@ -186,7 +190,8 @@ class _Distilling:
             weights = problem.target.module.state_dict().values()
             fixed |= {size for value in weights for size in value.shape}
         grows = [flag for flag in self.sizes if flag.endswith("batch")]
-        return dict(zip((*grows, "--count", "images"), unused_primes(fixed), strict=False))
+        grows = [AT_ONCE, *grows, "--count"]  # the least first, so that batches are larger
+        return dict(zip((*grows, "images"), unused_primes(fixed), strict=False))
 
     @cached_property
     def _tiny(self) -> dict[str, int]:
@@ -214,7 +219,7 @@ class _Distilling:
     def _tiny_method(self, turns: int) -> AbstractMethod[Any]:
         """With tiny batches and short loops, and without a whitening that takes long to fit."""
         method = with_bank(without_experts(self.method), "off")
-        batches = {_name(flag): size for flag, size in self._tiny.items() if flag != "--count"}
+        batches = {_name(flag): size for flag, size in self._tiny.items() if _is_option(flag)}
         short = {"age": 2, "inner_epochs": 0, "pool_size": 1, "zca": False, "syn_steps": turns}
         lengths = {name: v for end, v in short.items() for name in ends(method, end)}
         return having(method, {**batches, **lengths})
@@ -222,6 +227,9 @@ class _Distilling:
     def _tiny_problem(self, turns: int) -> Problem:
         """A few images, of a few classes where labels are balanced."""
         images, number = self.problem.images, self._primes["images"]
+        machine = _alone(self.problem.machine)
+        machine = replace(machine, pixels_at_once=self._tiny[AT_ONCE] * images.image_size**2)
+        target = self.problem.target
         classes = turns if self.by_each_class else CLASSES
         if not self.method.by_class:
             few, classes = images.take(torch.arange(number) % len(images)), 1
@@ -231,8 +239,9 @@ class _Distilling:
         return replace(
             self.problem,
             images=few,
+            target=target and replace(target, machine=machine),
             count=count,
-            machine=_alone(self.problem.machine),
+            machine=machine,
             banks={},
             whitenings={},
             experts={},
@@ -261,6 +270,10 @@ def _member_bytes(member: Member) -> int:
     moments = [x for state in member.optimizer.state.values() for x in state.values()]
     held = [*weights, *(p.grad for p in weights), *member.model.buffers(), *moments]
     return sum(x.nbytes for x in held if isinstance(x, Tensor))
+
+
+def _is_option(flag: str) -> bool:
+    return flag.startswith("--method.")
 
 
 def _flag(name: str) -> str:

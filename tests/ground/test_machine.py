@@ -116,6 +116,19 @@ def test_run_each__halves_the_images_where_memory_runs_out(
     figures.add(f"memory runs out: {type(architecture).__name__} in halves", f"{furthest:.1e}")
 
 
+def test_run_each__gives_a_cpu_few_images_at_once(network: nn.Module) -> None:
+    x = torch.randn(11, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    patient = Cramped(network, 11, SHORT[0])
+    found = Machine(pixels_at_once=3 * 16 + 15).run_each(patient, x)
+    assert patient.asked == [3, 3, 3, 2]
+    torch.testing.assert_close(found, Machine().run_each(network, x))
+
+
+def test_run_each__gives_a_gpu_all_images_at_once_and_a_cpu_one_at_least() -> None:
+    assert Machine("cuda:0").images_at_once(224**2) >= 2**31
+    assert Machine().images_at_once(1024**2) == 1
+
+
 def test_run_each__gives_up_at_one_image(network: nn.Module) -> None:
     cramped = Cramped(network, 0, SHORT[0])
     with pytest.raises(torch.OutOfMemoryError):

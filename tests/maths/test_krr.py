@@ -11,7 +11,7 @@ from torch import Tensor
 from datastill.ground.errors import NotFiniteError, NumericalWarning, SingularKernelError
 from datastill.ground.rng import fork
 from datastill.maths import krr
-from datastill.maths.krr import cholesky, krr_predict, solve_positive, with_bias
+from datastill.maths.krr import cholesky, gram, krr_predict, solve_positive, with_bias
 
 DUAL, PRIMAL = 6, 20  # distilled rows, with 10 features and a bias
 sizes = pytest.mark.parametrize("m", [DUAL, PRIMAL], ids=["dual", "primal"])
@@ -154,6 +154,18 @@ def test_solve_positive__gradient_of_matrix_and_right_side() -> None:
 
     inputs = (factor.requires_grad_(), right.requires_grad_())
     assert torch.autograd.gradcheck(solve, inputs)
+
+
+def test_gram__is_the_product_and_has_its_gradient() -> None:
+    """Also where what follows is not symmetric."""
+    phi = torch.randn(4, 7, generator=fork(0, "phi"), dtype=torch.float64).requires_grad_()
+    weights = torch.randn(4, 4, generator=fork(0, "weights"), dtype=torch.float64)
+    assert torch.equal(gram(phi), phi @ phi.T)
+    found, expected = (
+        torch.autograd.grad((product.square() * weights).sum(), phi)[0]
+        for product in (gram(phi), phi @ phi.T)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
 @sizes

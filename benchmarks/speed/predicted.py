@@ -1,0 +1,145 @@
+"""What an outer step of KRR-ST would take on a GPU that is not at hand, by a roofline.
+
+python benchmarks/speed/predicted.py --count 1000 --batch 1024 --out predicted.csv
+
+One step with a warm bank, and one with none, is done here, and each operation noted with the
+numbers that it multiplies and the bytes that it reads and writes. It cannot be faster there than
+its multiplications at the matrix rate, than its bytes at the memory's rate, or than the host
+launches it; the last is left out in a CUDA graph. The default rates are of one H200: bfloat16 as
+measured, float64 and bandwidth as published (docs/speed.md).
+"""
+
+import argparse
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from outer_step import problem, started
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, shape_wrapper
+
+import datastill as ds
+from datastill.ground.machine import Machine
+from datastill.recipes._meter import SOLVES
+
+COUNTED = flop_registry | {name: shape_wrapper(flop) for name, flop in SOLVES.items()}
+AIM_SECONDS = 7.5e-3  # 160,000 steps in 20 minutes
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What bounds an operation."""
+
+    bfloat16: float  # FLOP/s
+    float64: float  # FLOP/s, of float32 too
+    bandwidth: float  # bytes/s
+    launch: float  # seconds
+
+    def seconds(self, operation: "Operation", launch: float) -> float:
+        """At least."""
+        rate = self.bfloat16 if operation.number == torch.bfloat16 else self.float64
+        return max(operation.flop / rate, operation.nbytes / self.bandwidth, launch)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One that computes; views are none."""
+
+    name: str
+    number: torch.dtype
+    flop: float
+    nbytes: int  # read and written
+
+
+@dataclass(eq=False)
+class Noting(TorchDispatchMode):
+    """Notes the operations that are done under it."""
+
+    done: list[Operation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        read, written = (
+            [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
+            for tree in ((args, kwargs), out)
+        )
+        nbytes = sum(x.nbytes for x in (*read, *written))
+        if not func.is_view and nbytes:
+            flop = COUNTED.get(func.overloadpacket)
+            counted = flop(*args, **(kwargs or {}), out_val=out) if flop else 0
+            number = next((x.dtype for x in written if x.is_floating_point()), torch.uint8)
+            self.done.append(Operation(str(func), number, counted, nbytes))
+        return out
+
+
+def operations(step: Callable[[], object]) -> list[Operation]:
+    with Noting() as noting:
+        step()
+    return noting.done
+
+
+def steps(count: int, batch: int) -> dict[str, Callable[[], object]]:
+    """A step with a bank that knows all it is asked, and one without."""
+    machine = Machine("cpu", "bfloat16", pixels_at_once=2**62)  # whole batches, as on a GPU
+    of = problem(32, count, machine)
+    cold = ds.KRRST(outer_batch=batch, bank="off")
+    warm = replace(cold, bank="lazy")
+    first, again, other = (started(method, of) for method in (warm, warm, cold))
+    warm.step(of, first)
+    return {
+        "warm bank": lambda: warm.step(of, again),
+        "no bank": lambda: cold.step(of, other),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--bfloat16", type=float, default=790e12, help="FLOP/s")
+    parser.add_argument("--float64", type=float, default=55e12, help="FLOP/s")
+    parser.add_argument("--bandwidth", type=float, default=4.8e12, help="bytes/s")
+    parser.add_argument("--launch", type=float, default=5e-6, help="seconds per operation")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    gpu = Gpu(given.bfloat16, given.float64, given.bandwidth, given.launch)
+    rows = []
+    for name, step in steps(given.count, given.batch).items():
+        done = operations(step)
+        eager, graph = (sum(gpu.seconds(x, lag) for x in done) for lag in (gpu.launch, 0.0))
+        rows.append(
+            {
+                "step": name,
+                "count": given.count,
+                "batch": given.batch,
+                "operations": len(done),
+                "tflop": round(sum(x.flop for x in done) / 1e12, 3),
+                "gigabytes": round(sum(x.nbytes for x in done) / 1e9, 2),
+                "eager_ms": round(1e3 * eager, 2),
+                "graph_ms": round(1e3 * graph, 2),
+                "share_of_aim": round(eager / AIM_SECONDS, 2),
+            }
+        )
+        print(*(f"{k}: {v}" for k, v in rows[-1].items()), sep=", ")
+        slowest = sorted(done, key=lambda x: gpu.seconds(x, gpu.launch))[-12:]
+        for x in reversed(slowest):
+            seconds = gpu.seconds(x, gpu.launch)
+            print(f"  {1e3 * seconds:.3f} ms {x.name} {x.number} {x.nbytes / 1e6:.0f} MB")
+    if given.out:
+        with given.out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
