@@ -17,6 +17,7 @@ RESUME = "continue the run in the out folder; --resume --out DIR is enough"
 PRECISION = "number format in networks"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
+GRAPHS = "on a GPU, record what KRR-ST does with each inner model and repeat it (CUDA graphs)"
 PROFILE = "profile the third step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
 
@@ -63,6 +64,7 @@ class Run:
     )
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
+    graphs: bool = option(False, GRAPHS)
     workers: int = option(1, "parts made at once, each by a process of its own", at_least=1)
     ray: str | None = option(None, "make the parts on the Ray cluster at this address, or 'local'")
     reuse: str | None = option(
@@ -143,6 +145,7 @@ class Distill:
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
     precision: Precision = option("float32", PRECISION)
+    graphs: bool = option(False, GRAPHS)
     out: str = needed("run folder to make", example="runs/mine")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)

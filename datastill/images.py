@@ -5,9 +5,9 @@ images, C channels, H and W height and width, F features, D target dimension, K 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +64,13 @@ class Normalizer:
 
     def __call__(self, unit_pixels: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """Unit pixels, usually in [0, 1], to normalized pixels."""
-        mean, std = self._columns(unit_pixels)
+        mean, std = (_per_channel(values, unit_pixels) for values in (self.mean, self.std))
         scores = (unit_pixels - mean) / std
         return scores if self.zca is None else self.zca(scores)
 
     def inverse(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """Normalized pixels back to unit pixels."""
-        mean, std = self._columns(normalized)
+        mean, std = (_per_channel(values, normalized) for values in (self.mean, self.std))
         scores = normalized if self.zca is None else self.zca.inverse(normalized)
         return scores * std + mean
 
@@ -82,10 +82,6 @@ class Normalizer:
     def statistics(self) -> dict[str, list[float]]:
         """Mean and deviation as JSON; whitening is a matrix and goes with tensors."""
         return {"mean": list(self.mean), "std": list(self.std)}
-
-    def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = like.new_tensor(self.mean), like.new_tensor(self.std)
-        return mean[:, None, None], std[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -234,6 +230,16 @@ class ImageSet:
         if self.labels is not None:
             digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:  # (C,) -> (C, 1, 1)
+    return _kept_there(tuple(values), like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+def _kept_there(values: tuple[float, ...], device: torch.device, kind: torch.dtype) -> Tensor:
+    """Copied once: each copy from the host would wait for all that a GPU has queued."""
+    return torch.tensor(values, device=device, dtype=kind)[:, None, None]
 
 
 def _grey_levels(images: Tensor) -> Tensor:  # uint8 (n, C, H, W) -> int64 (C, 256)

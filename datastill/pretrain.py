@@ -120,7 +120,7 @@ def _step(
     length: int,
     step: int,
 ) -> dict[str, Tensor]:
-    index = state.batches.draw(pretraining.batch).to(pairs[0].device)
+    index = machine.here(state.batches.draw(pretraining.batch))
     x, y = pairs[0][index], pairs[1][index]
     if pretraining.augmentation is not None:
         x = pretraining.augmentation(x, state.augmentation)

@@ -32,7 +32,7 @@ from datastill.images import ImageSet
 from datastill.target_model import TargetModel
 
 FORMAT_VERSION = 2  # raise it when representations are computed differently
-BATCH = {"cpu": 64, "cuda": 512}  # views that the target model sees at once; fewer are padded
+BATCH, BATCH_ON_CPU = 512, 64  # views that the target model sees at once; fewer are padded
 
 Filling = Literal["off", "lazy", "full"]
 StoredPrecision = Literal["float16", "float32"]
@@ -80,8 +80,9 @@ class TargetBank:
             return self.rows.get(row).float()
         new, place = torch.unique(row[~kept], return_inverse=True)
         g = self.rows.like.new_empty(len(row), self.target.dim)
-        g[~kept] = self._make(new)[place]
-        g[kept] = self.rows.get(row[kept])
+        here = self.target.machine.here
+        g[here((~kept).nonzero().flatten())] = self._make(new)[here(place)]
+        g[here(kept.nonzero().flatten())] = self.rows.get(row[kept])
         return g.float()
 
     def fill(self) -> None:
@@ -151,7 +152,7 @@ class TargetBank:
 
     @property
     def _batch(self) -> int:
-        return BATCH[self._device.type]
+        return BATCH_ON_CPU if self._device.type == "cpu" else BATCH
 
     def _represent(self, index: Tensor, view: Tensor) -> Tensor:  # (B,), (B,) -> (B, D)
         """g as the target model says it now."""

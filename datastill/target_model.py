@@ -84,7 +84,13 @@ class TargetModel:
             )
 
     def _scaled(self, outputs: Tensor) -> Tensor:
-        return (outputs - self.offset.to(outputs)) / self.scale.to(outputs)
+        offset, scale = self._scaling
+        return (outputs - offset) / scale
+
+    @cached_property
+    def _scaling(self) -> tuple[Tensor, Tensor]:
+        """Offset and scale on the device."""
+        return self.machine.here(self.offset), self.machine.here(self.scale)
 
     @cached_property
     def dim(self) -> int:

@@ -217,7 +217,7 @@ def _draw(
     pixels = images.normalizer(torch.cat([view_a, view_b]))
     if not training.objective.needs_labels or images.labels is None:
         return Views(pixels, machine=machine)
-    return Views(pixels, share(images.labels[index]).to(machine.device), machine=machine)
+    return Views(pixels, machine.here(share(images.labels[index])), machine=machine)
 
 
 def _provenance(

@@ -11,8 +11,8 @@ from datastill.ground.options import check_bounds, options
 COMMON = ["device", "out", "resume", "checkpoint_seconds"]
 FLAGS = {
     "run": [
-        "recipe", "data_root", "to", "precision", "scale", "seed", "workers", "ray", "reuse",
-        *COMMON, "resolved",
+        "recipe", "data_root", "to", "precision", "scale", "seed", "graphs", "workers", "ray",
+        "reuse", *COMMON, "resolved",
     ],
     "estimate": ["recipe", "scale", "device", "workers", "count_only"],
     "target": [
@@ -22,7 +22,7 @@ FLAGS = {
     ],
     "distill": [
         "data", "data_root", "image_size", "limit", "target", "count", "probe_every", "seed",
-        "precision", *COMMON, "profile",
+        "precision", "graphs", *COMMON, "profile",
     ],
     "transfer": [
         "origins", "to", "task", "protocol", "data_root", "seeds", "pretrain_steps",

@@ -78,8 +78,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data-root", type=Path)
+    recipes = {"quick": quick.recipe, "cifar100-small": small}
+    parser.add_argument("--recipes", choices=recipes, nargs="+", default=list(recipes))
     given = parser.parse_args()
-    for recipe in (quick.recipe(), small()):
+    for recipe in (recipes[name]() for name in given.recipes):
         runs: dict[PrecisionName, list[list[Row]]] = {PLAIN: [], FAST: []}
         for seed in range(given.seeds):
             for precision, found in runs.items():

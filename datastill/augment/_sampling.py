@@ -37,7 +37,7 @@ class Draws:
         return 1 if self.siamese else len(self.images)
 
     def _spread(self, drawn: Tensor) -> Tensor:
-        return drawn.to(self.images.device).expand(len(self.images))
+        return drawn.to(self.images.device, non_blocking=True).expand(len(self.images))
 
 
 def per_image(numbers: Tensor) -> Tensor:  # (B,) -> (B, 1, 1, 1)

@@ -63,8 +63,8 @@ class KeptRows:
 
     def put(self, row: Tensor, values: Tensor) -> None:  # (n,) different ones, (n, D)
         """Keep rows, but for those beyond the room and those with values that are not finite."""
-        keep = (row < self.room) & values.isfinite().all(1).cpu()
-        row, values = row[keep], values[keep.to(values.device)]
+        keep = ((row < self.room) & values.isfinite().all(1).cpu()).nonzero().flatten()
+        row, values = row[keep], values[keep.to(values.device, non_blocking=True)]
         if self.file is not None:
             try:
                 self.file.write(row.numpy(), values.cpu().view(torch.uint8).numpy())
@@ -73,14 +73,18 @@ class KeptRows:
         if self.mapped:
             row = row[row < self.room]
         else:
-            self.memory[row.to(self.memory.device)] = values.to(self.memory.device)
+            self._set(row, values)
         self._note(row)
 
     def _take_over(self, file: CheckedRows, row: Tensor) -> None:
         if not self.mapped:
             values = torch.from_numpy(file.map()).view(self.like.dtype)[row]
-            self.memory[row.to(self.memory.device)] = values.to(self.memory.device)
+            self._set(row, values)
         self._note(row)
+
+    def _set(self, row: Tensor, values: Tensor) -> None:
+        there = self.memory.device
+        self.memory[row.to(there, non_blocking=True)] = values.to(there)
 
     def _note(self, row: Tensor) -> None:
         self.left -= int((~self.known[row]).sum())

@@ -27,18 +27,23 @@ class Machine:
     device: str = "cpu"
     precision: PrecisionName = "float32"
     world: World = World()  # the ranks among which work is shared, and which of them this one is
+    graphs: bool = False  # whether work on a GPU is recorded and repeated, where that is offered
     pixels_at_once: int = PIXELS_AT_ONCE  # of images that a CPU only evaluates
 
     @staticmethod
     def find(
-        device: str = "auto", precision: PrecisionName = "float32", world: World | None = None
+        device: str = "auto",
+        precision: PrecisionName = "float32",
+        world: World | None = None,
+        *,
+        graphs: bool = False,
     ) -> "Machine":
         """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
 
         Each of many ranks takes a CUDA device of its own, unless it is given a number.
 
         Raises:
-            ConfigError: the device does not exist here.
+            ConfigError: the device does not exist here, or it has no graphs.
         """
         there, world = torch.cuda.is_available(), world or World()
         if device == "auto":
@@ -54,13 +59,22 @@ class Machine:
             )
         if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
-        return Machine(device, precision, world)
+        if graphs and kind != "cuda":
+            raise ConfigError(
+                f"--graphs true: only a CUDA device has graphs, and this runs on {device}; leave it"
+                " out"
+            )
+        return Machine(device, precision, world, graphs)
 
     def place(self, network: Module) -> Module:
         """Move a network here, in place, into the channels-last layout; return it."""
-        network.to(self.device)
+        network.to(self.device, non_blocking=True)  # as `here`
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
+
+    def here(self, x: Tensor) -> Tensor:
+        """`x` on this device; what comes from the host does not wait for what is queued here."""
+        return x.to(self.device, non_blocking=True)
 
     def run(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`network(x)` of images (B, C, H, W) that are here, in this precision, as float32."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from datastill.artefact import DistilledSet, PixelSpace, TargetKind
 from datastill.augment.crop_flip import CropFlip
 from datastill.ground.errors import ConfigError
+from datastill.ground.graphs import Graphs
 from datastill.ground.lookup import public_name
 from datastill.ground.machine import Machine
 from datastill.ground.options import to_json
@@ -58,6 +59,11 @@ class Problem:
         """The ranks that distil together."""
         return self.machine.world
 
+    @cached_property
+    def graphs(self) -> Graphs:
+        """What is recorded on a GPU of the work on inner models."""
+        return Graphs(self.machine.graphs)
+
     @property
     def needed_target(self) -> TargetModel:
         """The target model, for methods that have said that they need one."""
@@ -85,9 +91,10 @@ class Problem:
         return self.banks[crop_flip, keeping]
 
     def whitened(self, ridge_of_mean: float) -> ImageSet:
-        """The source with a normalizer that whitens; fitted at the first call."""
+        """The source with a normalizer that whitens, on the device; fitted at the first call."""
         if ridge_of_mean not in self.whitenings:
-            self.whitenings[ridge_of_mean] = self.images.whitened(ridge_of_mean).normalizer
+            fitted = self.images.whitened(ridge_of_mean).normalizer
+            self.whitenings[ridge_of_mean] = fitted.to(self.machine.device)
         return self.images.normalized_by(self.whitenings[ridge_of_mean])
 
     @cached_property
@@ -239,7 +246,7 @@ class AbstractMethod(ABC, Generic[State]):
             targets.detach().cpu().clone(),
             target_kind=target_kind,
             pixel_space=pixel_space,
-            normalizer=normalizer or problem.images.normalizer,
+            normalizer=(normalizer or problem.images.normalizer).to("cpu"),
             provenance={
                 "method": self.identity(),
                 **({"learned": learned} if learned else {}),

@@ -17,7 +17,7 @@ def images_per_class(problem: Problem) -> int:
 def balanced_labels(problem: Problem) -> Tensor:  # (M,) int64
     """0, 0, ..., 1, 1, ...: the labels of the distilled images, on the device."""
     labels = torch.arange(len(problem.by_class)).repeat_interleave(images_per_class(problem))
-    return labels.to(problem.machine.device)
+    return problem.machine.here(labels)
 
 
 def draw_of_class(problem: Problem, label: int, size: int, generator: Generator) -> Tensor:

@@ -155,7 +155,6 @@ class Experts:
         training, machine = self.training, self.problem.machine
         images, labels = self._images, self.problem.images.labels
         assert labels is not None, "AbstractMethod.check refuses this before any work"
-        normalizer = images.normalizer.to(machine.device)
         optimizer = torch.optim.SGD(
             network.parameters(),
             lr=training.lr,
@@ -167,8 +166,8 @@ class Experts:
         for _ in range(training.epochs):
             for _ in range(ceil(len(images) / training.batch)):
                 index = batches.draw(training.batch)
-                x = Dsa()(normalizer(self.problem.real(index).float() / 255), augmentation)
-                y = labels[index].to(machine.device)
+                x = Dsa()(images.normalizer(self.problem.real(index).float() / 255), augmentation)
+                y = machine.here(labels[index])
                 loss = F.cross_entropy(machine.run(network, x), y)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

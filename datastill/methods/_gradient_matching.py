@@ -179,7 +179,7 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         )
         optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr)  # it keeps no state
         for _ in range(inner_epochs):
-            order = torch.randperm(len(x_syn), generator=state.order).to(x_syn.device)
+            order = problem.machine.here(torch.randperm(len(x_syn), generator=state.order))
             for index in torch.split(order, self.inner_batch):
                 outputs = problem.machine.run(network, self.dsa(x_syn[index], state.views))
                 loss = F.cross_entropy(outputs, y_syn[index])

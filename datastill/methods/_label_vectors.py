@@ -16,7 +16,7 @@ def centred_labels(problem: Problem, index: Tensor) -> Tensor:  # (B,) int64 -> 
     """The labels of some source images, centred, on the device."""
     labels = problem.images.labels
     assert labels is not None, "AbstractMethod.check refuses this before any work"
-    return centred(labels[index].to(problem.machine.device), problem.images.num_classes)
+    return centred(problem.machine.here(labels[index]), problem.images.num_classes)
 
 
 def labelled_batch(problem: Problem, source: ImageSet, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 
+from datastill.ground.graphs import Graphs
 from datastill.ground.machine import Machine
 from datastill.ground.profile import part_of_step
 from datastill.ground.rng import seeded
@@ -44,6 +46,7 @@ class ModelPool:
     loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
     machine: Machine
     stale: bool = False
+    graphs: Graphs = Graphs()  # of training steps; active with SGD only: Adam counts on the host
 
     def members(self, *, staggered: bool = False) -> list[Member]:
         """`size` untrained members; the first lives of staggered ones end one after another.
@@ -74,7 +77,7 @@ class ModelPool:
         if member.clock < self.max_age:
             self._train(member, x_syn, y_syn)
             return
-        members[slot] = self._member(slot, birth=member.births + 1)
+        members[slot] = self._reborn(member, slot)
         if self.stale:
             members[slot].clock = member.clock
 
@@ -82,14 +85,30 @@ class ModelPool:
         model = self.born(slot, birth)
         return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
+    @torch.no_grad()
+    def _reborn(self, member: Member, slot: int) -> Member:
+        """A new model in the place of an old one: in its tensors, which recordings refer to."""
+        new = self.born(slot, birth := member.births + 1).state_dict()
+        for name, value in member.model.state_dict().items():
+            value.copy_(new[name])
+        for state in member.optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        return Member(member.model, member.optimizer, births=birth)
+
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
+        self.graphs("train", partial(self._update, member), member.model, x_syn, y_syn)
+        member.age += 1
+        member.clock += 1
+
+    def _update(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> tuple[Tensor]:
         member.model.train()
         loss = self.loss(self.machine.run(member.model, x_syn), y_syn)
         member.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         member.optimizer.step()
-        member.age += 1
-        member.clock += 1
+        return (loss.detach(),)
 
 
 def born(

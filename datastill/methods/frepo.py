@@ -117,7 +117,7 @@ class FRePo(AbstractMethod[FRePoState]):
         loss = outer_loss + self.margin_weight * margin_loss
         loss.backward(inputs=state.optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
         update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
-        self._pool(problem).advance(state.members, slot, *self._inner_batch(state))
+        self._pool(problem).advance(state.members, slot, *self._inner_batch(problem, state))
         state.step += 1
         accuracy = (prediction.argmax(1) == y_real.argmax(1)).double().mean()
         losses = {"outer_loss": outer_loss.detach(), "margin_loss": margin_loss.detach()}
@@ -154,7 +154,8 @@ class FRePo(AbstractMethod[FRePoState]):
     def _source(self, problem: Problem) -> ImageSet:
         return problem.whitened(self.zca_ridge_of_mean) if self.zca else problem.images
 
-    def _inner_batch(self, state: FRePoState) -> tuple[Tensor, Tensor]:
+    def _inner_batch(self, problem: Problem, state: FRePoState) -> tuple[Tensor, Tensor]:
         """Different distilled pairs to train an inner model on."""
-        index = torch.randperm(len(state.x_syn), generator=state.pairs)[: self.inner_batch]
+        order = torch.randperm(len(state.x_syn), generator=state.pairs)
+        index = problem.machine.here(order[: self.inner_batch])
         return state.x_syn.detach()[index], state.y_syn.detach()[index]

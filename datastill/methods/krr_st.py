@@ -23,6 +23,7 @@ from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._pool import Member, ModelPool, born
 from datastill.methods._update import update
+from datastill.networks._base import Network
 from datastill.networks._folding import folded
 from datastill.target_bank import Filling, Keeping, StoredPrecision
 
@@ -120,22 +121,13 @@ class KRRST(AbstractMethod[KRRSTState]):
             pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
             pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, inner = state.members[slot].age, folded(state.members[slot].model.body)
+        age, inner = state.members[slot].age, state.members[slot].model
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
-        f_real = with_bias(problem.machine.run_each(inner, x_real))  # (B, F + 1)
-        x_syn = self._network_input(problem, state.x_syn)  # (M, C, H, W)
-        f_syn = with_bias(problem.machine.run(inner, x_syn))  # (M, F + 1)
-        prediction, condition = krr_predict(
-            f_real,
-            f_syn,
-            state.y_syn,
-            ridge_of_trace=self.ridge_of_trace,
-            ridge_of_mean=self.ridge_of_mean,
-        )
-        loss = F.mse_loss(prediction, g_real)
+        given = x_real, g_real, state.x_syn, state.y_syn
+        outer = partial(self._outer, problem, inner)
+        condition, *shares = problem.graphs("outer", outer, inner, *given, redo=True)
 
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
-        shares = [loss.detach(), *torch.autograd.grad(loss, [state.x_syn, state.y_syn])]
         joined = problem.world.mean(shares, rows=len(x_real))
         loss, state.x_syn.grad, state.y_syn.grad = joined
         update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
@@ -143,6 +135,29 @@ class KRRST(AbstractMethod[KRRSTState]):
         pool.advance(state.members, slot, *pairs)
         state.step += 1
         return {"outer_loss": loss, "age": age, "kernel_condition": condition}
+
+    def _outer(
+        self,
+        problem: Problem,
+        model: Network,
+        x_real: Tensor,  # (B, C, H, W)
+        g_real: Tensor,  # (B, D)
+        x_syn: Tensor,  # (M, C, H, W), in the method's pixel space
+        y_syn: Tensor,  # (M, D)
+    ) -> tuple[Tensor, ...]:
+        """The condition of the kernel, the loss, and its gradients in x_syn and y_syn."""
+        inner = folded(model.body)
+        f_real = with_bias(problem.machine.run_each(inner, x_real))  # (B, F + 1)
+        f_syn = with_bias(problem.machine.run(inner, self._network_input(problem, x_syn)))
+        prediction, condition = krr_predict(
+            f_real,
+            f_syn,
+            y_syn,
+            ridge_of_trace=self.ridge_of_trace,
+            ridge_of_mean=self.ridge_of_mean,
+        )
+        loss = F.mse_loss(prediction, g_real)
+        return condition, loss.detach(), *torch.autograd.grad(loss, [x_syn, y_syn])
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
         return self.pack(
@@ -167,6 +182,7 @@ class KRRST(AbstractMethod[KRRSTState]):
             loss=F.mse_loss,
             machine=problem.machine,
             stale=self.stale_pool,
+            graphs=problem.graphs,
         )
 
     def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:

@@ -136,14 +136,14 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
         epoch = int(torch.randint(self.max_start_epoch + 1, (), generator=state.starts))
         trajectory = self.experts_of(problem).trajectory(number)
         start, goal = trajectory[epoch], trajectory[epoch + self.matched_epochs]
-        return start.to(problem.machine.device), goal.to(problem.machine.device), epoch
+        return problem.machine.here(start), problem.machine.here(goal), epoch
 
     def _batches(self, problem: Problem, state: MTTState) -> Iterator[tuple[Tensor, Tensor]]:
         """What the student sees at each step: (B, C, H, W) augmented pixels, (B,) labels."""
         y_syn = balanced_labels(problem)
         batches = Batches.over(len(y_syn), state.batches)
         for _ in range(self.syn_steps):
-            index = batches.draw(self.syn_batch or len(y_syn)).to(y_syn.device)
+            index = problem.machine.here(batches.draw(self.syn_batch or len(y_syn)))
             yield Dsa()(state.x_syn[index], state.augmentation), y_syn[index]
 
     def _keep_in_range(self, state: MTTState) -> None:

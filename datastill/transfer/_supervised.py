@@ -63,7 +63,7 @@ class Supervised:
         index = state.batches.draw(self.batch)
         pixels = images.pixels(index, machine.device)
         seen = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
-        x, y = images.normalizer(seen.float() / 255), labels_of(images)[index].to(machine.device)
+        x, y = images.normalizer(seen.float() / 255), machine.here(labels_of(images)[index])
         set_rates(state.optimizer, Cosine(), step, self.steps)
         state.network.train()
         loss = F.cross_entropy(machine.run(state.network, x), y)

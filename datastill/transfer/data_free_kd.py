@@ -136,10 +136,11 @@ class DataFreeKd(AbstractTask):
     def _images(self, lesson: Lesson, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)
         if lesson.pixels is not None:
-            return Dsa(self.strategies)(lesson.pixels[index.to(lesson.pixels.device)], state.views)
+            index = lesson.start.machine.here(index)
+            return Dsa(self.strategies)(lesson.pixels[index], state.views)
         network = lesson.start.network
         shape = (len(index), network.channels, network.image_size, network.image_size)
-        return torch.randn(shape, generator=state.views).to(lesson.start.machine.device)
+        return lesson.start.machine.here(torch.randn(shape, generator=state.views))
 
     def _steps_per_epoch(self, lesson: Lesson) -> int:
         return -(-lesson.count // self.batch)

@@ -59,7 +59,7 @@ class LinearProbe(AbstractProbe):
         optimizer = Sgd(self.lr, self.momentum).make(classifier.parameters())
         batches = Batches.over(len(features), fork(seed, "probe-batches"))
         for step in range(self.steps):
-            index = batches.draw(self.batch).to(features.device)
+            index = batches.draw(self.batch).to(features.device, non_blocking=True)
             set_rates(optimizer, Cosine(), step, self.steps)
             loss = F.cross_entropy(classifier(features[index]), labels[index])
             optimizer.zero_grad()

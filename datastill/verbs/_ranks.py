@@ -11,7 +11,11 @@ from datastill.ground.world import PATIENCE_SECONDS, joined_world
 
 @contextlib.contextmanager
 def joined_machine(
-    device: str, precision: PrecisionName, *, patience_seconds: float = PATIENCE_SECONDS
+    device: str,
+    precision: PrecisionName,
+    *,
+    graphs: bool = False,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[Machine]:
     """The machine of this process and the world it belongs to; only the first rank is heard.
 
@@ -20,7 +24,7 @@ def joined_machine(
         RankLostError: another rank has died, or does not answer for `patience_seconds`.
     """
     with joined_world(device, patience_seconds=patience_seconds) as world:
-        machine = Machine.find(device, precision, world)
+        machine = Machine.find(device, precision, world, graphs=graphs)
         with contextlib.nullcontext() if world.writes else _silence():
             yield machine
 

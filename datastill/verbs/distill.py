@@ -22,8 +22,9 @@ from datastill.verbs._ranks import joined_machine
 def main(command: Command) -> None:
     """Distil, and print where the artefact is."""
     assert isinstance(command.flags, Distill)
-    with joined_machine(command.flags.device, command.flags.precision) as machine:
-        _distill(command, command.flags, machine)
+    flags = command.flags
+    with joined_machine(flags.device, flags.precision, graphs=flags.graphs) as machine:
+        _distill(command, flags, machine)
 
 
 def _distill(command: Command, flags: Distill, machine: Machine) -> None:

@@ -59,6 +59,13 @@ def test_machine__missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         Machine.find("cuda:1", "float32")
 
 
+def test_machine__graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 1)
+    assert Machine.find("auto", graphs=True) == Machine("cuda", graphs=True)
+    with pytest.raises(ConfigError, match=r"--graphs true: only a CUDA device .* runs on cpu"):
+        Machine.find("cpu", graphs=True)
+
+
 def test_machine__places_in_channels_last(network: nn.Module) -> None:
     assert Machine().place(network) is network
     weight = network.get_parameter("0.weight")

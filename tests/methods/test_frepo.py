@@ -244,7 +244,7 @@ def test_frepo__inner_batch_trains_on_some_pairs() -> None:
     sizes = set()
     state = run(replace(OURS, inner_batch=3), 1)
     for _ in range(6):
-        x, y = replace(OURS, inner_batch=3)._inner_batch(state)
+        x, y = replace(OURS, inner_batch=3)._inner_batch(toy(), state)
         chosen = [i for i in range(M) if any(torch.equal(row, state.x_syn[i]) for row in x)]
         assert len(x) == len(y) == len(chosen) == 3
         sizes.add(tuple(chosen))

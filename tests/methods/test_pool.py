@@ -159,14 +159,30 @@ def test_model_pool__each_birth_is_counted() -> None:
     assert births == [(0, 1), (0, 2), (0, 3)]
 
 
-def test_model_pool__replaced_model_has_a_fresh_optimizer() -> None:
+@pytest.mark.parametrize("optimizer", [SGD, AdamW(0.01)], ids=["sgd", "adamw"])
+def test_model_pool__replaced_model_learns_as_a_new_one(optimizer: OptimizerSpec) -> None:
+    pool = a_pool(max_age=2, optimizer=optimizer)
+    members = pool.members()
+    for _ in range(3):  # it is trained twice, then replaced
+        pool.advance(members, 0, *pairs())
+    new = born(0, 2)
+    fresh = [Member(new, optimizer.make(new.parameters()))]
+    for _ in range(2):
+        assert equal(weights(members[0].model), weights(fresh[0].model))
+        for found in (members, fresh):
+            pool.advance(found, 0, *pairs())
+    assert equal(weights(members[0].model), weights(fresh[0].model))
+
+
+def test_model_pool__replaced_model_stays_in_its_place() -> None:
     pool = a_pool(max_age=1)
     members = pool.members()
+    places = [p.data_ptr() for p in members[0].model.state_dict().values()]
+    before = weights(members[0].model)
     for _ in range(2):
         pool.advance(members, 0, *pairs())
-    held = {id(p) for group in members[0].optimizer.param_groups for p in group["params"]}
-    assert not members[0].optimizer.state
-    assert held == {id(p) for p in members[0].model.parameters()}
+    assert places == [p.data_ptr() for p in members[0].model.state_dict().values()]
+    assert members[0].births == 2 and not equal(before, weights(members[0].model))
 
 
 def test_model_pool__spread_ages_leave_out_the_maximum() -> None:

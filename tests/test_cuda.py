@@ -1,0 +1,51 @@
+"""What the second device only plays, on a GPU: run where there is one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from test_every_method import methods, small, solvable, title
+from test_second_device import CHAOS, moved
+from toys import toy_images, weights
+
+from datastill.distill import distill
+from datastill.ground.machine import Machine
+from datastill.methods._base import AbstractMethod
+from datastill.train_target import TargetTraining, train_target
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+GPU = Machine("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.mark.parametrize("method", methods(), ids=title)
+def test_every_method__makes_nearly_the_same_set_on_a_gpu(method: AbstractMethod[Any]) -> None:
+    near, far = (distill(method, moved(solvable(method), m)) for m in (Machine(), GPU))
+    atol = CHAOS.get(method.identity()["name"], 1e-3)
+    torch.testing.assert_close(near.images, far.images, atol=atol, rtol=1e-3)
+    torch.testing.assert_close(near.targets, far.targets, atol=atol, rtol=1e-3)
+
+
+@pytest.mark.parametrize("bank", ["off", "full"])
+def test_krr_st__recorded_steps_make_nearly_the_same_set_on_a_gpu(bank: str) -> None:
+    method = small("krr-st", outer_steps=20, max_age=4, bank=bank)
+    plain, recorded = (
+        distill(method, moved(solvable(method), replace(GPU, graphs=graphs)))
+        for graphs in (False, True)
+    )
+    torch.testing.assert_close(plain.images, recorded.images, atol=1e-3, rtol=1e-3)
+
+
+def test_train_target__makes_nearly_the_same_model_on_a_gpu() -> None:
+    training = TargetTraining(batch=10, steps=2, warmup=0.0)
+    near, far = (
+        weights(train_target(toy_images(), training, machine=m).module.cpu())
+        for m in (Machine(), GPU)
+    )
+    for one, other in zip(near, far, strict=True):
+        torch.testing.assert_close(one, other, atol=5e-3, rtol=1e-2)

@@ -1,0 +1,284 @@
+"""What is done on a GPU, on a device that a CPU plays: nothing mixes, and little is waited for."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import small as small_objective
+from second_device import NAME, record, second_device, traffic
+from test_every_method import methods, small, solvable, title
+from test_every_task import FOLDER as TASKS
+from test_every_task import SMALL, having
+from test_pretrain import KINDS, a_set, short
+from torch import Tensor
+from toys import (
+    NETWORK,
+    KilledError,
+    killed_at,
+    toy_images,
+    toy_network,
+    toy_set,
+    toy_task,
+    weights,
+)
+
+from datastill.artefact import DistilledSet
+from datastill.distill import distill
+from datastill.ground import graphs
+from datastill.ground.lookup import find, names
+from datastill.ground.machine import Machine
+from datastill.ground.run_folder import RunFolder
+from datastill.maths.optimizers import Sgd
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.pretrain import pretrain
+from datastill.train_target import TargetTraining, train_target
+from datastill.transfer._base import Start
+
+THERE = Machine(NAME)
+READS = {"krr-st": 3, "frepo": 3, "kip": 3, "dc": 2, "dsa": 2, "dm": 2, "mtt": 5}  # in one step
+READS_TO_KEEP = 2  # representations that are new
+CHAOS = {"frepo": 0.01}  # LAMB: distilled pixels 1e-8 apart are 0.002 apart after six steps
+
+Method = AbstractMethod[Any]
+iterative = [m for m in methods() if m.identity()["name"] in READS]
+every_iterative = pytest.mark.parametrize("method", iterative, ids=title)
+
+
+def moved(problem: Problem, machine: Machine) -> Problem:
+    """The same problem, to be solved elsewhere."""
+    known = problem.needed_target
+    target = replace(known, module=deepcopy(known.module), machine=machine)
+    return replace(problem, target=target, machine=machine, banks={}, whitenings={}, experts={})
+
+
+def there(problem: Problem) -> Problem:
+    """The same problem, to be solved on the second device."""
+    return moved(problem, THERE)
+
+
+def on_both(work: Callable[[Machine], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    near = work(Machine())
+    with second_device():
+        return near, [x.cpu() for x in work(THERE)]
+
+
+def test_second_device__refuses_tensors_of_the_host() -> None:
+    with second_device():
+        x = torch.ones(3).to(NAME)
+        with pytest.raises(RuntimeError, match="of the host and of the second device"):
+            x + torch.ones(3)
+
+
+def test_second_device__counts_what_the_host_waits_for() -> None:
+    with second_device() as counts:
+        x = torch.ones(3).to(NAME, non_blocking=True)
+        assert counts["reads"] == counts["writes"] == 0
+        torch.ones(3).to(NAME), torch.tensor([1.0], device=NAME), x[torch.tensor([0, 2])]
+        assert (counts["reads"], counts["writes"]) == (0, 3)
+        assert x.cpu().sum() == float(x.sum()) == 3 and x[x > 0].shape == (3,)
+        assert (counts["reads"], counts["writes"]) == (3, 3)
+
+
+def test_second_device__trains_as_the_cpu_does() -> None:
+    def trained(machine: Machine) -> list[Tensor]:
+        network = machine.place(toy_network()).train()
+        x = machine.here(toy_images().normalized(slice(None)))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            machine.run(network, x).square().mean().backward()
+            optimizer.step()
+        return weights(network)
+
+    for near, far in zip(*on_both(trained), strict=True):
+        torch.testing.assert_close(near, far)
+
+
+@pytest.mark.parametrize("method", methods(), ids=title)
+def test_every_method__makes_the_same_set_there(method: Method) -> None:
+    near = distill(method, solvable(method))
+    with second_device():
+        far = distill(method, there(solvable(method)))
+    atol = CHAOS.get(method.identity()["name"], 1e-5)
+    torch.testing.assert_close(near.images, far.images, atol=atol, rtol=1e-4)
+    torch.testing.assert_close(near.targets, far.targets, atol=atol, rtol=1e-4)
+
+
+@every_iterative
+def test_every_method__waits_for_few_numbers_and_sends_none(method: Method) -> None:
+    with second_device() as counts:
+        problem = there(solvable(method))
+        state = method.init(problem)
+        for _ in range(method.length(problem)):
+            counts.clear()
+            method.step(problem, state)
+    reads = READS[method.identity()["name"]]
+    if getattr(method, "bank", "off") == "lazy":
+        reads += READS_TO_KEEP
+    if getattr(method, "learn", "images") == "labels":  # a solve for each part of the source
+        reads = -(-len(problem.images) // method.outer_batch) + 1
+    assert (counts["reads"], counts["writes"]) == (reads, 0)
+
+
+@pytest.mark.parametrize("name", ["krr-st", "dsa", "mtt"])
+def test_every_method__resumes_there_bit_for_bit(name: str, tmp_path: Path) -> None:
+    method = small(name)
+
+    def run(folder: str) -> DistilledSet:
+        opened = RunFolder.open(tmp_path / folder, {}, resume=True, checkpoint_seconds=0.0)
+        return distill(method, there(solvable(method)), folder=opened)
+
+    with second_device(), pytest.MonkeyPatch.context() as patch:
+        whole = run("whole")
+        patch.setattr(type(method), "step", killed_at(2, type(method).step))
+        with pytest.raises(KilledError):
+            run("killed")
+        patch.undo()
+        again = run("killed")
+    assert torch.equal(whole.images, again.images) and torch.equal(whole.targets, again.targets)
+
+
+@pytest.mark.parametrize("name", names("datastill.objectives"))
+def test_every_objective__trains_the_same_target_model_there(name: str) -> None:
+    training = TargetTraining(
+        architecture=NETWORK,
+        outputs=5,
+        objective=small_objective(name),
+        optimizer=Sgd(lr=0.01),
+        batch=10,
+        steps=4,
+        standardize=True,
+    )
+    near, far = on_both(
+        lambda machine: weights(train_target(toy_images(), training, machine=machine).module)
+    )
+    for one, other in zip(near, far, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", names(TASKS))
+def test_every_task__measures_the_same_there(name: str) -> None:
+    task, data = having(find(TASKS, name)(), SMALL), toy_task()
+    outputs = data.train.num_classes if task.asks_outputs else 5
+
+    def found(machine: Machine) -> list[Tensor]:
+        network = machine.place(toy_network(outputs=outputs))
+        start = Start(network, NETWORK, 0, distilled=toy_set(), machine=machine)
+        return [torch.tensor(one.accuracy_percent) for one in task.measure(start, data)]
+
+    near, far = on_both(found)
+    assert near == far
+
+
+def sent_in(work: Callable[[int], object]) -> int:
+    """What two more steps make the host wait to send, once everything was done before."""
+    sent = []
+    for steps in (4, 4, 6):
+        with second_device():
+            work(steps)
+        sent.append(traffic["writes"])
+    return sent[2] - sent[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pretraining__sends_nothing_in_a_step(kind: str) -> None:
+    training, distilled = short(kind), a_set(kind)
+
+    def train(steps: int) -> None:
+        pretrain(NETWORK, distilled, pretraining=replace(training, steps=steps), machine=THERE)
+
+    assert sent_in(train) == 0
+
+
+def test_experts__send_nothing_in_a_step() -> None:
+    method = small("mtt", experts=1, max_start_epoch=0, matched_epochs=1)
+
+    def train(epochs: int) -> None:
+        longer = replace(method, expert_epochs=epochs)
+        longer.init(there(solvable(longer)))
+
+    assert sent_in(train) == 0
+
+
+@pytest.mark.parametrize("name", names("datastill.objectives"))
+def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
+    training = TargetTraining(NETWORK, 5, small_objective(name), batch=10)
+
+    def train(steps: int) -> None:
+        train_target(toy_images(), replace(training, steps=steps), machine=THERE)
+
+    assert sent_in(train) == 0
+
+
+@pytest.mark.parametrize("name", ["finetune", "linear-probe", "data-free-kd"])
+def test_every_task__sends_nothing_in_a_step(name: str) -> None:
+    task = having(find(TASKS, name)(), {**SMALL, "epochs": 1, "noise_count": 8})
+
+    def measure(steps: int) -> None:
+        longer = having(task, {"steps": steps, "epochs": steps})
+        network = THERE.place(toy_network())
+        longer.measure(Start(network, NETWORK, 0, distilled=toy_set(), machine=THERE), toy_task())
+
+    assert sent_in(measure) == 0
+
+
+GRAPHS = replace(THERE, graphs=True)
+KRR_ST = [m for m in methods() if m.identity()["name"] == "krr-st"]
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recordings are made by the second device."""
+    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "new_pool", object)
+
+
+def recorded(problem: Problem) -> Problem:
+    """The same problem on the second device, where work is recorded."""
+    return moved(problem, GRAPHS)
+
+
+@pytest.mark.usefixtures("recordings")
+@pytest.mark.parametrize("method", KRR_ST, ids=title)
+def test_krr_st__recorded_steps_make_the_same_set_bit_for_bit(method: Method) -> None:
+    longer = replace(method, outer_steps=20, max_age=4)  # models die, and epochs end
+    with second_device():
+        plain, found = (distill(longer, on(solvable(method))) for on in (there, recorded))
+    assert torch.equal(plain.images, found.images) and torch.equal(plain.targets, found.targets)
+
+
+@pytest.mark.usefixtures("recordings")
+def test_krr_st__recorded_steps_resume_bit_for_bit(tmp_path: Path) -> None:
+    method = small("krr-st", outer_steps=12)
+
+    def run(folder: str, problem: Problem) -> DistilledSet:
+        opened = RunFolder.open(tmp_path / folder, {}, resume=True, checkpoint_seconds=0.0)
+        return distill(method, problem, folder=opened)
+
+    with second_device(), pytest.MonkeyPatch.context() as patch:
+        whole = run("whole", there(solvable(method)))
+        patch.setattr(type(method), "step", killed_at(7, type(method).step))
+        with pytest.raises(KilledError):
+            run("killed", recorded(solvable(method)))
+        patch.undo()
+        again = run("killed", recorded(solvable(method)))
+    assert torch.equal(whole.images, again.images) and torch.equal(whole.targets, again.targets)
+
+
+@pytest.mark.usefixtures("recordings")
+def test_krr_st__a_recorded_step_is_a_few_launches() -> None:
+    method = small("krr-st", outer_steps=24, outer_batch=8, max_age=100, bank="full")
+    with second_device() as counts:
+        launched = []
+        for problem in (there(solvable(method)), recorded(solvable(method))):
+            state = method.init(problem)
+            for _ in range(24):
+                counts.clear()
+                method.step(problem, state)
+            assert (counts["reads"], counts["writes"]) == (3, 0)
+            launched.append(counts["operations"])
+    assert launched[1] < launched[0] / 3
