@@ -159,7 +159,7 @@ class _Tape:
                     kept.copy_(new)
 
 
-def record(work: Callable[[], Any], pool: Any) -> tuple[Any, Callable[[], None]]:
+def record(work: Callable[[], Any], device: Any, pool: Any) -> tuple[Any, Callable[[], None]]:
     """As `datastill.ground.graphs.record` on a GPU, but for memory: none is used twice here."""
     _tapes.append(tape := _Tape())
     try:

@@ -38,7 +38,7 @@ class Recording:
         inputs = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in given)
         token = _recording.set(True)
         try:
-            outputs, replay = record(lambda: work(*inputs), pool)
+            outputs, replay = record(lambda: work(*inputs), inputs[0].device, pool)
         finally:
             _recording.reset(token)
         return Recording(inputs, outputs, replay)
@@ -92,9 +92,14 @@ def new_pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
-def record(work: Callable[[], Tensors], pool: Any) -> tuple[Tensors, Callable[[], None]]:
+def record(
+    work: Callable[[], Tensors], device: torch.device, pool: Any
+) -> tuple[Tensors, Callable[[], None]]:
     """The tensors that will be filled, and what fills them."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+    with (
+        torch.cuda.device(device),  # whose stream is recorded
+        torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+    ):
         outputs = work()
     return outputs, graph.replay
