@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ranks
+import second_device  # noqa: F401  autograd asks at the first backward pass which devices there are
 import torch
 from reliability import Figures
 from safetensors.torch import load_file

@@ -1,6 +1,7 @@
 """What ours is timed against computes the same."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_plain_step__is_ours_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The scripts can be imported by each test, and are forgotten after it."""
     monkeypatch.syspath_prepend(str(SPEED))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(SPEED) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+def test_plain_step__is_ours_written_out() -> None:
     from plain import PlainKRRST
 
     problem = toy_problem(6)
@@ -39,13 +50,9 @@ def test_plain_step__is_ours_written_out(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.testing.assert_close(state.y_syn, plain.y, rtol=1e-3, atol=1e-4)
     other = replace(METHOD, crop_padding=2)
     assert not torch.allclose(other.step(problem, other.init(problem))["outer_loss"], ours)
-    sys.modules.pop("plain")
 
 
-def test_regression__says_who_became_slower_than_recorded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(str(SPEED))
+def test_regression__says_who_became_slower_than_recorded(tmp_path: Path) -> None:
     from interleaved import Race
     from regression import verdicts
 
@@ -58,12 +65,9 @@ def test_regression__says_who_became_slower_than_recorded(
     same, slower = (Race({"plain": [2.0] * 3, "fast": [x, x, 9.0]}) for x in (0.9, 1.1))
     assert verdicts(recorded, same) == {"plain": True, "fast": True}
     assert verdicts(recorded, slower) == {"plain": True, "fast": False}
-    for name in ("interleaved", "regression", "outer_step", "plain", "released"):
-        sys.modules.pop(name, None)
 
 
-def test_prediction__counts_the_operations_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SPEED))
+def test_prediction__counts_the_operations_of_a_step() -> None:
     from predicted import Gpu, Operation, operations
 
     problem = toy_problem(6)
@@ -73,17 +77,31 @@ def test_prediction__counts_the_operations_of_a_step(monkeypatch: pytest.MonkeyP
     counted = Meter(problem.machine).count(lambda: METHOD.step(problem, other))
     assert sum(x.flop for x in done) == counted.flop > 0
     product = operations(lambda: torch.ones(3, 4).double().T @ torch.ones(3, 5).double())[-1]
-    assert product == Operation("aten.mm.default", torch.float64, 2 * 60, 8 * (12 + 15 + 20))
+    nbytes = 8 * (12 + 15 + 20)
+    assert product == Operation("aten.mm.default", torch.float64, 2 * 60, nbytes, recorded=False)
     gpu = Gpu(bfloat16=1e3, float64=100, bandwidth=1e3, launch=0.1)
-    assert gpu.seconds(product, 0.1) == 1.2  # by what it multiplies
-    assert gpu.seconds(replace(product, flop=0), 0.1) == 0.376  # by what it reads and writes
-    assert gpu.seconds(replace(product, flop=0, nbytes=1), 0.1) == 0.1
-    for name in ("predicted", "outer_step", "plain", "released", "interleaved"):
-        sys.modules.pop(name, None)
+    assert gpu.seconds(product) == 1.2  # by what it multiplies
+    assert gpu.seconds(replace(product, flop=0)) == 0.376  # by what it reads and writes
+    small = replace(product, flop=0, nbytes=1)
+    assert gpu.seconds(small) == gpu.seconds(small, graphs=True) == 0.1
+    assert gpu.seconds(replace(small, recorded=True), graphs=True) == 0.001
 
 
-def test_drawings__show_every_contestant_of_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SPEED))
+def test_prediction__knows_what_is_recorded() -> None:
+    from predicted import Marking, operations
+
+    problem = toy_problem(6)
+    vars(problem)["graphs"] = Marking()
+    state = METHOD.init(problem)
+    state.step = 1
+    done = operations(lambda: METHOD.step(problem, state))
+    recorded = {x.name for x in done if x.recorded}
+    assert "aten.linalg_cholesky_ex.default" in recorded and len(recorded) < len(done)
+    assert not any("cholesky" in x.name for x in done if not x.recorded)
+    assert not any("randint" in name or "uint8" in name for name in recorded)
+
+
+def test_drawings__show_every_contestant_of_a_record() -> None:
     from drawn import drawings
 
     found = dict(drawings(SPEED.parent / "records" / "2026-11-23-speed-2core"))
@@ -91,5 +109,3 @@ def test_drawings__show_every_contestant_of_a_record(monkeypatch: pytest.MonkeyP
     assert (
         "M 1000, B 1024: plain" in found["outer_step.svg"] and "bank filling" in found["loops.svg"]
     )
-    for name in ("drawn", "scaling"):
-        sys.modules.pop(name, None)
