@@ -15,11 +15,13 @@ from datastill.recipes._scale import Scale
 DEVICE = "auto, cpu, cuda or cuda:NUMBER"
 RESUME = "continue the run in the out folder; --resume --out DIR is enough"
 PRECISION = "number format in networks"
+AUTO = "; auto: bfloat16 where the device has instructions for it"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
 GRAPHS = "on a GPU, record what KRR-ST does with each inner model and repeat it (CUDA graphs)"
 PROFILE = "profile the third step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
+PrecisionOrAuto = Precision | Literal["auto"]
 
 TASKS = "datastill.transfer"
 NAMED_IN = {  # flags whose values are names of components in a folder
@@ -118,7 +120,7 @@ class Target:
     )
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
-    precision: Precision = option("float32", PRECISION)
+    precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
     out: str = needed("run folder to make", example="targets/mine")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
@@ -144,7 +146,7 @@ class Distill:
     )
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
-    precision: Precision = option("float32", PRECISION)
+    precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
     graphs: bool = option(False, GRAPHS)
     out: str = needed("run folder to make", example="runs/mine")
     resume: bool = option(False, RESUME)
@@ -186,7 +188,7 @@ class Transfer:
         None, "pixels on a side; default: the origins', else the target data's", at_least=1
     )
     device: str = option("auto", DEVICE)
-    precision: Precision = option("float32", PRECISION)
+    precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
     out: str | None = option(None, "run folder; default: transfer/ beside the first origin")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)

@@ -35,6 +35,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 NARROW = ConvNet(widths=(64, 64))
 CLASSWISE = ConvNet(widths=(128,), norm="instance")
 Work = Callable[[], object]
+PLAIN, FAST = Machine(), Machine(precision="bfloat16")
 
 
 def source() -> ImageSet:
@@ -46,11 +47,12 @@ def distilling(
     count: int,
     network: AbstractArchitecture,
     target: AbstractArchitecture | None = None,
+    machine: Machine = PLAIN,
 ) -> tuple[Forecast | None, Work]:
     """What is predicted, and two steps."""
     images = source()
-    made = None if target is None else untrained(target, images)
-    problem = Problem(images, made, count, network=network)
+    made = None if target is None else replace(untrained(target, images), machine=machine)
+    problem = Problem(images, made, count, network=network, machine=machine)
 
     def work() -> None:
         state = method.init(problem)
@@ -60,9 +62,10 @@ def distilling(
     return of_distilling(method, problem), work
 
 
-def training(task: TargetTraining) -> tuple[Forecast | None, Work]:
+def training(task: TargetTraining, machine: Machine = PLAIN) -> tuple[Forecast | None, Work]:
     images = source()
-    return of_training(images, task, Machine()), lambda: train_target(images, task)
+    forecast = of_training(images, task, machine)
+    return forecast, lambda: train_target(images, task, machine=machine)
 
 
 def untrained(architecture: AbstractArchitecture, images: ImageSet) -> TargetModel:
@@ -86,6 +89,12 @@ CASES: dict[str, Callable[[], tuple[Forecast | None, Work]]] = {
     "krr-st, many of few": lambda: distilling(
         young(KRRST(outer_batch=100)), 400, ConvNet(), ResNet18()
     ),
+    "krr-st, bfloat16": lambda: distilling(
+        young(KRRST(outer_batch=300, pool_size=2)), 200, NARROW, NARROW, FAST
+    ),
+    "krr-st, bfloat16, many of few": lambda: distilling(
+        young(KRRST(outer_batch=100)), 400, ConvNet(), ResNet18(), FAST
+    ),
     "frepo": lambda: distilling(young(FRePo(outer_batch=256, pool_size=2)), 200, ConvNet()),
     "frepo, inner batch": lambda: distilling(young(FRePo(inner_batch=100)), 400, NARROW),
     "dc": lambda: distilling(young(DC()), 100, CLASSWISE),
@@ -96,6 +105,7 @@ CASES: dict[str, Callable[[], tuple[Forecast | None, Work]]] = {
     "mtt, batches": lambda: distilling(young(MTT(syn_steps=15, syn_batch=20)), 100, CLASSWISE),
     "kip": lambda: distilling(young(KIP(outer_batch=3000)), 1000, NARROW),
     "target, barlow-twins": lambda: training(TargetTraining(batch=64, steps=2)),
+    "target, bfloat16": lambda: training(TargetTraining(batch=64, steps=2), FAST),
     "target, simclr": lambda: training(
         TargetTraining(NARROW, objective=SimCLR(), batch=256, steps=2)
     ),

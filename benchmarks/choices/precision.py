@@ -67,7 +67,8 @@ def by_row(rows: list[Row]) -> dict[str, float]:
     found = defaultdict[str, list[float]](list)
     for row in rows:
         kind = "R²" if row.is_r_squared else "%"
-        found[f"{row.method}, {row.data}, {row.task} {row.setting}, {kind}"].append(row.value)
+        task = f"{row.task} {row.setting}".strip()
+        found[f"{row.method}, {row.data}, {task}, {kind}"].append(row.value)
     return {name: summarize(values).mean for name, values in found.items()}
 
 

@@ -35,6 +35,11 @@ class Command:
         own = {k: v for k, v in vars(self.flags).items() if k not in NOT_IN_CONFIG}
         return {**own, **self.groups}
 
+    def settled(self, **found: object) -> "Command":
+        """The same with some flags as they were found out to be."""
+        flags: Any = self.flags
+        return dataclasses.replace(self, flags=dataclasses.replace(flags, **found))
+
 
 def understand(name: str, words: Sequence[str]) -> Command:
     """Flags and component options from the words after a verb, and from the config file in them.

@@ -6,7 +6,7 @@ Kernels and their solves never use it: they run in float64 on the same device.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from datastill.ground.world import World
 
 Module = TypeVar("Module", bound=nn.Module)
 PrecisionName = Literal["float32", "bfloat16"]
+PrecisionChoice = PrecisionName | Literal["auto"]
 
 PIXELS_AT_ONCE = 2**16  # on a CPU: larger maps are neither kept in caches nor in the allocator
 
@@ -33,13 +34,14 @@ class Machine:
     @staticmethod
     def find(
         device: str = "auto",
-        precision: PrecisionName = "float32",
+        precision: PrecisionChoice = "float32",
         world: World | None = None,
         *,
         graphs: bool = False,
     ) -> "Machine":
         """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
 
+        As precision, `auto` takes bfloat16 where the device has instructions for it.
         Each of many ranks takes a CUDA device of its own, unless it is given a number.
 
         Raises:
@@ -64,6 +66,8 @@ class Machine:
                 f"--graphs true: only a CUDA device has graphs, and this runs on {device}; leave it"
                 " out"
             )
+        if precision == "auto":
+            precision = "bfloat16" if _has_bfloat16(kind) else "float32"
         return Machine(device, precision, world, graphs)
 
     def place(self, network: Module) -> Module:
@@ -104,3 +108,13 @@ class Machine:
     def images_at_once(self, pixels: int) -> int:
         """How many images of so many pixels `run_each` gives a network at once, memory allowing."""
         return max(1, self.pixels_at_once // pixels) if self.device == "cpu" else sys.maxsize
+
+
+def _has_bfloat16(kind: str) -> bool:
+    """Whether a device has instructions for bfloat16; without them it is the slower format."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # what an older torch does not say
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

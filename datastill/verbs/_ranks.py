@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from datastill.ground.machine import Machine, PrecisionName
+from datastill.ground.machine import Machine, PrecisionChoice
+from datastill.ground.progress import say
 from datastill.ground.world import PATIENCE_SECONDS, joined_world
 
 
 @contextlib.contextmanager
 def joined_machine(
     device: str,
-    precision: PrecisionName,
+    precision: PrecisionChoice,
     *,
     graphs: bool = False,
     patience_seconds: float = PATIENCE_SECONDS,
@@ -26,6 +27,8 @@ def joined_machine(
     with joined_world(device, patience_seconds=patience_seconds) as world:
         machine = Machine.find(device, precision, world, graphs=graphs)
         with contextlib.nullcontext() if world.writes else _silence():
+            if precision == "auto":
+                say(f"networks compute in {machine.precision}")
             yield machine
 
 

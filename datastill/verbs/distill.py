@@ -24,7 +24,7 @@ def main(command: Command) -> None:
     assert isinstance(command.flags, Distill)
     flags = command.flags
     with joined_machine(flags.device, flags.precision, graphs=flags.graphs) as machine:
-        _distill(command, flags, machine)
+        _distill(command.settled(precision=machine.precision), flags, machine)
 
 
 def _distill(command: Command, flags: Distill, machine: Machine) -> None:

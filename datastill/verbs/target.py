@@ -33,7 +33,7 @@ def main(command: Command) -> None:
     """Train on the images and print where the target model is."""
     assert isinstance(command.flags, Target)
     with joined_machine(command.flags.device, command.flags.precision) as machine:
-        _train(command, command.flags, machine)
+        _train(command.settled(precision=machine.precision), command.flags, machine)
 
 
 def _train(command: Command, flags: Target, machine: Machine) -> None:

@@ -37,7 +37,7 @@ def main(command: Command) -> None:
     assert isinstance(command.flags, Transfer)
     flags = command.flags
     with joined_machine(flags.device, flags.precision, patience_seconds=ROW_SECONDS) as machine:
-        _transfer(command, flags, machine)
+        _transfer(command.settled(precision=machine.precision), flags, machine)
 
 
 def _transfer(command: Command, flags: Transfer, machine: Machine) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import Command
+from toys import KilledError, killed_at
 
 from datastill.artefact import DistilledSet
+from datastill.ground.machine import Machine
+from datastill.methods.krr_st import KRRST
 
 
 @pytest.fixture
@@ -109,3 +112,34 @@ def test_cli__config_cannot_name_anything_but_our_own_components(
     done = datastill("distill", "--config", tmp_path / "hostile.yaml", "--out", tmp_path / "set")
     assert done.code == 2 and "Traceback" not in done.err, done.err
     assert [file.name for file in tmp_path.iterdir()] == ["hostile.yaml"]
+
+
+@pytest.mark.parametrize("folder", ["target", "set"])
+def test_cli__config_says_which_precision_was_found(folder: str, made: Path) -> None:
+    config = yaml.safe_load((made / folder / "config.yaml").read_text())
+    assert config["precision"] == Machine.find("cpu", "auto").precision
+
+
+def test_cli__resume_keeps_the_precision_of_the_run(
+    datastill: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = yaml.safe_load(config.read_text())["precision"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[found]
+    out = tmp_path / "set"
+    words = ("distill", "--config", config, "--precision", other, "--out", out)
+    with monkeypatch.context() as patch:
+        patch.setattr(KRRST, "step", killed_at(2, KRRST.step))
+        with pytest.raises(KilledError):
+            datastill(*words, "--checkpoint-seconds", "0")
+    assert datastill("distill", "--resume", "--out", out).code == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["precision"] == other
+    assert DistilledSet.load(out).provenance["precision"] == other
+
+
+def test_cli__says_which_precision_was_found(
+    datastill: Command, config: Path, tmp_path: Path
+) -> None:
+    words = ("distill", "--config", config, "--out")
+    asked = datastill(*words, tmp_path / "asked", "--precision", "auto").err
+    assert f"networks compute in {Machine.find('cpu', 'auto').precision}" in asked
+    assert "networks compute in" not in datastill(*words, tmp_path / "given").err

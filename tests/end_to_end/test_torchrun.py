@@ -95,7 +95,7 @@ def test_torchrun__distills_as_one_process_does(
     datastill: Command, words: list[str | Path], tmp_path: Path
 ) -> None:
     """In single precision sums of shares are the sum but for their last digits."""
-    words += [*METHOD, *NETWORK]
+    words += [*METHOD, *NETWORK, "--precision", "float32"]
     code, said = started("distill", *words, "--out", tmp_path / "two").ended()
     assert code == 0, said
     assert said.count("distilled images, fingerprint") == 1  # one rank speaks
@@ -110,7 +110,7 @@ def test_torchrun__distills_as_one_process_does(
 def test_torchrun__trains_a_target_model_as_one_process_does(
     datastill: Command, photos: Path, tmp_path: Path
 ) -> None:
-    words = ("--data", f"folder:{photos}", *TARGET)
+    words = ("--data", f"folder:{photos}", *TARGET, "--precision", "float32")
     code, said = started("target", *words, "--out", tmp_path / "two").ended()
     assert code == 0, said
     assert datastill("target", *words, "--out", tmp_path / "one").code == 0

@@ -66,6 +66,35 @@ def test_machine__graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         Machine.find("cpu", graphs=True)
 
 
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_machine__precision_follows_the_instructions(
+    instructions: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert Machine.find("cpu", "auto").precision == expected
+    assert Machine.find("cpu").precision == Machine().precision == "float32"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_machine__precision_on_a_gpu_is_what_it_has_by_itself(
+    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpus(monkeypatch, 1)
+    emulated = {True: True, False: native}
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: emulated[including_emulation]
+    )
+    assert Machine.find("cuda", "auto").precision == expected
+
+
 def test_machine__places_in_channels_last(network: nn.Module) -> None:
     assert Machine().place(network) is network
     weight = network.get_parameter("0.weight")
