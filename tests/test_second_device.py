@@ -1,5 +1,6 @@
 """What is done on a GPU, on a device that a CPU plays: nothing mixes, and little is waited for."""
 
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -32,8 +33,10 @@ from datastill.ground import graphs
 from datastill.ground.lookup import find, names
 from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
+from datastill.ground.world import World
 from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
+from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import pretrain
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import Start
@@ -175,13 +178,19 @@ def test_every_task__measures_the_same_there(name: str) -> None:
 
 
 def sent_in(work: Callable[[int], object]) -> int:
-    """What two more steps make the host wait to send, once everything was done before."""
-    sent = []
+    """What two more steps make the host wait to send."""
+    return in_two_steps(work)["writes"]
+
+
+def in_two_steps(work: Callable[[int], object]) -> Counter[str]:
+    """The traffic of two more steps, once everything was done before."""
+    found = []
     for steps in (4, 4, 6):
         with second_device():
             work(steps)
-        sent.append(traffic["writes"])
-    return sent[2] - sent[1]
+        found.append(traffic.copy())
+    found[2].subtract(found[1])
+    return found[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -212,6 +221,39 @@ def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
         train_target(toy_images(), replace(training, steps=steps), machine=THERE)
 
     assert sent_in(train) == 0
+
+
+class Echo(World):
+    """Two ranks that say the same."""
+
+    def _reduced(self, total: Tensor, how: object) -> Tensor:
+        return 2 * total
+
+    def gather(self, rows: Tensor, dim: int = 0) -> Tensor:
+        return torch.cat([rows, rows], dim)
+
+
+def test_ranks__share_a_step_of_training_without_waiting() -> None:
+    """But for the loss, which is read for the log."""
+    training = TargetTraining(NETWORK, 5, BarlowTwins((8, 8)), batch=10)
+    machine = replace(THERE, world=Echo(size=2))
+
+    def train(steps: int) -> None:
+        train_target(toy_images(), replace(training, steps=steps), machine=machine)
+
+    found = in_two_steps(train)
+    assert (found["reads"], found["writes"]) == (2, 0)
+
+
+def test_ranks__share_a_step_of_distilling_without_waiting() -> None:
+    method = small("krr-st", bank="full")
+    with second_device() as counts:
+        problem = moved(solvable(method), replace(THERE, world=Echo(size=2)))
+        state = method.init(problem)
+        for _ in range(method.length(problem)):
+            counts.clear()
+            method.step(problem, state)
+    assert (counts["reads"], counts["writes"]) == (READS["krr-st"], 0)
 
 
 @pytest.mark.parametrize("name", ["finetune", "linear-probe", "data-free-kd"])

@@ -89,7 +89,8 @@ class World:
             return list(tensors)
         dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
         flat = torch.cat([x.flatten().to(dtype) for x in tensors])
-        total = self._reduced(torch.cat([rows * flat, flat.new_tensor([rows])]), dist.ReduceOp.SUM)
+        counted = torch.cat([rows * flat, flat.new_full((1,), rows)])  # filled there, not sent
+        total = self._reduced(counted, dist.ReduceOp.SUM)
         parts = (total[:-1] / total[-1]).split_with_sizes([x.numel() for x in tensors])
         return [part.view(x.shape).to(x) for part, x in zip(parts, tensors, strict=True)]
 

@@ -57,8 +57,9 @@ class JoinedBatchNorm(nn.Module):
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """As torch does: running statistics take the variance with `count` - 1 below."""
         self.num_batches_tracked += 1
-        seen = float(self.num_batches_tracked)
-        momentum = 1 / seen if self.momentum is None else self.momentum
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.to(self.running_mean), momentum)
         unbiased = variance * count / (count - 1)
         self.running_var.lerp_(unbiased.to(self.running_var), momentum)
