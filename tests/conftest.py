@@ -1,5 +1,6 @@
 """Settings of all tests: one thread, deterministic algorithms, warnings as errors (pyproject)."""
 
+import importlib
 import os
 import signal
 import socket
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import ranks
-import second_device  # noqa: F401  autograd asks at the first backward pass which devices there are
 import torch
 from reliability import Figures
 from safetensors.torch import load_file
 from torch import Tensor
 
+if not torch.cuda.is_available():  # at the first backward pass autograd asks what devices there are
+    importlib.import_module("second_device")
 FIGURES = pytest.StashKey[Figures]()
 
 

@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+if torch.cuda.is_available():
+    pytest.skip("a GPU is here: tests/test_cuda.py asks it", allow_module_level=True)
 
 NAME = "second"
 _setup_privateuseone_for_python_backend(NAME)

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_every_method import methods, small, solvable, title
-from test_second_device import CHAOS, moved
-from toys import toy_images, weights
+from test_every_method import CHAOS, methods, small, solvable, title
+from toys import moved, toy_images, weights
 
 from datastill.distill import distill
 from datastill.ground.machine import Machine

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from ranks import small as small_objective
 from second_device import NAME, record, second_device, traffic
-from test_every_method import methods, small, solvable, title
+from test_every_method import CHAOS, methods, small, solvable, title
 from test_every_task import FOLDER as TASKS
 from test_every_task import SMALL, having
 from test_pretrain import KINDS, a_set, short
@@ -20,6 +19,7 @@ from toys import (
     NETWORK,
     KilledError,
     killed_at,
+    moved,
     toy_images,
     toy_network,
     toy_set,
@@ -38,24 +38,19 @@ from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import pretrain
+from datastill.recipes._base import named
+from datastill.recipes._run import run_recipe
+from datastill.recipes._workshop import Experiment
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import Start
 
 THERE = Machine(NAME)
 READS = {"krr-st": 3, "frepo": 3, "kip": 3, "dc": 2, "dsa": 2, "dm": 2, "mtt": 5}  # in one step
 READS_TO_KEEP = 2  # representations that are new
-CHAOS = {"frepo": 0.01}  # LAMB: distilled pixels 1e-8 apart are 0.002 apart after six steps
 
 Method = AbstractMethod[Any]
 iterative = [m for m in methods() if m.identity()["name"] in READS]
 every_iterative = pytest.mark.parametrize("method", iterative, ids=title)
-
-
-def moved(problem: Problem, machine: Machine) -> Problem:
-    """The same problem, to be solved elsewhere."""
-    known = problem.needed_target
-    target = replace(known, module=deepcopy(known.module), machine=machine)
-    return replace(problem, target=target, machine=machine, banks={}, whitenings={}, experts={})
 
 
 def there(problem: Problem) -> Problem:
@@ -324,3 +319,19 @@ def test_krr_st__a_recorded_step_is_a_few_launches() -> None:
             assert (counts["reads"], counts["writes"]) == (3, 0)
             launched.append(counts["operations"])
     assert launched[1] < launched[0] / 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "quick" else pytest.mark.slow)
+        for name in names("datastill.recipes")
+    ],
+)
+@pytest.mark.filterwarnings("ignore::datastill.ground.errors.NumericalWarning")  # of three steps
+def test_every_recipe__runs_whole_there(name: str, tmp_path: Path) -> None:
+    recipe = named(name, "smoke")
+    with second_device() as counts:
+        files = run_recipe(Experiment(recipe, tmp_path, 0, THERE))
+    assert files.page.exists() and not (tmp_path / "failed.json").exists()
+    assert counts["operations"] > 1000  # it was done there

@@ -1,6 +1,8 @@
 """Toys that many tests share: a few tiny images, an untrained target model, small problems."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from datastill.artefact import DistilledSet
 from datastill.distill import distill
 from datastill.ground.loop import Saving
+from datastill.ground.machine import Machine
 from datastill.ground.rng import fork, seeded
 from datastill.images import ImageSet, Normalizer
 from datastill.methods._base import Problem
@@ -70,6 +73,13 @@ def toy_problem(count: int = 6, *, seed: int = 0, images: ImageSet | None = None
     """Toy images, toy target model and a small network."""
     images = images or toy_images()
     return Problem(images, toy_target(images), count, seed=seed, network=NETWORK)
+
+
+def moved(problem: Problem, machine: Machine) -> Problem:
+    """The same problem, to be solved elsewhere, with nothing of what is filled on demand."""
+    known = problem.needed_target
+    target = replace(known, module=deepcopy(known.module), machine=machine)
+    return replace(problem, target=target, machine=machine, banks={}, whitenings={}, experts={})
 
 
 def toy_set(count: int = 12) -> DistilledSet:

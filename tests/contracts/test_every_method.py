@@ -56,6 +56,7 @@ VARIANTS: list[tuple[str, object]] = [
     ("learn", "images-and-labels"),
 ]
 COUNT, DIM = 8, 5
+CHAOS = {"frepo": 0.01}  # LAMB: distilled pixels 1e-8 apart are 0.002 apart after six steps
 
 
 def small(name: str, **changes: object) -> Method:

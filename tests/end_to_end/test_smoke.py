@@ -4,23 +4,19 @@ from pathlib import Path
 
 import pytest
 from commands import Command
-from second_device import NAME as SECOND
-from second_device import second_device
 
 from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
 from datastill.recipes._base import named
-from datastill.recipes._run import run_recipe
 from datastill.recipes._workshop import Experiment, Workshop
 
 NAMES = names("datastill.recipes")
-every_recipe = pytest.mark.parametrize(
+
+
+@pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name == "quick" else pytest.mark.slow) for name in NAMES],
 )
-
-
-@every_recipe
 def test_every_recipe__smoke_scale_runs_whole(
     name: str, datastill: Command, tmp_path: Path
 ) -> None:
@@ -32,13 +28,3 @@ def test_every_recipe__smoke_scale_runs_whole(
     assert {str(folder.relative_to(tmp_path / "run")) for folder in found} == expected
     assert "These numbers mean nothing" in done.out.partition("\n")[0]
     assert not (tmp_path / "run" / "failed.json").exists()
-
-
-@every_recipe
-@pytest.mark.filterwarnings("ignore::datastill.ground.errors.NumericalWarning")  # of three steps
-def test_every_recipe__runs_whole_on_a_second_device(name: str, tmp_path: Path) -> None:
-    recipe = named(name, "smoke")
-    with second_device() as counts:
-        files = run_recipe(Experiment(recipe, tmp_path, 0, Machine(SECOND)))
-    assert files.page.exists() and not (tmp_path / "failed.json").exists()
-    assert counts["operations"] > 1000  # it was done there
