@@ -114,7 +114,6 @@ def _has_bfloat16(kind: str) -> bool:
     """Whether a device has instructions for bfloat16; without them it is the slower format."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known: dict[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # what an older torch does not say
+    # an older torch does not say
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

@@ -98,11 +98,11 @@ class ModelPool:
         return Member(member.model, member.optimizer, births=birth)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
-        self.graphs("train", partial(self._update, member), member.model, x_syn, y_syn)
+        self.graphs("train", partial(self._learn, member), member.model, x_syn, y_syn)
         member.age += 1
         member.clock += 1
 
-    def _update(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> tuple[Tensor]:
+    def _learn(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> tuple[Tensor]:
         member.model.train()
         loss = self.loss(self.machine.run(member.model, x_syn), y_syn)
         member.optimizer.zero_grad()

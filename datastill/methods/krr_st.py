@@ -121,11 +121,11 @@ class KRRST(AbstractMethod[KRRSTState]):
             pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
             pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, inner = state.members[slot].age, state.members[slot].model
+        age, model = state.members[slot].age, state.members[slot].model
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
         given = x_real, g_real, state.x_syn, state.y_syn
-        outer = partial(self._outer, problem, inner)
-        condition, *shares = problem.graphs("outer", outer, inner, *given, redo=True)
+        outer = partial(self._outer, problem, model)
+        condition, *shares = problem.graphs("outer", outer, model, *given, redo=True)
 
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
         joined = problem.world.mean(shares, rows=len(x_real))
