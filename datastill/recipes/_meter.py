@@ -51,8 +51,8 @@ Weigh = Callable[[Callable[[], object]], Cost]
 Work = Callable[[Mapping[str, int], Weigh], Cost]  # weighs a piece of work of such sizes
 
 
-def _cholesky(shape: tuple[int, ...], *_: object, **__: object) -> int:
-    return prod(shape[:-1]) * shape[-1] ** 2 // 3
+def _cholesky(shape: tuple[int, ...], *_: object, **__: object) -> float:
+    return prod(shape[:-1]) * shape[-1] ** 2 / 3  # rounded, it would be no polynomial
 
 
 def _cholesky_solve(

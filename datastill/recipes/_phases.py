@@ -185,10 +185,8 @@ class Phases:
         return Start(self.network(architecture), architecture, 0, machine, distilled=distilled)
 
     def task_data(self, train: int, test: int) -> TaskData:
-        """Made target data; every class has a training image."""
-        classes = max(2, min(self.classes, train))
-        train = max(train, classes)
-        return TaskData("made", self.images(train, classes), self.images(test, classes))
+        """Made target data; every class has a training image, and the head its real size."""
+        return TaskData("made", self.images(max(train, self.classes)), self.images(test))
 
     def unit(self, sets: Sets) -> int:
         """Images that sets are made of at least: one, or one of each class."""

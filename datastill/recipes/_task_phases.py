@@ -122,8 +122,7 @@ class Judged:
             images = sizes["images"]
             short = self._short(images)
             start = self.phases.start(self.network, self.sets, images)
-            many = max(2 * images, self.phases.classes)  # so that the head has its real size
-            data = self.phases.task_data(many if loop.batch else images, 2)
+            data = self.phases.task_data(2 * images, 2)
 
             def run(steps: int) -> object:
                 return having(short, {loop.length: steps}).measure(start, data)
@@ -135,19 +134,21 @@ class Judged:
 
     def _reading(self, data: DataFacts, labelled: float) -> Cost:
         """The network asked of test images, and of labelled ones where the task reads them."""
+        classes = self.phases.classes  # each has an image in every round of labelled ones
+        full = {"rounds": labelled / classes, "test": data.test}
 
         def work(sizes: Mapping[str, int], weigh: Weigh) -> Cost:
             start = self.phases.start(self.network, self.sets, 2)
-            made = self.phases.task_data(sizes["train"], sizes["test"])
+            made = self.phases.task_data(sizes["rounds"] * classes, sizes["test"])
             repeated = {k: ("all",) * len(v) for k, v in ends(self.task, "labels").items()}
             short = having(self._short(2), {**repeated, **ends(self.task, "draws")})
             return weigh(lambda: short.measure(start, made))
 
         def measure() -> Extrapolation:
-            return self.phases.scale.line(work, {"train": labelled, "test": data.test})
+            return self.phases.scale.line(work, full)
 
         key = (self.task, "reading", self.network, self._from_noise)
-        return self.phases.once(key, measure).at({"train": labelled, "test": data.test})
+        return self.phases.once(key, measure).at(full)
 
     @property
     def _from_noise(self) -> bool:
