@@ -91,6 +91,12 @@ def reductions(world: World) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
+def threads_of_gloo() -> int:
+    """How many threads of this process still carry messages; Linux knows."""
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo" in name for name in names)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined_world() as here:
@@ -103,6 +109,7 @@ if __name__ == "__main__":
             results |= {f"target {name}/{k}": v for k, v in trained(name, here).items()}
         place = Path(sys.argv[1]) / f"alone-{here.rank}"
         said = everything(place, here)
+    results["world/threads"] = torch.tensor(threads_of_gloo())
     place.with_name(f"rank-{here.rank}.json").write_text(json.dumps(said))
     contiguous = {k: v.clone().contiguous() for k, v in results.items()}
     save_file(contiguous, Path(sys.argv[1]) / f"rank-{here.rank}.safetensors")

@@ -29,6 +29,11 @@ def test_world__means_are_weighted_by_rows_and_leave_the_tensor_alone(two_ranks:
         assert found["world/own"].flatten().tolist() == [rank + 1, rank + 1]
 
 
+def test_joined_world__leaves_no_thread_behind(two_ranks: Ranks) -> None:
+    """One that frees a tensor while Python shuts down would abort the process."""
+    assert [int(found["world/threads"]) for found in two_ranks] == [0, 0]
+
+
 def test_world__of_one_gives_back_what_it_got() -> None:
     x, alone = torch.ones(3), World()
     assert alone.gather(x) is x and alone.share(x) is x
