@@ -18,7 +18,7 @@ PRECISION = "number format in networks"
 AUTO = "; auto: bfloat16 where the device has instructions for it"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
-GRAPHS = "on a GPU, record what KRR-ST does with each inner model and repeat it (CUDA graphs)"
+GRAPHS = "on a GPU, record what a step of training does and repeat it (CUDA graphs)"
 PROFILE = "profile the third step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
 PrecisionOrAuto = Precision | Literal["auto"]
@@ -189,6 +189,7 @@ class Transfer:
     )
     device: str = option("auto", DEVICE)
     precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
+    graphs: bool = option(False, GRAPHS)
     out: str | None = option(None, "run folder; default: transfer/ beside the first origin")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)

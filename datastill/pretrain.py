@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from datastill.artefact import DistilledSet, TargetKind
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
+from datastill.ground.graphs import Graphs
 from datastill.ground.loop import Saving, run_steps
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
@@ -22,6 +23,7 @@ from datastill.ground.rng import fork, seeded
 from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
 from datastill.maths.schedules import Constant, Cosine, HalfDrop, Schedule, set_rates
 from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks._learner import Learner
 
 
 @dataclass(frozen=True)
@@ -105,29 +107,24 @@ def pretrain(
     )
     pairs = distilled.network_input().to(machine.device), distilled.targets.to(machine.device)
     length = pretraining.length(len(distilled))
-    loss = LOSSES[distilled.target_kind]
-    step = partial(_step, pretraining, state, machine, loss, pairs, length)
+    loss, graphs = LOSSES[distilled.target_kind], Graphs(machine.graphs)
+    learner = Learner(network, state.optimizer, loss, machine, graphs)
+    step = partial(_step, pretraining, learner, state, pairs, length)
     run_steps("pre-train", state, step, length=length, saving=saving)
     return network.eval()
 
 
 def _step(
     pretraining: Pretraining,
+    learner: Learner,
     state: PretrainState,
-    machine: Machine,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
     pairs: tuple[Tensor, Tensor],
     length: int,
     step: int,
 ) -> dict[str, Tensor]:
-    index = machine.here(state.batches.draw(pretraining.batch))
+    index = learner.machine.here(state.batches.draw(pretraining.batch))
     x, y = pairs[0][index], pairs[1][index]
     if pretraining.augmentation is not None:
         x = pretraining.augmentation(x, state.augmentation)
     set_rates(state.optimizer, pretraining.schedule, step, length)
-    state.network.train()
-    loss = loss_of(machine.run(state.network, x), y)
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    return {"loss": loss.detach()}
+    return {"loss": learner.learn(x, y)}

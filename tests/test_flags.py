@@ -26,7 +26,7 @@ FLAGS = {
     ],
     "transfer": [
         "origins", "to", "task", "protocol", "data_root", "seeds", "pretrain_steps",
-        "pretrain_epochs", "held_out", "target", "image_size", "precision", *COMMON,
+        "pretrain_epochs", "held_out", "target", "image_size", "precision", "graphs", *COMMON,
     ],
     "convert": [
         "path", "data", "data_root", "source", "method", "mean", "std", "pixel_space",

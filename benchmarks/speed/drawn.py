@@ -28,6 +28,8 @@ COLORS = {
     "ours, bfloat16": LIGHT["second"],
     "ours, bfloat16, cold bank": LIGHT["second"],
     "ours, bfloat16, warm bank": LIGHT["accent"],
+    "ours, bfloat16, recorded": LIGHT["ink"],
+    "ours, bfloat16, warm bank, recorded": LIGHT["ink"],
 }
 LABELS = {
     "count": "distilled images M",

@@ -1,6 +1,6 @@
 """The loops around the outer step: a plain PyTorch loop of each, and ours; in one run.
 
-python benchmarks/speed/loops.py --steps 8 --rounds 7 --out speed-loops.csv [--only NAME]
+python benchmarks/speed/loops.py --steps 8 --rounds 7 --out loops.csv [--only NAME] [--device D]
 
 The plain loop is the one of tutorials: a Dataset that augments and normalizes one image at a time,
 a DataLoader, float32, NCHW. Pre-training and fine-tuning take the paper's ConvNet, batch 256 and
@@ -23,7 +23,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 import datastill as ds
 from datastill.artefact import DistilledSet
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.machine import Machine
+from datastill.ground.graphs import Graphs
+from datastill.ground.machine import Machine, PrecisionName
 from datastill.images import ImageSet, Normalizer
 from datastill.maths.optimizers import Sgd
 from datastill.methods._pool import ModelPool
@@ -32,7 +33,7 @@ from datastill.transfer._base import Start
 
 BATCH = 256
 TARGET_BATCH = 64
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
 class OneByOne(Dataset[tuple[Tensor, Tensor]]):
@@ -71,13 +72,23 @@ class TwoByTwo(Dataset[tuple[Tensor, Tensor]]):
         return view_a[0], view_b[0]
 
 
+def machines(device: str) -> dict[str, Machine]:
+    """Ways in which ours computes; on a GPU recorded, too."""
+    found = {f"ours, {precision}": Machine(device, precision) for precision in PRECISIONS}
+    if device != "cpu":
+        found["ours, bfloat16, recorded"] = Machine(device, "bfloat16", graphs=True)
+    return found
+
+
 def plain(
     network: nn.Module,
     loader: Iterable[tuple[Tensor, ...]],
     loss: Callable[[Tensor, Tensor], Tensor],
     steps: int,
+    device: str,
 ) -> None:
     """`steps` updates by SGD."""
+    network.to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     batches = iter(loader)
     network.train()
@@ -88,7 +99,7 @@ def plain(
             batches = iter(loader)
             x, y = next(batches)
         optimizer.zero_grad()
-        loss(network(x), y).backward()
+        loss(network(x.to(device)), y.to(device)).backward()
         optimizer.step()
 
 
@@ -99,15 +110,14 @@ def made(count: int) -> ImageSet:
     return ImageSet("made/train", pixels, Normalizer((0.5,) * 3, (0.25,) * 3), labels, words)
 
 
-def inner_steps(steps: int) -> dict[str, Contestant]:
+def inner_steps(steps: int, device: str) -> dict[str, Contestant]:
     """Of one member of KRR-ST's pool, on 100 distilled images with 512 target numbers each."""
-    x, y = torch.randn(100, 3, 32, 32), torch.randn(100, 512)
+    x, y = torch.randn(100, 3, 32, 32).to(device), torch.randn(100, 512).to(device)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=512)
     found: dict[str, Contestant] = {
-        "plain loop": lambda: plain(network, [(x, y)], F.mse_loss, steps)
+        "plain loop": lambda: plain(network, [(x, y)], F.mse_loss, steps, device)
     }
-    for precision in PRECISIONS:
-        machine = Machine(precision=precision)  # type: ignore[arg-type]
+    for name, machine in machines(device).items():
         placed = machine.place(deepcopy(network))
         pool = ModelPool(
             born=lambda slot, birth, placed=placed: placed,  # type: ignore[misc]
@@ -116,15 +126,16 @@ def inner_steps(steps: int) -> dict[str, Contestant]:
             optimizer=Sgd(0.01, 0.9, 5e-4),
             loss=F.mse_loss,
             machine=machine,
+            graphs=Graphs(machine.graphs),
         )
         members = pool.members()
-        found[f"ours, {precision}"] = lambda pool=pool, members=members: [  # type: ignore[misc]
+        found[name] = lambda pool=pool, members=members: [  # type: ignore[misc]
             pool.advance(members, 0, x, y) for _ in range(steps)
         ]
     return found
 
 
-def pretraining(steps: int) -> dict[str, Contestant]:
+def pretraining(steps: int, device: str) -> dict[str, Contestant]:
     """On 1,000 distilled images with 512 target numbers each."""
     images, targets = made(1000), torch.randn(1000, 512)
     distilled = DistilledSet(
@@ -138,76 +149,74 @@ def pretraining(steps: int) -> dict[str, Contestant]:
     pairs = TensorDataset(distilled.network_input(), targets)
     loader = DataLoader(pairs, BATCH, shuffle=True, drop_last=True)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=512)
-    found: dict[str, Contestant] = {"plain loop": lambda: plain(network, loader, F.mse_loss, steps)}
+    found: dict[str, Contestant] = {
+        "plain loop": lambda: plain(network, loader, F.mse_loss, steps, device)
+    }
     rows = ds.Pretraining(batch=250, steps=steps)
-    for precision in PRECISIONS:
-        machine = Machine(precision=precision)  # type: ignore[arg-type]
-        found[f"ours, {precision}"] = lambda m=machine: ds.pretrain(  # type: ignore[misc]
+    for name, machine in machines(device).items():
+        found[name] = lambda m=machine: ds.pretrain(  # type: ignore[misc]
             ds.ConvNet(), distilled, pretraining=rows, machine=m
         )
     return found
 
 
-def finetuning(steps: int) -> dict[str, Contestant]:
+def finetuning(steps: int, device: str) -> dict[str, Contestant]:
     """On 10,000 labelled images, cropped and flipped; the accuracy of 2 is asked at the end."""
     train, test = made(10_000), made(20).take(torch.arange(2))
     data = ds.TaskData("made", train, test)
     loader = DataLoader(OneByOne(train), BATCH, shuffle=True)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=10)
     found: dict[str, Contestant] = {
-        "plain loop": lambda: plain(network, loader, F.cross_entropy, steps)
+        "plain loop": lambda: plain(network, loader, F.cross_entropy, steps, device)
     }
-    for precision in PRECISIONS:
-        machine = Machine(precision=precision)  # type: ignore[arg-type]
+    for name, machine in machines(device).items():
         placed = machine.place(ds.ConvNet()(image_size=32, channels=3, outputs=512))
         start = Start(placed, ds.ConvNet(), 0, machine)
-        found[f"ours, {precision}"] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
+        found[name] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
     return found
 
 
-def target_training(steps: int) -> dict[str, Contestant]:
+def target_training(steps: int, device: str) -> dict[str, Contestant]:
     """On 1,000 images, seen in two views."""
     images = made(1000)
     training = ds.TargetTraining(batch=TARGET_BATCH, steps=max(1, steps // 4))
     loader = DataLoader(TwoByTwo(images, training.views), TARGET_BATCH, shuffle=True)
-    network = ds.ResNet18()(image_size=32, channels=3, outputs=None)
-    heads = training.objective.heads(network, 0)
+    network = ds.ResNet18()(image_size=32, channels=3, outputs=None).to(device)
+    heads = training.objective.heads(network, 0).to(device)
     trained = [*network.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=1e-4)
 
     def plain_loop() -> None:
         for _, (view_a, view_b) in zip(range(training.length(1000)), loader, strict=False):
-            z_a, z_b = heads(network(view_a)), heads(network(view_b))
+            z_a, z_b = (heads(network(view.to(device))) for view in (view_a, view_b))
             optimizer.zero_grad()
             training.objective.compare(z_a, z_b).backward()
             optimizer.step()
 
     found: dict[str, Contestant] = {"plain loop": plain_loop}
-    for precision in PRECISIONS:
-        machine = Machine(precision=precision)  # type: ignore[arg-type]
-        found[f"ours, {precision}"] = lambda m=machine: ds.train_target(  # type: ignore[misc]
+    for name, machine in machines(device).items():
+        found[name] = lambda m=machine: ds.train_target(  # type: ignore[misc]
             images, training, machine=m
         )
     return found
 
 
-def bank_filling(steps: int) -> dict[str, Contestant]:
+def bank_filling(steps: int, device: str) -> dict[str, Contestant]:
     """All representations of the crops and flips of 4 images; the number of steps is not used."""
     images, crop_flip = made(4), CropFlip()
-    network = ds.ResNet18()(image_size=32, channels=3, outputs=None).eval()
+    network = ds.ResNet18()(image_size=32, channels=3, outputs=None).eval().to(device)
     each = ConcatDataset([OneByOne(images)] * crop_flip.views)
     loader = DataLoader(each, TARGET_BATCH)
 
     @torch.no_grad()
     def plain_loop() -> None:
         for x, _ in loader:
-            network(x)
+            network(x.to(device))
 
     found: dict[str, Contestant] = {"plain loop": plain_loop}
-    for precision in PRECISIONS:
-        machine = Machine(precision=precision)  # type: ignore[arg-type]
+    for name, machine in machines(device).items():
         target = ds.TargetModel(deepcopy(network), images.normalizer, 32, machine=machine)
-        found[f"ours, {precision}"] = lambda t=target: TargetBank(  # type: ignore[misc]
+        found[name] = lambda t=target: TargetBank(  # type: ignore[misc]
             t, images, crop_flip, Keeping("full")
         ).fill()
     return found
@@ -230,10 +239,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", choices=tuple(LOOPS))
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     chosen = [arguments.only] if arguments.only else list(LOOPS)
     for name, running in ((name, LOOPS[name]) for name in chosen):
-        race = Race.run(running(arguments.steps), arguments.rounds)
+        race = Race.run(running(arguments.steps, arguments.device), arguments.rounds)
         case = {"loop": name, "steps": arguments.steps, "threads": torch.get_num_threads()}
         if arguments.out:
             race.append_to(arguments.out, case)

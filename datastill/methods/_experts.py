@@ -30,6 +30,7 @@ from datastill.images import ImageSet
 from datastill.methods._base import Problem
 from datastill.methods._flat import flat
 from datastill.networks._base import Network
+from datastill.networks._learner import Learner
 
 FORMAT = "datastill.expert"
 FORMAT_VERSION = 1  # raise it when experts are trained differently: old files are then not found
@@ -161,18 +162,15 @@ class Experts:
             momentum=training.momentum,
             weight_decay=training.weight_decay,
         )
+        learner = Learner(network, optimizer, F.cross_entropy, machine, self.problem.graphs)
         batches = Batches.over(len(images), fork(training.seed, "expert", number, "batches"))
         augmentation = fork(training.seed, "expert", number, "augmentation")
         for _ in range(training.epochs):
             for _ in range(ceil(len(images) / training.batch)):
                 index = batches.draw(training.batch)
                 x = Dsa()(images.normalizer(self.problem.real(index).float() / 255), augmentation)
-                y = machine.here(labels[index])
-                loss = F.cross_entropy(machine.run(network, x), y)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            yield loss.detach()
+                loss = learner.learn(x, machine.here(labels[index]))
+            yield loss
 
     @property
     def _images(self) -> ImageSet:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +13,7 @@ from datastill.ground.rng import seeded
 from datastill.maths.optimizers import OptimizerSpec
 from datastill.methods._base import Problem
 from datastill.networks._base import Network
+from datastill.networks._learner import Learner
 
 
 @dataclass
@@ -46,7 +46,7 @@ class ModelPool:
     loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
     machine: Machine
     stale: bool = False
-    graphs: Graphs = Graphs()  # of training steps; active with SGD only: Adam counts on the host
+    graphs: Graphs = Graphs()  # of training
 
     def members(self, *, staggered: bool = False) -> list[Member]:
         """`size` untrained members; the first lives of staggered ones end one after another.
@@ -85,30 +85,18 @@ class ModelPool:
         model = self.born(slot, birth)
         return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
-    @torch.no_grad()
     def _reborn(self, member: Member, slot: int) -> Member:
         """A new model in the place of an old one: in its tensors, which recordings refer to."""
-        new = self.born(slot, birth := member.births + 1).state_dict()
-        for name, value in member.model.state_dict().items():
-            value.copy_(new[name])
-        for state in member.optimizer.state.values():
-            for value in state.values():
-                if isinstance(value, Tensor):
-                    value.zero_()
-        return Member(member.model, member.optimizer, births=birth)
+        new = self._member(slot, member.births + 1)
+        member.model.load_state_dict(new.model.state_dict())
+        optimizer = self.optimizer.make(member.model.parameters())
+        return Member(member.model, optimizer, births=new.births)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
-        self.graphs("train", partial(self._learn, member), member.model, x_syn, y_syn)
+        learner = Learner(member.model, member.optimizer, self.loss, self.machine, self.graphs)
+        learner.learn(x_syn, y_syn)
         member.age += 1
         member.clock += 1
-
-    def _learn(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> tuple[Tensor]:
-        member.model.train()
-        loss = self.loss(self.machine.run(member.model, x_syn), y_syn)
-        member.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        member.optimizer.step()
-        return (loss.detach(),)
 
 
 def born(

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
+from datastill.ground.graphs import Graphs
 from datastill.ground.loop import run_steps
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
@@ -23,6 +24,7 @@ from datastill.maths.metrics import accuracy_percent
 from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.networks._base import Network
+from datastill.networks._learner import Learner
 from datastill.networks.resnet18 import ResNet18
 from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, labels_of
@@ -115,23 +117,22 @@ class DataFreeKd(AbstractTask):
             Batches.over(lesson.count, fork(seed, "data-free-kd-batches", data.name)),
             fork(seed, "data-free-kd-views", data.name),
         )
-        step = partial(self._step, lesson, state)
+        machine, graphs = lesson.start.machine, Graphs(lesson.start.machine.graphs)
+        learner = Learner(student, state.optimizer, F.cross_entropy, machine, graphs)
+        step = partial(self._step, lesson, learner, state)
         length = self._length(lesson)
         run_steps("data-free KD", state, step, length=length, saving=lesson.start.saving)
         return student
 
-    def _step(self, lesson: Lesson, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
+    def _step(
+        self, lesson: Lesson, learner: Learner, state: DataFreeKdState, step: int
+    ) -> dict[str, Tensor]:
         x = self._images(lesson, state)
         with torch.no_grad():
-            y = lesson.start.machine.run(lesson.teacher, x).softmax(1)
+            y = learner.machine.run(lesson.teacher, x).softmax(1)  # soft labels
         epoch = step // self._steps_per_epoch(lesson)
         set_rates(state.optimizer, Cosine(), epoch, self.epochs)
-        state.student.train()
-        loss = F.cross_entropy(lesson.start.machine.run(state.student, x), y)  # to soft labels
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        return {"loss": loss.detach()}
+        return {"loss": learner.learn(x, y)}
 
     def _images(self, lesson: Lesson, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)
