@@ -55,7 +55,7 @@ class Recording:
 class Graphs:
     """Recordings of work on models; of none unless it is `active`.
 
-    The tensors of a model, and of its optimizer, must stay where they are for as long as it lives.
+    The tensors of a model, and their gradients, must stay where they are for as long as it lives.
     """
 
     active: bool = False
@@ -69,9 +69,10 @@ class Graphs:
     ) -> Tensors:
         """`work(*inputs)`: the first time it is done, the second time recorded, then repeated.
 
-        The first time makes what lasts, such as momenta. Inputs of other shapes have a recording of
-        their own. With `redo`, work whose first output is not finite is done once more, unrecorded,
-        so that it can look at values and mend or explain them: work that changes nothing.
+        The first time makes what lasts, such as gradients. Inputs of other shapes have a recording
+        of their own. With `redo`, work whose first output is not finite is done once more,
+        unrecorded, so that it can look at values and mend or explain them: work that changes
+        nothing.
         """
         if not self.active:
             return work(*inputs)
