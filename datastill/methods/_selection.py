@@ -1,23 +1,52 @@
 """Selecting source images by their features: what k-means and herding share."""
 
-from typing import Literal
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from datastill.ground.errors import ConfigError, NotFiniteError
+from datastill.ground.lookup import public_name
+from datastill.ground.options import option
+from datastill.ground.rng import derive
 from datastill.methods._base import Problem
-from datastill.methods._real_pairs import RealTargets
+from datastill.methods._real_images import AbstractRealImages, RealTargets
 
 Space = Literal["representation", "pixels"]
-WITHOUT_TARGET = "--method.targets class-label --method.space pixels"
 BLOCK = 1024  # images whose features are computed at a time
+
+
+@dataclass(frozen=True)
+class AbstractSelection(AbstractRealImages):
+    """M different source images: of all, or with class labels so many of each class."""
+
+    variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
+    without_target: ClassVar[str] = "--method.targets class-label --method.space pixels"
+
+    space: Space = option("representation", "features by which images are selected")
+
+    @abstractmethod
+    def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:  # (n, F) -> (count,) int64
+        """Positions of `count` different rows, one or more."""
+
+    @property
+    def needs_target(self) -> bool:
+        return "representation" in (self.targets, self.space)
+
+    def choose(self, problem: Problem) -> Tensor:
+        chosen, name = [], public_name(self)
+        for number, (index, count) in enumerate(groups(problem, self.targets)):
+            x, seed = features(problem, index, self.space), derive(problem.seed, name, number)
+            chosen.append(index[self.select(x, count, seed=seed)])
+        return torch.cat(chosen)
 
 
 def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
     """(source indices (n,), images to select of them): per class for labels, else all at once.
 
-    Where M / K leaves a rest, the first classes get one more.
+    Where M / K leaves a rest, the first classes get one more; classes that give none are left out.
 
     Raises:
         ConfigError: a class has fewer images than it has to give.
@@ -34,7 +63,7 @@ def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
                 f" {problem.images.classes[k]} of {problem.images.name} has {len(index)};"
                 " lower --count"
             )
-    return found
+    return [(index, wanted) for index, wanted in found if wanted]
 
 
 def features(problem: Problem, index: Tensor, space: Space) -> Tensor:  # (n,) -> (n, F) float32
