@@ -27,6 +27,7 @@ from datastill.ground.progress import Reporter, reporting, say
 from datastill.ground.rng import fork, seeded
 from datastill.ground.tensor_file import read_checked, write_checked
 from datastill.images import ImageSet
+from datastill.maths.optimizers import Sgd
 from datastill.methods._base import Problem
 from datastill.methods._flat import flat
 from datastill.networks._base import Network
@@ -156,12 +157,8 @@ class Experts:
         training, machine = self.training, self.problem.machine
         images, labels = self._images, self.problem.images.labels
         assert labels is not None, "AbstractMethod.check refuses this before any work"
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=training.lr,
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-        )
+        sgd = Sgd(training.lr, training.momentum, training.weight_decay)
+        optimizer = sgd.make(network.parameters())
         learner = Learner(network, optimizer, F.cross_entropy, machine, self.problem.graphs)
         batches = Batches.over(len(images), fork(training.seed, "expert", number, "batches"))
         augmentation = fork(training.seed, "expert", number, "augmentation")
