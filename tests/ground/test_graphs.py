@@ -121,45 +121,39 @@ def features(*, singular: bool) -> Tensor:
     return torch.cat([rows[:3], rows[:1]]) if singular else rows
 
 
+class Predicted:
+    """Predictions from features that are recorded already; `condition, prediction` of each."""
+
+    def __init__(self, *, redo: bool) -> None:
+        self.graphs, self.model, self.redo = Graphs(active=True), nn.Identity(), redo
+        self.query, self.y = THERE.here(torch.ones(2, 6)), THERE.here(torch.eye(4))
+        for _ in range(3):
+            _, prediction = self.of(features(singular=False))
+            assert prediction.cpu().isfinite().all()
+
+    def predict(self, phi: Tensor) -> tuple[Tensor, ...]:
+        return krr_predict(self.query, phi, self.y)[::-1]
+
+    def of(self, phi: Tensor) -> tuple[Tensor, ...]:
+        phi = THERE.here(phi)
+        return self.graphs("predict", self.predict, self.model, phi, redo=self.redo)
+
+
 def test_graphs__what_fails_in_a_repetition_is_done_again_and_mended() -> None:
-    model, made = nn.Identity(), Graphs(active=True)
-    query, y = THERE.here(torch.ones(2, 6)), THERE.here(torch.eye(4))
-
-    def predict(phi: Tensor) -> tuple[Tensor, ...]:
-        return krr_predict(query, phi, y)[::-1]
-
-    for _ in range(3):
-        made("predict", predict, model, THERE.here(features(singular=False)), redo=True)
-    singular = THERE.here(features(singular=True))
+    predicted, singular = Predicted(redo=True), features(singular=True)
     with pytest.warns(NumericalWarning, match="not positive definite"):
-        mended = made("predict", predict, model, singular, redo=True)
+        mended = predicted.of(singular)
     with pytest.warns(NumericalWarning, match="not positive definite"):
-        plain = predict(singular)
+        plain = predicted.predict(THERE.here(singular))
     assert all(torch.equal(x.cpu(), y.cpu()) for x, y in zip(mended, plain, strict=True))
 
 
 def test_graphs__without_redo_a_failure_is_not_a_number() -> None:
-    model, made = nn.Identity(), Graphs(active=True)
-    query, y = THERE.here(torch.ones(2, 6)), THERE.here(torch.eye(4))
-
-    def predict(phi: Tensor) -> tuple[Tensor, ...]:
-        return krr_predict(query, phi, y)
-
-    for _ in range(3):
-        prediction, _ = made("predict", predict, model, THERE.here(features(singular=False)))
-        assert prediction.cpu().isfinite().all()
-    prediction, _ = made("predict", predict, model, THERE.here(features(singular=True)))
+    _, prediction = Predicted(redo=False).of(features(singular=True))
     assert prediction.cpu().isnan().all()
 
 
 def test_graphs__errors_are_those_of_unrecorded_work() -> None:
-    model, made = nn.Identity(), Graphs(active=True)
-    query, y = THERE.here(torch.ones(2, 6)), THERE.here(torch.eye(4))
-
-    def predict(phi: Tensor) -> tuple[Tensor, ...]:
-        return krr_predict(query, phi, y)[::-1]
-
-    for _ in range(3):
-        made("predict", predict, model, THERE.here(features(singular=False)), redo=True)
+    predicted = Predicted(redo=True)
     with pytest.raises(SingularKernelError):
-        made("predict", predict, model, THERE.here(torch.zeros(4, 6)), redo=True)
+        predicted.of(torch.zeros(4, 6))
