@@ -9,6 +9,8 @@ import pytest
 import torch
 from toys import toy_problem
 
+from datastill.ground import graphs
+from datastill.ground.machine import Machine
 from datastill.methods.krr_st import KRRST
 from datastill.recipes._meter import Meter
 from datastill.target_model import TargetModel
@@ -99,6 +101,27 @@ def test_prediction__knows_what_is_recorded() -> None:
     assert "aten.linalg_cholesky_ex.default" in recorded and len(recorded) < len(done)
     assert not any("cholesky" in x.name for x in done if not x.recorded)
     assert not any("randint" in name or "uint8" in name for name in recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["inner steps", "pre-training", "fine-tuning", "target training", "bank filling"]
+)
+def test_loops__mix_no_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the second device, in float32: it has no autocast."""
+    import loops
+    from second_device import NAME, record, second_device
+
+    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "new_pool", object)
+    ways = {"plain": Machine(NAME), "recorded": Machine(NAME, graphs=True)}
+    monkeypatch.setattr(loops, "machines", lambda device: ways)
+    assert name in loops.LOOPS
+    with second_device() as counts:
+        for run in loops.LOOPS[name](3, NAME).values():
+            counts.clear()
+            run()
+            assert counts["operations"] > 0
 
 
 def test_drawings__show_every_contestant_of_a_record() -> None:

@@ -18,6 +18,7 @@ from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
 from datastill.ground.options import option
 from datastill.ground.rng import fork
+from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._class_matching import (
     InitialImages,
@@ -31,6 +32,7 @@ from datastill.methods._class_matching import (
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
 from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks._learner import Learner
 from datastill.networks.convnet import ConvNet
 
 # images per class: (outer loops, inner epochs), as released
@@ -172,20 +174,13 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         self, problem: Problem, state: GradientMatchingState, inner_epochs: int
     ) -> None:
         """Epochs of SGD on the distilled images, each batch augmented, each image for itself."""
-        network, x_syn, y_syn = (
-            state.network.train(),
-            state.x_syn.detach(),
-            balanced_labels(problem),
-        )
-        optimizer = torch.optim.SGD(network.parameters(), lr=self.inner_lr)  # it keeps no state
+        network, x_syn, y_syn = state.network, state.x_syn.detach(), balanced_labels(problem)
+        optimizer = Sgd(self.inner_lr, momentum=0).make(network.parameters())  # it keeps no state
+        learner = Learner(network, optimizer, F.cross_entropy, problem.machine, problem.graphs)
         for _ in range(inner_epochs):
             order = problem.machine.here(torch.randperm(len(x_syn), generator=state.order))
             for index in torch.split(order, self.inner_batch):
-                outputs = problem.machine.run(network, self.dsa(x_syn[index], state.views))
-                loss = F.cross_entropy(outputs, y_syn[index])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                learner.learn(self.dsa(x_syn[index], state.views), y_syn[index])
 
     def _freeze_batch_norm(self, problem: Problem, state: GradientMatchingState) -> None:
         """Let batch norm see real images of all classes, then use its running statistics.

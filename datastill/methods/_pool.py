@@ -53,7 +53,7 @@ class ModelPool:
 
         The clock of member i then starts at i · ⌊max_age / size⌋, as in FRePo's released code.
         """
-        members = [self._member(slot, birth=1) for slot in range(self.size)]
+        members = [self._untrained(self.born(slot, 1), birth=1) for slot in range(self.size)]
         for slot, member in enumerate(members if staggered else []):
             member.clock = slot * (self.max_age // self.size)
         return members
@@ -81,16 +81,14 @@ class ModelPool:
         if self.stale:
             members[slot].clock = member.clock
 
-    def _member(self, slot: int, birth: int) -> Member:
-        model = self.born(slot, birth)
+    def _untrained(self, model: Network, birth: int) -> Member:
         return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
     def _reborn(self, member: Member, slot: int) -> Member:
         """A new model in the place of an old one: in its tensors, which recordings refer to."""
-        new = self._member(slot, member.births + 1)
-        member.model.load_state_dict(new.model.state_dict())
-        optimizer = self.optimizer.make(member.model.parameters())
-        return Member(member.model, optimizer, births=new.births)
+        birth = member.births + 1
+        member.model.load_state_dict(self.born(slot, birth).state_dict())
+        return self._untrained(member.model, birth)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
         learner = Learner(member.model, member.optimizer, self.loss, self.machine, self.graphs)

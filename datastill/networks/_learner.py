@@ -23,12 +23,12 @@ class Learner:
 
     def learn(self, x: Tensor, y: Tensor) -> Tensor:  # (B, C, H, W), (B, ...) -> scalar
         """One update on images and their targets, both here; the loss before it."""
+        self.network.train()
         (loss,) = self.graphs("gradients", self._gradients, self.network, x, y)
         self.optimizer.step()
         return loss
 
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor]:
-        self.network.train()
         self.optimizer.zero_grad(set_to_none=not self.graphs.active)  # recordings refer to them
         loss = self.loss(self.machine.run(self.network, x), y)
         loss.backward()  # type: ignore[no-untyped-call]

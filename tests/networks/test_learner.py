@@ -39,8 +39,9 @@ def learned(
     x, y = toy_images(24).normalized(slice(None)), torch.eye(24)[:, :5]
     for step, size in enumerate(SIZES):
         set_rates(updates, Cosine(), step, len(SIZES))
+        network.eval()  # as after a look at it
         losses.append(learner.learn(machine.here(x[:size]), machine.here(y[:size])).cpu())
-    assert network.training
+        assert network.training
     return losses, weights(network.cpu())
 
 
