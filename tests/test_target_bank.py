@@ -358,7 +358,7 @@ def fill(cache: Path, made: Any) -> None:
 
 def filling(cache: Path) -> tuple[BaseProcess, Any]:
     context = multiprocessing.get_context("fork")
-    made = context.Value("q", 0)
+    made = context.RawValue("q", 0)  # a lock would die with the process that is killed
     process = context.Process(target=fill, args=(cache, made))
     process.start()
     return process, made
