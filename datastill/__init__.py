@@ -6,7 +6,6 @@ and the help of the command line do not wait for torch.
 
 import importlib
 import sys
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +107,7 @@ sys.modules[__name__].__class__ = _Package
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use (PEP 562)."""
     if name == "__version__":
-        return version("datastill")
+        return importlib.import_module("datastill.ground.run_folder").versions()["datastill"]
     if name not in _HOMES:
         raise AttributeError(f"module 'datastill' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"datastill.{_HOMES[name]}"), name)

@@ -28,6 +28,7 @@ from toys import (
 )
 
 from datastill.artefact import DistilledSet
+from datastill.augment.views import TwoViews
 from datastill.distill import distill
 from datastill.ground import graphs
 from datastill.ground.lookup import find, names
@@ -208,12 +209,14 @@ def test_experts__send_nothing_in_a_step() -> None:
     assert sent_in(train) == 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", names("datastill.objectives"))
-def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
-    training = TargetTraining(NETWORK, 5, small_objective(name), batch=10)
+def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> None:
+    views = TwoViews(noise_std=0.1)
+    training = TargetTraining(NETWORK, 5, small_objective(name), views, batch=10)
 
     def train(steps: int) -> None:
-        train_target(toy_images(), replace(training, steps=steps), machine=THERE)
+        train_target(toy_images(channels=channels), replace(training, steps=steps), machine=THERE)
 
     assert sent_in(train) == 0
 

@@ -68,6 +68,8 @@ class Machine:
             )
         if precision == "auto":
             precision = "bfloat16" if _has_bfloat16(kind) else "float32"
+        if kind == "cuda":
+            _set_cuda_arithmetic(precision)
         return Machine(device, precision, world, graphs)
 
     def place(self, network: Module) -> Module:
@@ -108,6 +110,19 @@ class Machine:
     def images_at_once(self, pixels: int) -> int:
         """How many images of so many pixels `run_each` gives a network at once, memory allowing."""
         return max(1, self.pixels_at_once // pixels) if self.device == "cpu" else sys.maxsize
+
+
+def _set_cuda_arithmetic(precision: PrecisionName) -> None:
+    """Choose for this process how CUDA computes in float32, and whether cuDNN tries algorithms.
+
+    With "bfloat16", what stays in float32 (such as the projector of Barlow Twins) uses TF32, and
+    cuDNN times its algorithms for each shape: fast, but not the same bits in every run. "float32"
+    turns both off, so that a GPU agrees with a CPU to rounding.
+    """
+    fast = precision == "bfloat16"
+    torch.backends.cuda.matmul.allow_tf32 = fast
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.benchmark = fast
 
 
 def _has_bfloat16(kind: str) -> bool:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +195,16 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide the numbers."""
-    return {name: version(name) for name in PACKAGES}
+    """Return the versions of the packages that decide the numbers."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    """Return the installed version, or "0+source" where the package runs from a source tree."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "0+source"
 
 
 def _processor() -> str:
