@@ -26,9 +26,10 @@ from datastill.ground.rng import fork
 from datastill.ground.run_folder import RunFolder, environment
 from datastill.held_out import HeldOut
 from datastill.images import ImageSet
-from datastill.origins import Origin, from_distilled, from_scratch
+from datastill.networks._base import AbstractArchitecture
+from datastill.origins import Origin, from_distilled, from_scratch, from_target
 from datastill.pretrain import PRETRAINING, Pretraining
-from datastill.transfer_rows import Judges, read_rows, transfer_rows
+from datastill.transfer_rows import Judges, transfer_rows
 
 SPEED = Path(__file__).resolve().parents[1] / "speed"
 PACKS = {"cifar100_q95": "cifar100", "cifar10_q95": "cifar10", "cub100_32_lossless": "cub"}
@@ -37,6 +38,7 @@ PUBLISHED = {
     "cifar100": {"scratch": "64.95 ± 0.21", "random-subset": "65.23 ± 0.12"},
     "cifar10": {"scratch": "87.34", "random-subset": "87.55"},
 }
+TARGET_MODEL_COST = 5  # its one fine-tuning takes about as long as that of five small networks
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
 
 
@@ -57,6 +59,7 @@ class Sizes:
     max_age: int = 1000
     epochs: int = 1000  # of pre-training
     most_finetuning_steps: int = 10_000
+    most_training_steps: int = 10**6  # of the target model, and outer steps
     seeds: int = 3
     matrix_side: int = 8192
     timed_steps: tuple[int, int] = (20, 220)
@@ -73,7 +76,7 @@ def toy_sizes() -> Sizes:
         network=ds.ConvNet(widths=(8, 16)),
         target_network=ds.ResNet18(width=4),
         projector=(32, 32),
-        limit=600,
+        limit=2000,  # no class of CIFAR-100 without an image
         paper_count=20,
         paper_steps=20,
         count=20,
@@ -82,6 +85,7 @@ def toy_sizes() -> Sizes:
         max_age=10,
         epochs=5,
         most_finetuning_steps=30,
+        most_training_steps=100,
         seeds=2,
         matrix_side=256,
         timed_steps=(2, 6),
@@ -305,9 +309,13 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
     yield "fine-tuning", finetuning(part, images)
 
 
-def finetuning(part: Part, images: ImageSet) -> Callable[[int], object]:
+def finetuning(
+    part: Part, like: ImageSet, architecture: AbstractArchitecture | None = None
+) -> Callable[[int], object]:
+    """Fine-tuning of a network on synthetic images of the shape of `like`."""
+    images = synthetic_images(5120, like.channels, like.image_size)
     data = ds.TaskData("synthetic", images, images.take(torch.arange(2)))
-    network = part.sizes.network(
+    network = (architecture or part.sizes.network)(
         image_size=images.image_size, channels=images.channels, outputs=100
     )
     part.sizes.machine.place(network)
@@ -322,14 +330,13 @@ def released_step(checkout: Path, problem: ds.Problem, method: ds.KRRST) -> Call
     return lambda n: [one() for _ in range(n)]
 
 
-def synthetic_images(count: int) -> ImageSet:
+def synthetic_images(count: int, channels: int = 3, size: int = 32) -> ImageSet:
     """Labelled noise: the time of a step does not depend on what images show."""
-    generator = fork(0, "synthetic")
-    pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8)
+    shape, generator = (count, channels, size, size), fork(0, "synthetic")
+    pixels = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
     labels, names = torch.arange(count) % 100, tuple(map(str, range(100)))
-    return ImageSet(
-        "synthetic/train", pixels, ds.Normalizer((0.5,) * 3, (0.25,) * 3), labels, names
-    )
+    normalizer = ds.Normalizer((0.5,) * channels, (0.25,) * channels)
+    return ImageSet("synthetic/train", pixels, normalizer, labels, names)
 
 
 # ------------------------------------------------------------------------------ the paper's rows
@@ -360,7 +367,7 @@ def paper_rows(part: Part) -> None:
     rows = seed_by_seed(part, origins, judges)
     table = transfer_table(rows)
     table["published"] = [PUBLISHED.get(name, {}).get(method, "") for method in table["method"]]
-    (part.work / "1-paper-rows.table.md").write_text(markdown(table))
+    (part.work / "paper-rows.table.md").write_text(markdown(table))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
 
@@ -385,9 +392,8 @@ def target(part: Part) -> None:
 
     each = milliseconds_per_step(train, part.sizes.timed_steps) / 1e3
     steps = max(10, int(PLANNED_SHARE * (part.seconds_left - 5) / each))
+    steps = min(steps, part.sizes.most_training_steps)
     part.summarize(f"{steps} steps of {1e3 * each:.2f} ms are planned")
-    if machine.device == "cpu":
-        steps = min(steps, 200)
     seconds = seconds_of(lambda: train(steps, part.work / "target"))
     task = part.tasks[0]
     accuracy = knn_accuracy(part, task)
@@ -421,8 +427,7 @@ def distill(part: Part) -> None:
     few_seconds = seconds_of(lambda: ds.distill(replace(short, outer_steps=1), problem))
     warm_up = 1.3 * method.pool_size * few_seconds
     steps = max(10, int(PLANNED_SHARE * (part.seconds_left - warm_up - 5) / each))
-    if problem.machine.device == "cpu":
-        steps = min(steps, 100)
+    steps = min(steps, part.sizes.most_training_steps)
     method = replace(method, outer_steps=steps)
     part.summarize(f"{steps} outer steps of {1e3 * each:.2f} ms are planned")
     method.result(problem, method.init(problem)).save(set_file(part, "start"))
@@ -459,13 +464,19 @@ def transfer(part: Part) -> None:
     each = milliseconds_per_step(finetuning(part, part.tasks[0].train), sizes.timed_steps) / 1e3
     networks = sizes.seeds * len(origins)
     pretraining = 1.1 * networks * updates * each
-    tunings = networks * len(part.tasks)
+    tunings = (networks + TARGET_MODEL_COST) * len(part.tasks)
     available = PLANNED_SHARE * part.seconds_left - pretraining - 0.7 * tunings
     steps = min(sizes.most_finetuning_steps, max(20, int(available / tunings / each)))
     held_out = HeldOut(part.load(part.names[0], "test").unlabelled(), part.target)
     judges = Judges([ds.Finetune(steps=steps)], part.tasks, held_out)
     rows = seed_by_seed(part, lambda _: origins, judges)
-    (part.work / "2-transfer.table.md").write_text(markdown(transfer_table(rows)))
+    slow = milliseconds_per_step(
+        finetuning(part, images, part.sizes.target_network), sizes.timed_steps
+    )
+    if part.seconds_left > 1.1e-3 * slow * steps * len(part.tasks) + 5:
+        folder = RunFolder.open(part.work / f"{part.name}-rows", {}, resume=True)
+        rows = measure(part, [from_target(part.target)], 0, judges, folder)
+    (part.work / "transfer.table.md").write_text(markdown(transfer_table(rows)))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
 
@@ -492,27 +503,26 @@ def seed_by_seed(
     part: Part, origins: Callable[[int], Sequence[Origin]], judges: Judges
 ) -> pd.DataFrame:
     """All origins with one seed, then with the next, so that a stop leaves whole comparisons."""
-    path, longest = part.work / f"{part.name}-rows", 0.0
+    rows, longest = pd.DataFrame(), 0.0
+    path = part.work / f"{part.name}-rows"
     folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
     for seed in range(part.sizes.seeds):
         if part.seconds_left < 1.1 * longest + 3:
             print(f"no time for seed {seed}", flush=True)
             break
-        longest = max(
-            longest, seconds_of(lambda s=seed: measure(part, origins(s), s, judges, folder))
-        )
-        table = transfer_table(pd.DataFrame(map(vars, read_rows(path / "rows.jsonl"))))
-        (part.work / f"{part.name}.table.md").write_text(markdown(table))
-    (part.work / f"{part.name}.table.md").unlink()  # the caller writes the final one
-    return pd.DataFrame(map(vars, read_rows(path / "rows.jsonl")))
+        start = time.monotonic()
+        rows = measure(part, origins(seed), seed, judges, folder)
+        longest = max(longest, time.monotonic() - start)
+        (part.work / f"{part.name}.table.md").write_text(markdown(transfer_table(rows)))
+    return rows
 
 
 def measure(
     part: Part, origins: Sequence[Origin], seed: int, judges: Judges, folder: RunFolder
-) -> None:
-    transfer_rows(
-        [(origin, [seed]) for origin in origins], judges, machine=part.sizes.machine, folder=folder
-    )
+) -> pd.DataFrame:
+    """Measure networks with one seed; return all rows of the folder."""
+    work, machine = [(origin, [seed]) for origin in origins], part.sizes.machine
+    return pd.DataFrame(map(vars, transfer_rows(work, judges, machine=machine, folder=folder)))
 
 
 def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -521,8 +531,9 @@ def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:
     rows["column"] = rows["task"] + " " + rows["data"]
     keys = ["method", "variant", "target_kind", "count", "set_bytes"]
     cells = rows.groupby([*keys, "column"], sort=False)["result"].agg(["mean", "std", "count"])
-    text = [f"{c['mean']:.4g} ± {c['std']:.2g} (n = {c['count']:.0f})" for _, c in cells.iterrows()]
-    return pd.Series(text, cells.index).unstack("column", fill_value="").reset_index()
+    means, deviations = cells["mean"].map("{:.4g}".format), cells["std"].map(" ± {:.2g}".format)
+    text = means + deviations.where(cells["count"] > 1, "") + cells["count"].map(" (n = {})".format)
+    return text.unstack("column", fill_value="").reset_index()
 
 
 def markdown(table: pd.DataFrame) -> str:
