@@ -39,6 +39,7 @@ PUBLISHED = {
     "cifar10": {"scratch": "87.34", "random-subset": "87.55"},
 }
 TARGET_MODEL_COST = 5  # its one fine-tuning takes about as long as that of five small networks
+RELEASED = "outer step of the released code"
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
 
 
@@ -250,33 +251,27 @@ def tests(part: Part) -> None:
 def speed(part: Part) -> None:
     """Time a step of each loop, and compare it with the least that the machine's rates allow."""
     sys.path.insert(0, str(SPEED))
-    from predicted import Gpu, operations
+    from roofline import Rates
 
     facts = json.loads((part.work / "facts.json").read_text())
-    tera, micro = 1e12, 1e-6
-    machine = Gpu(
-        bfloat16=facts["bfloat16 TFLOP/s"] * tera,
-        float64=facts["float64 TFLOP/s"] * tera,
-        bandwidth=facts["copy TB/s"] * tera,
-        launch=facts["launch us"] * micro,
+    rates = Rates(
+        bfloat16=1e12 * facts["bfloat16 TFLOP/s"],
+        float64=1e12 * facts["float64 TFLOP/s"],
+        bandwidth=1e12 * facts["copy TB/s"],
+        launch=1e-6 * facts["launch us"],
     )
     few, many = part.sizes.timed_steps
     rows = []
     for name, work in loops(part):
         if part.seconds_left < 5:
             break
-        measured = milliseconds_per_step(work, (few, many))
-        least = None
-        if name != "released code, outer step":
-            counted = [
-                sum(map(machine.seconds, operations(lambda w=work, n=n: w(n))))
-                for n in (few, few + 1)
-            ]
-            least = 1e3 * (counted[1] - counted[0])
-        rows.append({"step": name, "ms": measured, "roofline ms": least})
-        table = pd.DataFrame(rows)
-        table["times the roofline"] = table["ms"] / table["roofline ms"]
-        (part.work / "speed.table.md").write_text(markdown(table.round(3)))
+        row = {"step": name, "ms": milliseconds_per_step(work, (few, many))}
+        if name != RELEASED:  # it computes the same
+            short, long = (rates.least_seconds(lambda w=work, n=n: w(n)) for n in (few, few + 1))
+            row["roofline ms"] = 1e3 * (long - short)
+            row["times the roofline"] = row["ms"] / row["roofline ms"]
+        rows.append(row)
+        (part.work / "speed.table.md").write_text(markdown(pd.DataFrame(rows).round(3)))
         part.write_json("speed.json", rows)
     part.summarize(f"{len(rows)} loops timed, {many - few} steps each")
 
@@ -294,7 +289,7 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
     yield "outer step, full bank", lambda n: ds.distill(replace(full, outer_steps=n), problem)
     released = Path(os.environ["PACKED"]) / "released"
     if released.exists():
-        yield "released code, outer step", released_step(released, problem, method)
+        yield RELEASED, released_step(released, problem, method)
     yield (
         "target training",
         lambda n: ds.train_target(images, replace(training, steps=n), machine=machine),

@@ -28,7 +28,6 @@ class Machine:
     device: str = "cpu"
     precision: PrecisionName = "float32"
     world: World = World()  # the ranks among which work is shared, and which of them this one is
-    graphs: bool = False  # whether work on a GPU is recorded and repeated, where that is offered
     pixels_at_once: int = PIXELS_AT_ONCE  # of images that a CPU only evaluates
 
     @staticmethod
@@ -36,8 +35,6 @@ class Machine:
         device: str = "auto",
         precision: PrecisionChoice = "float32",
         world: World | None = None,
-        *,
-        graphs: bool = False,
     ) -> "Machine":
         """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
 
@@ -45,7 +42,7 @@ class Machine:
         Each of many ranks takes a CUDA device of its own, unless it is given a number.
 
         Raises:
-            ConfigError: the device does not exist here, or it has no graphs.
+            ConfigError: the device does not exist here.
         """
         there, world = torch.cuda.is_available(), world or World()
         if device == "auto":
@@ -61,16 +58,11 @@ class Machine:
             )
         if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
-        if graphs and kind != "cuda":
-            raise ConfigError(
-                f"--graphs true: only a CUDA device has graphs, and this runs on {device}; leave it"
-                " out"
-            )
         if precision == "auto":
             precision = "bfloat16" if _has_bfloat16(kind) else "float32"
         if kind == "cuda":
             _set_cuda_arithmetic(precision)
-        return Machine(device, precision, world, graphs)
+        return Machine(device, precision, world)
 
     def place(self, network: Module) -> Module:
         """Move a network here, in place, into the channels-last layout; return it."""

@@ -123,9 +123,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
         age, model = state.members[slot].age, state.members[slot].model
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
-        given = x_real, g_real, state.x_syn, state.y_syn
-        outer = partial(self._outer, problem, model)
-        condition, *shares = problem.graphs("outer", outer, model, *given, redo=True)
+        condition, *shares = self._outer(problem, model, x_real, g_real, state.x_syn, state.y_syn)
 
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
         joined = problem.world.mean(shares, rows=len(x_real))
@@ -182,7 +180,6 @@ class KRRST(AbstractMethod[KRRSTState]):
             loss=F.mse_loss,
             machine=problem.machine,
             stale=self.stale_pool,
-            graphs=problem.graphs,
         )
 
     def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:
