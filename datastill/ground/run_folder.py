@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost, Saving
 from datastill.ground.progress import say
+from datastill.ground.version import package_version
 from datastill.ground.world import World
 
 DECIDE_BITS = ("python", "versions", "processor", "threads", "gpu", "ranks")
@@ -196,7 +196,7 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: package_version(name) for name in PACKAGES}
 
 
 def _processor() -> str:
