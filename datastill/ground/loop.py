@@ -165,7 +165,7 @@ class _Run:
                 checkpoint.read(saving.path, position, saving.identity)
                 self.saved_step = position.step
                 say(f"{self.phase}: continuing after step {position.step} of {self.length}")
-            saving.world.agree(position.step, f"the step that {self.phase} starts from")
+            saving.world.check_equal(position.step, f"the step that {self.phase} starts from")
             if self.log is not None:  # steps after the checkpoint may have been logged too
                 self.log.rewind(position.step)
         with reporting(self.phase, position.step, self.length) as reporter:
@@ -233,7 +233,7 @@ class _Run:
         if self.saving is None:
             return stop_of_outer_loop(), False
         due = self.signals.save or time.monotonic() - last_saved >= self.saving.every_seconds
-        number, save = self.saving.world.largest([self.signals.stop or 0, due])
+        number, save = self.saving.world.all_reduce_max([self.signals.stop or 0, due])
         stop = signal.Signals(number) if number else None
         return stop, bool(save) or stop is not None
 
