@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,18 +130,7 @@ def run_steps(
         ResumeError: The checkpoint belongs to another run.
         ConfigError: Another process runs this phase in the same folder.
     """
-    position = _Position(state)
-    if saving is None:
-        return _Run(phase, position, step, length, None, log, lower, SignalState()).run()
-    lock = saving.path.with_name(f".{saving.path.stem}.lock")
-    with (
-        undisturbed(lock, phase) if saving.world.writes else nullcontext(),
-        capture_signals(shared=saving.world.size > 1) as signals,
-    ):
-        cost = _Run(phase, position, step, length, saving, log, lower, signals).run()
-    if signals.stop is not None:  # it came after the last look
-        exit_for_signal(signals.stop)
-    return cost
+    return _Run(phase, _Position(state), step, length, saving, log, lower).run()
 
 
 @dataclass
@@ -153,31 +142,40 @@ class _Run:
     saving: Saving | None
     log: MetricsLog | None
     oom_hint: str
-    signals: SignalState
+    signals: SignalState = field(default_factory=SignalState)
     saved_step: int | None = None  # of the checkpoint that is there
     waiting: list[tuple[int, Metrics]] = field(default_factory=list)  # metrics not yet read
 
     def run(self) -> PhaseCost:
-        """From the checkpoint, where there is one, to the end."""
-        position, saving = self.position, self.saving
-        if saving is not None:
-            if saving.path.exists():
-                checkpoint.read(saving.path, position, saving.identity)
-                self.saved_step = position.step
-                say(f"{self.phase}: continuing after step {position.step} of {self.length}")
-            saving.world.check_equal(position.step, f"the step that {self.phase} starts from")
-            if self.log is not None:  # steps after the checkpoint may have been logged too
-                self.log.rewind(position.step)
-        with reporting(self.phase, position.step, self.length) as reporter:
+        """Continue from the checkpoint, where there is one, to the end."""
+        saving, position = self.saving, self.position
+        with ExitStack() as stack:
+            if saving is not None:
+                if saving.world.writes:
+                    lock = saving.path.with_name(f".{saving.path.stem}.lock")
+                    stack.enter_context(undisturbed(lock, self.phase))
+                shared = saving.world.size > 1
+                self.signals = stack.enter_context(capture_signals(shared=shared))
+                self._resume(saving)
+            reporter = stack.enter_context(reporting(self.phase, position.step, self.length))
             try:
                 stop = self._loop(reporter)
             except (KeyboardInterrupt, SystemExit):  # did not wait for the end of the step
                 if saving is not None:
-                    say(f"{self.phase}: stopped in step {position.step}. {self._checkpoint_note()}")
+                    say(f"{self.phase}: stopped in step {position.step}.{self._checkpoint_note()}")
                 raise
-        if stop is not None:
+        if stop := stop or self.signals.stop:  # or it came after the last step
             exit_for_signal(stop)
         return PhaseCost(position.seconds, peak_memory_bytes())
+
+    def _resume(self, saving: Saving) -> None:
+        if saving.path.exists():
+            checkpoint.read(saving.path, self.position, saving.identity)
+            self.saved_step = self.position.step
+            say(f"{self.phase}: continuing after step {self.saved_step} of {self.length}")
+        saving.world.check_equal(self.position.step, f"the step that {self.phase} starts from")
+        if self.log is not None:  # steps after the checkpoint may have been logged too
+            self.log.rewind(self.position.step)
 
     def _loop(self, reporter: Reporter) -> signal.Signals | None:
         """Take the steps; return the signal that stopped them early, if one did."""
@@ -210,7 +208,7 @@ class _Run:
         try:
             return self.step(number)
         except NumericalError as error:
-            message = f"{self.phase}, step {number}: {error}. {self._checkpoint_note()}"
+            message = f"{self.phase}, step {number}: {error}.{self._checkpoint_note()}"
             raise type(error)(message) from error
         except (MemoryError, RuntimeError) as error:
             if not exhausted(error):
@@ -218,15 +216,15 @@ class _Run:
             reason = (str(error).splitlines() or ["MemoryError"])[0]
             raise MemoryShortError(
                 f"{self.phase}, step {number}: memory ran out ({reason}); lower {self.oom_hint}, or"
-                f" go on where there is more. {self._checkpoint_note()}"
+                f" go on where there is more.{self._checkpoint_note()}"
             ) from error
 
     def _checkpoint_note(self) -> str:
         if self.saving is None:
             return ""
         if self.saved_step is None:
-            return "No checkpoint was written yet"
-        return f"The last checkpoint is unharmed; --resume continues after step {self.saved_step}"
+            return " No checkpoint was written yet"
+        return f" The last checkpoint is unharmed; --resume continues after step {self.saved_step}"
 
     def _stop_and_save(self, last_saved: float) -> tuple[signal.Signals | None, bool]:
         """(which signal stops the phase now, whether to save), the same on all ranks."""
@@ -254,7 +252,7 @@ class _Run:
                     raise NotFiniteError(
                         f"{self.phase}: {name} is {value} at step {step}; lower the learning rate,"
                         " or look at the images with 'datastill data check'."
-                        f" {self._checkpoint_note()}"
+                        + self._checkpoint_note()
                     )
             if self.log is not None:
                 self.log.log(step, values)
