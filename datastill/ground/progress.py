@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 
 BAR_SECONDS = 0.2
 FIRST_LINE_SECONDS = 1.0  # where there is no terminal
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 60.0  # between further lines
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.5, 60.0  # between further lines
 
 logger = logging.getLogger("datastill")
 
@@ -115,13 +116,14 @@ def reporting(phase: str, first: int, length: int, unit: str = "steps") -> Itera
     if _STDERR.isatty() and logger.isEnabledFor(logging.INFO):
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description} {task.completed}/{task.total} {task.fields[unit]}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total} {task.fields[unit]}"),
-            TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
+            # What a narrow terminal has no room for:
+            TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True)),
         )
-        with Progress(*columns, console=_console(), transient=True, redirect_stdout=False) as bar:
+        options: dict[str, Any] = {"transient": True, "redirect_stdout": False, "expand": True}
+        with Progress(*columns, console=_console(), **options) as bar:
             yield Reporter(phase, first, length, unit, bar)
         return
     reporter, finished = Reporter(phase, first, length, unit, None), threading.Event()

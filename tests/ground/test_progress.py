@@ -69,11 +69,11 @@ def test_reporter__log_gets_plain_lines(capsys: pytest.CaptureFixture[str], cloc
     )
 
 
-def test_reporter__log_line_is_due_after_one_second_then_every_two_then_rarely(
+def test_reporter__log_line_is_due_after_a_second_then_often_then_rarely(
     clock: Clock,
 ) -> None:
     with reporting("distill", 0, 10) as reporter:
-        for seconds in (1, 2, 2):
+        for seconds in (1, 1.5, 1.5):
             clock.now += seconds - 0.1
             assert not reporter.due()
             clock.now += 0.2
