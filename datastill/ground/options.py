@@ -108,7 +108,7 @@ def _has_type(value: Any, expected: Any) -> bool:
 
 
 def type_text(expected: Any) -> str:
-    """What a type holds, in words: `tuple[int, ...]` is "a tuple of whole numbers"."""
+    """Describe a type: `tuple[int, float]` is "a tuple of a whole number and a number"."""
     origin, args = typing.get_origin(expected), typing.get_args(expected)
     if origin is Literal:
         return " or ".join(map(str, args))
@@ -162,18 +162,18 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
     """Make a component from plain JSON values (lists become tuples).
 
     Raises:
-        ConfigError: a name in `values` is no field of `cls`.
+        ConfigError: A name in `values` is no field of `cls`, or a value is wrong.
     """
-    known = {o.name for o in options(cls)}
-    if unknown := sorted(set(values) - known):
+    names = {o.name for o in options(cls)}
+    if unknown := sorted(set(values) - names):
         raise ConfigError(
-            f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(sorted(names))}"
         )
     return cls(**{k: _tuples(v) for k, v in values.items()})
 
 
 def non_default(component: Any) -> Json:
-    """Only those fields that differ from their defaults: what makes this one special."""
+    """The fields that differ from their defaults, as plain JSON values."""
     return {
         o.name: _plain(getattr(component, o.name))
         for o in options(component)
@@ -182,7 +182,7 @@ def non_default(component: Any) -> Json:
 
 
 def shortened(component: T) -> T:
-    """The same component with every length cut to its smoke value, down to nested components."""
+    """Replace every option that has a smoke value by it, in nested components too."""
     if isinstance(component, tuple):
         return cast(T, tuple(shortened(part) for part in component))
     if not dataclasses.is_dataclass(component) or isinstance(component, type):

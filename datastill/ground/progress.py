@@ -161,7 +161,7 @@ class _Stderr:
 
 
 class _StderrBelowBar(_Stderr):
-    """What rich draws its bar on: not its own proxy, by which other lines go above the bar."""
+    """The stderr behind the proxy of rich, which shows other lines above the bar."""
 
     def _stream(self) -> Any:
         return getattr(super()._stream(), "rich_proxied_file", super()._stream())

@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 60.0  # a rank that does not answer for so long is taken for 
 
 @dataclass(frozen=True)
 class World:
-    """One rank of `size`; with a size of one, all methods return what they got.
+    """One of `size` processes that compute together; with one process, collectives do nothing.
 
     Args:
         rank: Number of this process, from 0.
@@ -56,7 +56,7 @@ class World:
     def share(self, rows: Tensor) -> Tensor:
         """This rank's part of the rows that all ranks have, in order; parts differ by one at most.
 
-        Where there are fewer rows than ranks, each takes them all: no mean is of nothing.
+        With fewer rows than ranks, every rank takes all of them: none may average over nothing.
         """
         if self.size == 1 or len(rows) < self.size:
             return rows
@@ -164,9 +164,9 @@ def joined_world(
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):  # it has no class
             raise
         raise RankLostError(
-            f"rank {world.rank} of {world.size} hears nothing of another one, which has died or did"
-            f" not answer for {patience_seconds:.0f} s; its own message says why."
-            " --resume continues from the last checkpoint, on any number of ranks"
+            f"rank {world.rank} of {world.size}: another rank has died or did not answer for"
+            f" {patience_seconds:.0f} s; see its message. --resume continues from the last"
+            " checkpoint, on any number of ranks"
         ) from error
     finally:
         if dist.is_initialized():
