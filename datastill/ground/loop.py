@@ -157,7 +157,9 @@ class _Run:
                 shared = saving.world.size > 1
                 self.signals = stack.enter_context(capture_signals(shared=shared))
                 self._resume(saving)
-            reporter = stack.enter_context(reporting(self.phase, position.step, self.length))
+            reporter = stack.enter_context(
+                reporting(self.phase, position.step, self.length, "steps")
+            )
             try:
                 stop = self._loop(reporter)
             except (KeyboardInterrupt, SystemExit):  # did not wait for the end of the step

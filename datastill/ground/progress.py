@@ -58,10 +58,11 @@ class Reporter:
     def __init__(
         self, phase: str, first: int, length: int, unit: str, bar: Progress | None
     ) -> None:
-        self._phase, self._first, self._length, self._unit = phase, first, length, unit
+        self._phase, self._first, self._length = phase, first, length
+        self._unit = f" {unit}" if unit else ""
         self._done, self._numbers = first, "starting"
         self._bar = bar
-        self._task = bar.add_task(phase, total=length, unit=unit, numbers="") if bar else None
+        self._task = bar.add_task(phase, total=length, unit=self._unit, numbers="") if bar else None
         self._started = self._shown = time.monotonic()
         self._pause = BAR_SECONDS if bar else FIRST_LINE_SECONDS
         if bar:
@@ -75,7 +76,7 @@ class Reporter:
         """Show that `done` steps are done, with the values of the last one."""
         rate = (done - self._first) / max(time.monotonic() - self._started, 1e-9)
         numbers = (f"{name} {value:.4g}" for name, value in values.items())
-        self._done, self._numbers = done, "  ".join([f"{rate:.1f} {self._unit}/s", *numbers])
+        self._done, self._numbers = done, "  ".join([f"{rate:.1f}{self._unit}/s", *numbers])
         self._show()
 
     def remind_until(self, finished: threading.Event) -> None:
@@ -93,7 +94,7 @@ class Reporter:
         # A log of many hours has no need of a line every two seconds.
         self._pause = min(max(SHORTEST_PAUSE_SECONDS, passed / 10), LONGEST_PAUSE_SECONDS)
         left = _duration(passed / done * (self._length - self._done)) if done else "unknown time"
-        say(f"{self._phase} {self._done}/{self._length} {self._unit}  {self._numbers}  {left} left")
+        say(f"{self._phase} {self._done}/{self._length}{self._unit}  {self._numbers}  {left} left")
 
 
 def _duration(seconds: float) -> str:
@@ -104,23 +105,27 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def reporting(phase: str, first: int, length: int, unit: str = "steps") -> Iterator[Reporter]:
+def reporting(phase: str, first: int, length: int, unit: str = "") -> Iterator[Reporter]:
     """Show the progress of one phase: a bar on a terminal, lines elsewhere.
 
     Args:
         phase: Its name, such as "distill".
         first: How many of its steps were done before.
         length: How many steps it has.
-        unit: What is counted, in the plural.
+        unit: What is counted, in the plural, such as "images".
     """
     if _STDERR.isatty() and logger.isEnabledFor(logging.INFO):
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description} {task.completed}/{task.total} {task.fields[unit]}"),
+            TextColumn(
+                "{task.description} {task.completed}/{task.total}{task.fields[unit]}", markup=False
+            ),
             BarColumn(bar_width=20),
             TimeRemainingColumn(),
             # What a narrow terminal has no room for:
-            TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True)),
+            TextColumn(
+                "{task.fields[numbers]}", markup=False, table_column=Column(ratio=1, no_wrap=True)
+            ),
         )
         options: dict[str, Any] = {"transient": True, "redirect_stdout": False, "expand": True}
         with Progress(*columns, console=_console(), **options) as bar:

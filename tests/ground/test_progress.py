@@ -15,7 +15,7 @@ from datastill.ground.progress import reporting, say, set_verbosity
 NESTED = """
 import time
 from datastill.ground.progress import reporting, say
-with reporting("distill", 0, 10) as outer:
+with reporting("distill", 0, 10, "steps") as outer:
     outer.update(5, {"outer_loss": 0.5})
     with reporting("probe", 0, 3, "images"):
         time.sleep(0.5)
@@ -61,7 +61,7 @@ def test_set_verbosity__quiet_shows_warnings_only(capsys: pytest.CaptureFixture[
 
 
 def test_reporter__log_gets_plain_lines(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
-    with reporting("distill", 10, 110) as reporter:
+    with reporting("distill", 10, 110, "steps") as reporter:
         clock.now += 5
         reporter.update(20, {"outer_loss": 0.123456, "age": 3})
     assert capsys.readouterr().err == (
