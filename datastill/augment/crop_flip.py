@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from datastill.augment._windows import read_window
 from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class CropFlip:
     flip: bool = option(True, "flip half of the views left to right; off for letters and digits")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.padding < 0:
             raise ConfigError(f"padding={self.padding} must be zero or more pixels")
 

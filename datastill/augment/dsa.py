@@ -18,7 +18,7 @@ from datastill.augment._sampling import Draws, per_image
 from datastill.augment._windows import read_window
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import check_name
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Dsa:
     contrast: float = option(0.5, "color: smallest factor on contrast; the largest is one more")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in self.strategies:
             check_name(name, _STRATEGIES, kind="strategies of Dsa")
         check_range("flip_probability", self.flip_probability, 0, 1)

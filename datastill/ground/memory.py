@@ -5,11 +5,15 @@ may each be the narrowest. What is not known, as on other systems than Linux, do
 """
 
 import math
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 from datastill.ground.errors import MemoryShortError
 
@@ -56,7 +60,7 @@ def readable(number: float) -> str:
 def _limits() -> Iterator[float]:
     """Of this process; a limit counts all that is mapped, or all that is written to."""
     pages = _numbers(PROC / "self" / "statm")
-    if len(pages) < 6:
+    if len(pages) < 6 or not resource:
         return
     page = resource.getpagesize()
     for limit, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):

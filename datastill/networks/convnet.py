@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 from datastill.networks._rectified_mean import RectifiedMean
 
@@ -28,6 +28,7 @@ class ConvNet(AbstractArchitecture):
     norm: Literal["batch", "instance", "none"] = option("batch", "normalisation layer")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.widths and not (len(self.widths) <= 5 and min(self.widths) > 0):
             raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 
 
@@ -35,6 +35,9 @@ class Timm(AbstractArchitecture):
     model: str = option(
         "resnet10t", "name in timm, such as resnet18 or vit_tiny_patch16_224.augreg_in21k"
     )
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def min_size(self) -> int:
         """1, if timm is there and has the model; its own limits it tells only when it is built.

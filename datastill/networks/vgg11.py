@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 
 CONVOLUTIONS = (1, 1, 2, 2, 2)  # of each stage
@@ -24,6 +24,7 @@ class VGG11(AbstractArchitecture):
     )
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not (1 <= len(self.widths) <= 5 and min(self.widths) > 0):
             raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 

@@ -38,8 +38,8 @@ class AbstractProbe(AbstractTask):
     draws: int = option(1, "draws of labelled images, whose accuracies are averaged", at_least=1)
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
         check_bounds(self)
+        check_labels(self.labels)
 
     @abstractmethod
     def accuracy(self, known: Features, asked: Features, seed: int) -> float:

@@ -38,8 +38,8 @@ class Finetune(AbstractTask):
     )
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
         check_bounds(self)
+        check_labels(self.labels)
 
     def check(self, data: TaskData) -> None:
         check_enough(data, self.labels)
