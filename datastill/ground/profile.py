@@ -44,7 +44,7 @@ def profiled(step: Callable[[int], Metrics], folder: RunFolder | None) -> Callab
     def stepped(number: int) -> Metrics:
         if next(turns) != TURN:
             return step(number)
-        with profile() as seen, record_function(WHOLE):
+        with profile(acc_events=True) as seen, record_function(WHOLE):
             metrics = step(number)
         _write(seen, number, place)
         return metrics

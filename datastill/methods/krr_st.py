@@ -156,7 +156,7 @@ class KRRST(AbstractMethod[KRRSTState]):
             ridge_of_trace=self.ridge_of_trace,
             ridge_of_mean=self.ridge_of_mean,
         )
-        loss = F.mse_loss(prediction, g_real)
+        loss = F.mse_loss(prediction, g_real.to(prediction))
         return condition, loss.detach(), *torch.autograd.grad(loss, [x_syn, y_syn])
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
