@@ -18,7 +18,6 @@ PRECISION = "number format in networks"
 AUTO = "; auto: bfloat16 where the device has instructions for it"
 DATA_ROOT = "where the official archives are; default: the cache, else they are downloaded"
 CHECKPOINTS = "seconds between checkpoints; 0: after every step"
-GRAPHS = "on a GPU, record what a step of training does and repeat it (CUDA graphs)"
 PROFILE = "profile the third step into profile.txt and profile.json of the out folder"
 Precision = Literal["float32", "bfloat16"]
 PrecisionOrAuto = Precision | Literal["auto"]
@@ -66,7 +65,6 @@ class Run:
     )
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
-    graphs: bool = option(False, GRAPHS)
     workers: int = option(1, "parts made at once, each by a process of its own", at_least=1)
     ray: str | None = option(None, "make the parts on the Ray cluster at this address, or 'local'")
     reuse: str | None = option(
@@ -147,7 +145,6 @@ class Distill:
     seed: int = option(0, "root of all random streams", at_least=0)
     device: str = option("auto", DEVICE)
     precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
-    graphs: bool = option(False, GRAPHS)
     out: str = needed("run folder to make", example="runs/mine")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
@@ -189,7 +186,6 @@ class Transfer:
     )
     device: str = option("auto", DEVICE)
     precision: PrecisionOrAuto = option("auto", PRECISION + AUTO)
-    graphs: bool = option(False, GRAPHS)
     out: str | None = option(None, "run folder; default: transfer/ beside the first origin")
     resume: bool = option(False, RESUME)
     checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)

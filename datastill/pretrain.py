@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 from datastill.artefact import DistilledSet, TargetKind
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.graphs import Graphs
 from datastill.ground.loop import Saving, run_steps
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
@@ -23,7 +22,7 @@ from datastill.ground.rng import fork, seeded
 from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
 from datastill.maths.schedules import Constant, Cosine, HalfDrop, Schedule, set_rates
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._learner import Learner
+from datastill.networks.train_step import train_step
 
 
 @dataclass(frozen=True)
@@ -107,24 +106,24 @@ def pretrain(
     )
     pairs = distilled.network_input().to(machine.device), distilled.targets.to(machine.device)
     length = pretraining.length(len(distilled))
-    loss, graphs = LOSSES[distilled.target_kind], Graphs(machine.graphs)
-    learner = Learner(network, state.optimizer, loss, machine, graphs)
-    step = partial(_step, pretraining, learner, state, pairs, length)
+    loss = LOSSES[distilled.target_kind]
+    step = partial(_step, pretraining, state, loss, machine, pairs, length)
     run_steps("pre-train", state, step, length=length, saving=saving)
     return network.eval()
 
 
 def _step(
     pretraining: Pretraining,
-    learner: Learner,
     state: PretrainState,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    machine: Machine,
     pairs: tuple[Tensor, Tensor],
     length: int,
     step: int,
 ) -> dict[str, Tensor]:
-    index = learner.machine.here(state.batches.draw(pretraining.batch))
+    index = machine.here(state.batches.draw(pretraining.batch))
     x, y = pairs[0][index], pairs[1][index]
     if pretraining.augmentation is not None:
         x = pretraining.augmentation(x, state.augmentation)
     set_rates(state.optimizer, pretraining.schedule, step, length)
-    return {"loss": learner.learn(x, y)}
+    return {"loss": train_step(state.network, state.optimizer, loss, x, y, machine)}

@@ -11,7 +11,7 @@ from datastill.ground.options import check_bounds, options
 COMMON = ["device", "out", "resume", "checkpoint_seconds"]
 FLAGS = {
     "run": [
-        "recipe", "data_root", "to", "precision", "scale", "seed", "graphs", "workers", "ray",
+        "recipe", "data_root", "to", "precision", "scale", "seed", "workers", "ray",
         "reuse", *COMMON, "resolved",
     ],
     "estimate": ["recipe", "scale", "device", "workers", "count_only"],
@@ -22,11 +22,11 @@ FLAGS = {
     ],
     "distill": [
         "data", "data_root", "image_size", "limit", "target", "count", "probe_every", "seed",
-        "precision", "graphs", *COMMON, "profile",
+        "precision", *COMMON, "profile",
     ],
     "transfer": [
         "origins", "to", "task", "protocol", "data_root", "seeds", "pretrain_steps",
-        "pretrain_epochs", "held_out", "target", "image_size", "precision", "graphs", *COMMON,
+        "pretrain_epochs", "held_out", "target", "image_size", "precision", *COMMON,
     ],
     "convert": [
         "path", "data", "data_root", "source", "method", "mean", "std", "pixel_space",

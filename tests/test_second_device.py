@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import small as small_objective
-from second_device import NAME, record, second_device, traffic
+from second_device import NAME, second_device, traffic
 from test_every_method import CHAOS, methods, small, solvable, title
 from test_every_task import FOLDER as TASKS
 from test_every_task import SMALL, having
@@ -28,8 +28,8 @@ from toys import (
 )
 
 from datastill.artefact import DistilledSet
+from datastill.augment.views import TwoViews
 from datastill.distill import distill
-from datastill.ground import graphs
 from datastill.ground.lookup import find, names
 from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
@@ -208,12 +208,14 @@ def test_experts__send_nothing_in_a_step() -> None:
     assert sent_in(train) == 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", names("datastill.objectives"))
-def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
-    training = TargetTraining(NETWORK, 5, small_objective(name), batch=10)
+def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> None:
+    views = TwoViews(noise_std=0.1)
+    training = TargetTraining(NETWORK, 5, small_objective(name), views, batch=10)
 
     def train(steps: int) -> None:
-        train_target(toy_images(), replace(training, steps=steps), machine=THERE)
+        train_target(toy_images(channels=channels), replace(training, steps=steps), machine=THERE)
 
     assert sent_in(train) == 0
 
@@ -261,121 +263,6 @@ def test_every_task__sends_nothing_in_a_step(name: str) -> None:
         longer.measure(Start(network, NETWORK, 0, distilled=toy_set(), machine=THERE), toy_task())
 
     assert sent_in(measure) == 0
-
-
-GRAPHS = replace(THERE, graphs=True)
-KRR_ST = [m for m in methods() if m.identity()["name"] == "krr-st"]
-
-
-@pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recordings are made by the second device."""
-    monkeypatch.setattr(graphs, "record", record)
-    monkeypatch.setattr(graphs, "new_pool", object)
-
-
-def recorded(problem: Problem) -> Problem:
-    """The same problem on the second device, where work is recorded."""
-    return moved(problem, GRAPHS)
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("method", KRR_ST, ids=title)
-def test_krr_st__recorded_steps_make_the_same_set_bit_for_bit(method: Method) -> None:
-    longer = replace(method, outer_steps=20, max_age=4)  # models die, and epochs end
-    with second_device():
-        plain, found = (distill(longer, on(solvable(method))) for on in (there, recorded))
-    assert torch.equal(plain.images, found.images) and torch.equal(plain.targets, found.targets)
-
-
-@pytest.mark.usefixtures("recordings")
-def test_krr_st__recorded_steps_resume_bit_for_bit(tmp_path: Path) -> None:
-    method = small("krr-st", outer_steps=12)
-
-    def run(folder: str, problem: Problem) -> DistilledSet:
-        opened = RunFolder.open(tmp_path / folder, {}, resume=True, checkpoint_seconds=0.0)
-        return distill(method, problem, folder=opened)
-
-    with second_device(), pytest.MonkeyPatch.context() as patch:
-        whole = run("whole", there(solvable(method)))
-        patch.setattr(type(method), "step", killed_at(7, type(method).step))
-        with pytest.raises(KilledError):
-            run("killed", recorded(solvable(method)))
-        patch.undo()
-        again = run("killed", recorded(solvable(method)))
-    assert torch.equal(whole.images, again.images) and torch.equal(whole.targets, again.targets)
-
-
-@pytest.mark.usefixtures("recordings")
-def test_krr_st__a_recorded_step_is_a_few_launches() -> None:
-    method = small("krr-st", outer_steps=24, outer_batch=8, max_age=100, bank="full")
-    with second_device() as counts:
-        launched = []
-        for problem in (there(solvable(method)), recorded(solvable(method))):
-            state = method.init(problem)
-            for _ in range(24):
-                counts.clear()
-                method.step(problem, state)
-            assert (counts["reads"], counts["writes"]) == (3, 0)
-            launched.append(counts["operations"])
-    assert launched[1] < launched[0] / 2  # the updates, tensor by tensor here, are not recorded
-
-
-def on_each(work: Callable[[Machine], list[Tensor]], counts: Counter[str]) -> tuple[int, int]:
-    """Operations of the same work, unrecorded and recorded, which must give equal bits."""
-    found, done = [], []
-    for machine in (THERE, GRAPHS):
-        counts.clear()
-        found.append(work(machine))
-        done.append(counts["operations"])
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
-    return done[0], done[1]
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("name", ["frepo", "mtt", "dsa"])
-def test_every_method__recorded_networks_make_the_same_set_bit_for_bit(name: str) -> None:
-    """The pool of FRePo, the experts of MTT, and the networks of DSA."""
-    longer = {"frepo": {"outer_steps": 8, "max_age": 3}, "mtt": {"expert_epochs": 8}}
-    method = small(name, **longer.get(name, {"inner_epochs": 6}))
-
-    def made(machine: Machine) -> list[Tensor]:
-        found = distill(method, moved(solvable(method), machine))
-        return [found.images, found.targets]
-
-    with second_device() as counts:
-        plain, recorded = on_each(made, counts)
-    assert recorded < plain
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("kind", KINDS)
-def test_pretraining__recorded_is_the_same_bit_for_bit(kind: str) -> None:
-    training, distilled = replace(short(kind), steps=30), a_set(kind)  # epochs end with less
-
-    def trained(machine: Machine) -> list[Tensor]:
-        network = pretrain(NETWORK, distilled, pretraining=training, machine=machine)
-        return [x.cpu() for x in weights(network)]
-
-    with second_device() as counts:
-        plain, recorded = on_each(trained, counts)
-    assert recorded < 0.7 * plain
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("name", ["finetune", "data-free-kd"])
-def test_every_task__measures_the_same_of_recorded_networks(name: str) -> None:
-    task = having(find(TASKS, name)(), {**SMALL, "steps": 30, "epochs": 10, "batch": 7})
-
-    def measured(machine: Machine) -> list[Tensor]:
-        network = machine.place(toy_network())
-        start = Start(network, NETWORK, 0, distilled=toy_set(), machine=machine)
-        return [torch.tensor(one.accuracy_percent) for one in task.measure(start, toy_task())]
-
-    with second_device() as counts:
-        plain, recorded = on_each(measured, counts)
-    assert recorded < plain
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 import datastill as ds
 from datastill.artefact import DistilledSet
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.graphs import Graphs
 from datastill.ground.machine import Machine, PrecisionName
 from datastill.images import ImageSet, Normalizer
 from datastill.maths.optimizers import Sgd
@@ -73,11 +72,8 @@ class TwoByTwo(Dataset[tuple[Tensor, Tensor]]):
 
 
 def machines(device: str) -> dict[str, Machine]:
-    """Ways in which ours computes; on a GPU recorded, too."""
-    found = {f"ours, {precision}": Machine(device, precision) for precision in PRECISIONS}
-    if device != "cpu":
-        found["ours, bfloat16, recorded"] = Machine(device, "bfloat16", graphs=True)
-    return found
+    """The precisions in which ours computes."""
+    return {f"ours, {precision}": Machine(device, precision) for precision in PRECISIONS}
 
 
 def plain(
@@ -126,7 +122,6 @@ def inner_steps(steps: int, device: str) -> dict[str, Contestant]:
             optimizer=Sgd(0.01, 0.9, 5e-4),
             loss=F.mse_loss,
             machine=machine,
-            graphs=Graphs(machine.graphs),
         )
         members = pool.members()
         found[name] = lambda pool=pool, members=members: [  # type: ignore[misc]

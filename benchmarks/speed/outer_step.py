@@ -5,8 +5,7 @@ python benchmarks/speed/outer_step.py --count 100 --batch 128 --rounds 10 --out 
     [--memory]              peak memory of each contestant, each in a process of its own
 
 Ours is timed in float32 and bfloat16, with a bank that knows none and one that knows all of the
-representations asked for; on a GPU also as recorded steps (CUDA graphs). Made images: the
-time does not depend on what they show.
+representations asked for. Made images: the time does not depend on what they show.
 """
 
 import argparse
@@ -28,7 +27,6 @@ from datastill.recipes._meter import Meter
 
 IMAGES = 4096
 RELEASED = "released code"
-VISITS = 60  # steps after which nearly all of ten inner models were visited twice, and so recorded
 
 
 def problem(size: int, count: int, machine: Machine) -> ds.Problem:
@@ -49,17 +47,6 @@ def started(method: ds.KRRST, of: ds.Problem):  # type: ignore[no-untyped-def]
     return state
 
 
-def recorded(method: ds.KRRST, of: ds.Problem, rounds: int) -> Contestant:
-    """A step that is repeated from a recording, with a bank that knows what it asks for."""
-    unrecorded = replace(of, machine=replace(of.machine, graphs=False))  # shares the bank
-    ahead, state = started(method, of), started(method, of)
-    for _ in range(VISITS + rounds + 1):
-        method.step(unrecorded, ahead)
-    for _ in range(VISITS):
-        method.step(of, state)
-    return lambda: method.step(of, state)
-
-
 def contestants(arguments: argparse.Namespace) -> dict[str, Contestant]:
     """The plain step first, and what is compared with it."""
     method = ds.KRRST(outer_batch=arguments.batch, bank="off")
@@ -77,10 +64,6 @@ def contestants(arguments: argparse.Namespace) -> dict[str, Contestant]:
         kept.step(of, cold)  # the warm one draws what the cold one has drawn a turn before
         found[f"ours, {precision}, cold bank"] = lambda of=of, s=cold: kept.step(of, s)
         found[f"ours, {precision}, warm bank"] = lambda of=of, s=warm: kept.step(of, s)
-    if arguments.device != "cpu":
-        machine = Machine(arguments.device, "bfloat16", graphs=True)
-        of = problem(arguments.size, arguments.count, machine)
-        found["ours, bfloat16, warm bank, recorded"] = recorded(kept, of, arguments.rounds)
     return found
 
 

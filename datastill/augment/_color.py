@@ -6,6 +6,8 @@ differences from torchvision and kornia follow: values are not clamped between t
 and hue is a rotation of the color plane of YIQ (which keeps the brightness) instead of HSV.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def recolor(
     hue_radians: Tensor,  # (B,) rotation of the color plane
 ) -> Tensor:  # (B, C, H, W), not clamped
     """Brightness, contrast, saturation and hue, in this order; the last two need three channels."""
-    to_grey, quarter_turn = _planes(x)
+    to_grey, quarter_turn = _planes(x.shape[1], x.device, x.dtype)
     luma = (x.mean((2, 3)) @ to_grey[0]) * brightness  # (B,) mean grey after the brightness
     pixels = x.flatten(2)
     gain, offset = (brightness * contrast)[:, None, None], ((1 - contrast) * luma)[:, None, None]
@@ -35,12 +37,16 @@ def recolor(
     return torch.baddbmm(offset, mix, pixels).view_as(x)
 
 
-def _planes(like: Tensor) -> tuple[Tensor, Tensor]:  # (C, C) each
-    """The projection of colors on grey, and the rotation of the color plane by 90 degrees."""
-    if like.shape[1] == 1:
-        return like.new_ones(1, 1), like.new_zeros(1, 1)
+@lru_cache(maxsize=16)
+def _planes(channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the projection of colors on grey and the quarter turn of the color plane, (C, C) each.
+
+    They are kept on the device: a copy from the host in every step would wait for the GPU.
+    """
+    if channels == 1:
+        return torch.ones(1, 1).to(device, dtype), torch.zeros(1, 1).to(device, dtype)
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     turn = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
     quarter_turn = torch.linalg.solve(yiq, turn @ yiq)
     to_grey = yiq[0].expand(3, 3)
-    return to_grey.to(like), quarter_turn.to(like)
+    return to_grey.to(device, dtype), quarter_turn.to(device, dtype)

@@ -138,7 +138,7 @@ class TwoViews:
     def _noised(self, x: Tensor, generator: Generator) -> Tensor:
         if not self.noise_std:
             return x
-        noise = torch.randn(x.shape, generator=generator).to(x)
+        noise = torch.randn(x.shape, generator=generator).to(x, non_blocking=True)
         return (x + self.noise_std * noise).clamp_(0, 1)
 
     def _check(self, unit_pixels: Tensor) -> None:

@@ -45,7 +45,6 @@ class Machine:
     device: str = "cpu"
     precision: PrecisionName = "float32"
     world: World = World()  # the ranks among which work is shared, and which of them this one is
-    graphs: bool = False  # whether work on a GPU is recorded and repeated, where that is offered
     pixels_at_once: int = PIXELS_AT_ONCE  # of images that a CPU only evaluates
 
     def __post_init__(self) -> None:
@@ -56,8 +55,6 @@ class Machine:
         device: str = "auto",
         precision: PrecisionChoice = "float32",
         world: World | None = None,
-        *,
-        graphs: bool = False,
     ) -> "Machine":
         """Choose a device and a precision that exist here.
 
@@ -71,30 +68,27 @@ class Machine:
             A machine whose device is not "auto".
 
         Raises:
-            ConfigError: the device does not exist here, or it has no graphs.
+            ConfigError: The device does not exist here.
         """
         has_cuda, world = torch.cuda.is_available(), world or World()
         if device == "auto":
             device = "cuda" if has_cuda else "cpu"
         if device == "cuda" and world.size > 1:
             device = f"cuda:{world.local}"
-        kind, _, number = device.partition(":")
-        if kind not in ("cpu", "cuda") or not (number.isdigit() or device == kind):
+        device_type, _, number = device.partition(":")
+        if device_type not in ("cpu", "cuda") or not (number.isdigit() or device == device_type):
             raise ConfigError(f"--device {device}: choose auto, cpu, cuda or cuda:NUMBER")
-        if kind == "cuda" and not has_cuda:
+        if device_type == "cuda" and not has_cuda:
             raise ConfigError(
                 f"--device {device}: PyTorch sees no CUDA device here; use cpu or auto"
             )
-        if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
-        if graphs and kind != "cuda":
-            raise ConfigError(
-                f"--graphs true: only a CUDA device has graphs, and this runs on {device}; leave it"
-                " out"
-            )
         if precision == "auto":
-            precision = "bfloat16" if _has_bfloat16(kind) else "float32"
-        return Machine(device, precision, world, graphs)
+            precision = "bfloat16" if _has_bfloat16(device_type) else "float32"
+        if device_type == "cuda":
+            _set_cuda_arithmetic(precision)
+        return Machine(device, precision, world)
 
     def place(self, network: Module) -> Module:
         """Move a network to the device, in place, into the channels-last layout; return it."""
@@ -134,6 +128,19 @@ class Machine:
     def images_at_once(self, pixels: int) -> int:
         """How many images of this number of pixels `run_each` passes to a network at once."""
         return max(1, self.pixels_at_once // pixels) if self.device == "cpu" else sys.maxsize
+
+
+def _set_cuda_arithmetic(precision: PrecisionName) -> None:
+    """Choose for this process how CUDA computes in float32, and whether cuDNN tries algorithms.
+
+    With "bfloat16", what stays in float32 (such as the projector of Barlow Twins) uses TF32, and
+    cuDNN times its algorithms for each shape: fast, but not the same bits in every run. "float32"
+    turns both off, so that a GPU agrees with a CPU to rounding.
+    """
+    fast = precision == "bfloat16"
+    torch.backends.cuda.matmul.allow_tf32 = fast
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.benchmark = fast
 
 
 def _has_bfloat16(device_type: str) -> bool:

@@ -12,7 +12,6 @@ from torch import Tensor
 from datastill.artefact import DistilledSet, PixelSpace, TargetKind
 from datastill.augment.crop_flip import CropFlip
 from datastill.ground.errors import ConfigError
-from datastill.ground.graphs import Graphs
 from datastill.ground.lookup import public_name
 from datastill.ground.machine import Machine
 from datastill.ground.options import to_json
@@ -58,11 +57,6 @@ class Problem:
     def world(self) -> World:
         """The ranks that distil together."""
         return self.machine.world
-
-    @cached_property
-    def graphs(self) -> Graphs:
-        """What is recorded on a GPU of the work on inner models."""
-        return Graphs(self.machine.graphs)
 
     @property
     def needed_target(self) -> TargetModel:

@@ -31,7 +31,7 @@ from datastill.maths.optimizers import Sgd
 from datastill.methods._base import Problem
 from datastill.methods._flat import flat
 from datastill.networks._base import Network
-from datastill.networks._learner import Learner
+from datastill.networks.train_step import train_step
 
 FORMAT = "datastill.expert"
 FORMAT_VERSION = 1  # raise it when experts are trained differently: old files are then not found
@@ -159,14 +159,14 @@ class Experts:
         assert labels is not None, "AbstractMethod.check refuses this before any work"
         sgd = Sgd(training.lr, training.momentum, training.weight_decay)
         optimizer = sgd.make(network.parameters())
-        learner = Learner(network, optimizer, F.cross_entropy, machine, self.problem.graphs)
         batches = Batches.over(len(images), fork(training.seed, "expert", number, "batches"))
         augmentation = fork(training.seed, "expert", number, "augmentation")
         for _ in range(training.epochs):
             for _ in range(ceil(len(images) / training.batch)):
                 index = batches.draw(training.batch)
                 x = Dsa()(images.normalizer(self.problem.real(index).float() / 255), augmentation)
-                loss = learner.learn(x, machine.here(labels[index]))
+                y = machine.here(labels[index])
+                loss = train_step(network, optimizer, F.cross_entropy, x, y, machine)
             yield loss
 
     @property

@@ -32,8 +32,8 @@ from datastill.methods._class_matching import (
 from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
 from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._learner import Learner
 from datastill.networks.convnet import ConvNet
+from datastill.networks.train_step import train_step
 
 # images per class: (outer loops, inner epochs), as released
 PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -176,11 +176,11 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         """Epochs of SGD on the distilled images, each batch augmented, each image for itself."""
         network, x_syn, y_syn = state.network, state.x_syn.detach(), balanced_labels(problem)
         optimizer = Sgd(self.inner_lr, momentum=0).make(network.parameters())  # it keeps no state
-        learner = Learner(network, optimizer, F.cross_entropy, problem.machine, problem.graphs)
         for _ in range(inner_epochs):
             order = problem.machine.here(torch.randperm(len(x_syn), generator=state.order))
             for index in torch.split(order, self.inner_batch):
-                learner.learn(self.dsa(x_syn[index], state.views), y_syn[index])
+                x = self.dsa(x_syn[index], state.views)
+                train_step(network, optimizer, F.cross_entropy, x, y_syn[index], problem.machine)
 
     def _freeze_batch_norm(self, problem: Problem, state: GradientMatchingState) -> None:
         """Let batch norm see real images of all classes, then use its running statistics.

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from datastill.ground.graphs import Graphs
 from datastill.ground.machine import Machine
 from datastill.ground.profile import part_of_step
 from datastill.ground.rng import seeded
 from datastill.maths.optimizers import OptimizerSpec
 from datastill.methods._base import Problem
 from datastill.networks._base import Network
-from datastill.networks._learner import Learner
+from datastill.networks.train_step import train_step
 
 
 @dataclass
@@ -46,7 +45,6 @@ class ModelPool:
     loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
     machine: Machine
     stale: bool = False
-    graphs: Graphs = Graphs()  # of training
 
     def members(self, *, staggered: bool = False) -> list[Member]:
         """`size` untrained members; the first lives of staggered ones end one after another.
@@ -85,14 +83,12 @@ class ModelPool:
         return Member(model, self.optimizer.make(model.parameters()), births=birth)
 
     def _reborn(self, member: Member, slot: int) -> Member:
-        """A new model in the place of an old one: in its tensors, which recordings refer to."""
+        """A new model in the place of an old one."""
         birth = member.births + 1
-        member.model.load_state_dict(self.born(slot, birth).state_dict())
-        return self._untrained(member.model, birth)
+        return self._untrained(self.born(slot, birth), birth)
 
     def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
-        learner = Learner(member.model, member.optimizer, self.loss, self.machine, self.graphs)
-        learner.learn(x_syn, y_syn)
+        train_step(member.model, member.optimizer, self.loss, x_syn, y_syn, self.machine)
         member.age += 1
         member.clock += 1
 

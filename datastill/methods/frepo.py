@@ -149,7 +149,6 @@ class FRePo(AbstractMethod[FRePoState]):
             optimizer=AdamW(self.inner_lr),
             loss=half_square,
             machine=problem.machine,
-            graphs=problem.graphs,
         )
 
     def _source(self, problem: Problem) -> ImageSet:

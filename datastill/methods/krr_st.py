@@ -123,9 +123,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         slot = int(torch.randint(self.pool_size, (), generator=state.slots))
         age, model = state.members[slot].age, state.members[slot].model
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
-        given = x_real, g_real, state.x_syn, state.y_syn
-        outer = partial(self._outer, problem, model)
-        condition, *shares = problem.graphs("outer", outer, model, *given, redo=True)
+        condition, *shares = self._outer(problem, model, x_real, g_real, state.x_syn, state.y_syn)
 
         set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
         joined = problem.world.mean(shares, rows=len(x_real))
@@ -156,7 +154,7 @@ class KRRST(AbstractMethod[KRRSTState]):
             ridge_of_trace=self.ridge_of_trace,
             ridge_of_mean=self.ridge_of_mean,
         )
-        loss = F.mse_loss(prediction, g_real)
+        loss = F.mse_loss(prediction, g_real.to(prediction))  # torch 2.11 refuses mixed types
         return condition, loss.detach(), *torch.autograd.grad(loss, [x_syn, y_syn])
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
@@ -182,7 +180,6 @@ class KRRST(AbstractMethod[KRRSTState]):
             loss=F.mse_loss,
             machine=problem.machine,
             stale=self.stale_pool,
-            graphs=problem.graphs,
         )
 
     def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:

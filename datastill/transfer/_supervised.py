@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.ground.graphs import Graphs
 from datastill.ground.loop import run_steps
+from datastill.ground.machine import Machine
 from datastill.ground.rng import fork, seeded
 from datastill.images import ImageSet
 from datastill.maths.optimizers import Sgd
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.networks._base import Network, copy_body
-from datastill.networks._learner import Learner
+from datastill.networks.train_step import train_step
 from datastill.transfer._base import Start, TaskData
 from datastill.transfer._labels import labels_of
 
@@ -54,21 +54,20 @@ class Supervised:
             Batches.over(len(images), fork(start.seed, f"{name}-batches", data)),
             fork(start.seed, f"{name}-views", data),
         )
-        machine, graphs = start.machine, Graphs(start.machine.graphs)
-        learner = Learner(network, state.optimizer, F.cross_entropy, machine, graphs)
-        step = partial(self._step, learner, state, images)
+        step = partial(self._step, start.machine, state, images)
         run_steps(name, state, step, length=self.steps, saving=start.saving)
         return network.eval()
 
     def _step(
-        self, learner: Learner, state: SupervisedState, images: ImageSet, step: int
+        self, machine: Machine, state: SupervisedState, images: ImageSet, step: int
     ) -> dict[str, Tensor]:
-        index, machine = state.batches.draw(self.batch), learner.machine
+        index = state.batches.draw(self.batch)
         pixels = images.pixels(index, machine.device)
         seen = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
         x, y = images.normalizer(seen.float() / 255), machine.here(labels_of(images)[index])
         set_rates(state.optimizer, Cosine(), step, self.steps)
-        return {"loss": learner.learn(x, y)}
+        loss = train_step(state.network, state.optimizer, F.cross_entropy, x, y, machine)
+        return {"loss": loss}
 
 
 def with_new_head(start: Start, data: TaskData) -> Network:

@@ -16,7 +16,6 @@ from torch import Generator, Tensor
 from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.graphs import Graphs
 from datastill.ground.loop import run_steps
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
@@ -24,8 +23,8 @@ from datastill.maths.metrics import accuracy_percent
 from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.networks._base import Network
-from datastill.networks._learner import Learner
 from datastill.networks.resnet18 import ResNet18
+from datastill.networks.train_step import train_step
 from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, labels_of
 from datastill.transfer._supervised import Supervised, with_new_head
@@ -117,22 +116,19 @@ class DataFreeKd(AbstractTask):
             Batches.over(lesson.count, fork(seed, "data-free-kd-batches", data.name)),
             fork(seed, "data-free-kd-views", data.name),
         )
-        machine, graphs = lesson.start.machine, Graphs(lesson.start.machine.graphs)
-        learner = Learner(student, state.optimizer, F.cross_entropy, machine, graphs)
-        step = partial(self._step, lesson, learner, state)
+        step = partial(self._step, lesson, state)
         length = self._length(lesson)
         run_steps("data-free KD", state, step, length=length, saving=lesson.start.saving)
         return student
 
-    def _step(
-        self, lesson: Lesson, learner: Learner, state: DataFreeKdState, step: int
-    ) -> dict[str, Tensor]:
-        x = self._images(lesson, state)
+    def _step(self, lesson: Lesson, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
+        x, machine = self._images(lesson, state), lesson.start.machine
         with torch.no_grad():
-            y = learner.machine.run(lesson.teacher, x).softmax(1)  # soft labels
+            y = machine.run(lesson.teacher, x).softmax(1)  # soft labels
         epoch = step // self._steps_per_epoch(lesson)
         set_rates(state.optimizer, Cosine(), epoch, self.epochs)
-        return {"loss": learner.learn(x, y)}
+        loss = train_step(state.student, state.optimizer, F.cross_entropy, x, y, machine)
+        return {"loss": loss}
 
     def _images(self, lesson: Lesson, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)

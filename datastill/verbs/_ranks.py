@@ -15,7 +15,6 @@ def joined_machine(
     device: str,
     precision: PrecisionChoice,
     *,
-    graphs: bool = False,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[Machine]:
     """The machine of this process and the world it belongs to; only the first rank is heard.
@@ -25,7 +24,7 @@ def joined_machine(
         RankLostError: another rank has died, or does not answer for `patience_seconds`.
     """
     with joined_world(device, patience_seconds=patience_seconds) as world:
-        machine = Machine.find(device, precision, world, graphs=graphs)
+        machine = Machine.find(device, precision, world)
         with contextlib.nullcontext() if world.writes else _silence():
             if precision == "auto":
                 say(f"networks compute in {machine.precision}")

@@ -23,7 +23,7 @@ def main(command: Command) -> None:
     """Distil, and print where the artefact is."""
     assert isinstance(command.flags, Distill)
     flags = command.flags
-    with joined_machine(flags.device, flags.precision, graphs=flags.graphs) as machine:
+    with joined_machine(flags.device, flags.precision) as machine:
         _distill(command.settled(precision=machine.precision), flags, machine)
 
 

@@ -27,7 +27,7 @@ def main(command: Command) -> None:
         recipe,
         Path(flags.out or default),
         flags.seed,
-        Machine.find(flags.device, recipe.precision, graphs=flags.graphs),
+        Machine.find(flags.device, recipe.precision),
         folder_of(flags.data_root),
         flags.checkpoint_seconds,
         folder_of(flags.reuse),

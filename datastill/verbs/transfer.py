@@ -36,9 +36,7 @@ def main(command: Command) -> None:
     """Measure all rows and print their table."""
     assert isinstance(command.flags, Transfer)
     flags = command.flags
-    with joined_machine(
-        flags.device, flags.precision, graphs=flags.graphs, patience_seconds=ROW_SECONDS
-    ) as machine:
+    with joined_machine(flags.device, flags.precision, patience_seconds=ROW_SECONDS) as machine:
         _transfer(command.settled(precision=machine.precision), flags, machine)
 
 
