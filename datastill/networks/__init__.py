@@ -1,0 +1,3 @@
+"""Architectures, one in each file."""
+
+NOT_COMPONENTS = ("train_step",)
