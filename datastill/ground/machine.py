@@ -68,25 +68,25 @@ class Machine:
             A machine whose device is not "auto".
 
         Raises:
-            ConfigError: the device does not exist here.
+            ConfigError: The device does not exist here.
         """
         has_cuda, world = torch.cuda.is_available(), world or World()
         if device == "auto":
             device = "cuda" if has_cuda else "cpu"
         if device == "cuda" and world.size > 1:
             device = f"cuda:{world.local}"
-        kind, _, number = device.partition(":")
-        if kind not in ("cpu", "cuda") or not (number.isdigit() or device == kind):
+        device_type, _, number = device.partition(":")
+        if device_type not in ("cpu", "cuda") or not (number.isdigit() or device == device_type):
             raise ConfigError(f"--device {device}: choose auto, cpu, cuda or cuda:NUMBER")
-        if kind == "cuda" and not has_cuda:
+        if device_type == "cuda" and not has_cuda:
             raise ConfigError(
                 f"--device {device}: PyTorch sees no CUDA device here; use cpu or auto"
             )
-        if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         if precision == "auto":
-            precision = "bfloat16" if _has_bfloat16(kind) else "float32"
-        if kind == "cuda":
+            precision = "bfloat16" if _has_bfloat16(device_type) else "float32"
+        if device_type == "cuda":
             _set_cuda_arithmetic(precision)
         return Machine(device, precision, world)
 

@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+import torch
 
 from datastill.ground.errors import MemoryShortError
 

@@ -1,3 +1,3 @@
-"""Architectures: each file is a component, but for the modules listed here."""
+"""Architectures, one in each file."""
 
 NOT_COMPONENTS = ("train_step",)

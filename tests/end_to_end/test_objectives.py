@@ -87,7 +87,7 @@ def test_every_objective__sees_more_in_digits_than_a_random_network(
     )
     with seeded(0, "target-model"):
         untrained = training.architecture(image_size=16, channels=1, outputs=64)
-    before = monitor.look(untrained, Machine())["monitor_knn_percent"]
+    before = monitor.evaluate(untrained, Machine())["monitor_knn_percent"]
     train_target(digits, training, folder=tmp_path, monitor=monitor)
     after = logged(tmp_path)[-1]["monitor_knn_percent"]
     assert after > before + 10, f"{name}: {before:.1f} % before, {after:.1f} % after"
