@@ -1,3 +1,3 @@
-"""Architectures, one in each file."""
+"""Architectures: each file is a component, but for the modules listed here."""
 
 NOT_COMPONENTS = ("train_step",)
