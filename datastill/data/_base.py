@@ -5,12 +5,12 @@ import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +19,10 @@ from datastill.data._raw import Origin, RawImages
 from datastill.ground import lookup
 from datastill.ground.errors import ConfigError, DataError, SubsetWarning
 from datastill.ground.options import to_json
-from datastill.images import ImageSet
+from datastill.ground.rng import derive
+from datastill.images import ImageSet, Normalizer
+
+SMOKE_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,6 @@ class AbstractImageSource(ABC):
     labelled: ClassVar[bool] = True  # can its images have labels?
     # official images per split, or per SPLIT:OPTION
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
-
-    @abstractmethod
-    def write_miniature(self, folder: Path) -> None:
-        """Lay out ten to thirty images in `folder` as the official archive would be."""
 
     @abstractmethod
     def _find(self, data_root: Path | None) -> Origin | None:
@@ -88,19 +87,21 @@ class AbstractImageSource(ABC):
 
     @final
     def miniature(self, split: str, image_size: int | None = None) -> ImageSet:
-        """Ten to thirty made images, laid out as the official archive, by the real reader.
+        """A few synthetic images with the size, channels and labels of this data set.
 
-        Classes that no training image has are left out; nothing is cached.
+        For `--scale smoke`: nothing is read. There are at most `SMOKE_CLASSES` classes, each with
+        four images in the training split and two in any other.
         """
         size = self.size(image_size)
-        with TemporaryDirectory() as folder:
-            self.write_miniature(Path(folder))
-            origin = self._find(Path(folder))
-            train, wanted = (arrays_of(self._read(part, size, origin)) for part in ("train", split))
-        whole = ImageSet(
-            f"{self.name}/{split}", wanted.images, train.normalizer, wanted.labels, wanted.classes
-        )
-        return whole if train.labels is None else _of_classes(whole, train.labels)
+        classes = min(self.num_classes or SMOKE_CLASSES, SMOKE_CLASSES)
+        images = {
+            part: _random_images((count * classes, self.channels, size, size), part)
+            for part, count in (("train", 4), (split, 4 if split == "train" else 2))
+        }
+        labels = torch.arange(len(images[split])) % classes if self.labelled else None
+        names = tuple(f"class {k}" for k in range(classes)) if self.labelled else ()
+        normalizer = Normalizer.of(images["train"])
+        return ImageSet(f"{self.name}/{split}", images[split], normalizer, labels, names)
 
     @final
     def size(self, image_size: int | None) -> int:
@@ -168,14 +169,14 @@ class AbstractImageSource(ABC):
         return raw
 
 
-def _of_classes(images: ImageSet, labels: Tensor) -> ImageSet:
-    """Only the images whose class is among `labels`, with classes numbered from 0 on."""
-    assert images.labels is not None, "checked with those that train"
-    present = sorted(set(labels.tolist()))
-    chosen = torch.isin(images.labels, labels)
-    renumbered = torch.tensor([present.index(label) for label in images.labels[chosen].tolist()])
-    classes = tuple(images.classes[label] for label in present)
-    return replace(images, images=images.images[chosen], labels=renumbered, classes=classes)
+def _random_images(shape: tuple[int, int, int, int], split: str) -> Tensor:  # -> (N, C, S, S) uint8
+    """Smooth random pictures: 4 x 4 patches of one colour each."""
+    count, channels, size, _ = shape
+    rng = np.random.default_rng(derive(0, "miniature", split))
+    patches = torch.from_numpy(rng.integers(0, 256, (count, channels, 4, 4), np.uint8))
+    repeats = -(-size // 4)
+    enlarged = patches.repeat_interleave(repeats, 2).repeat_interleave(repeats, 3)
+    return enlarged[:, :, :size, :size].contiguous()
 
 
 def source(name: str) -> AbstractImageSource:

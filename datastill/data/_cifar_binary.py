@@ -53,14 +53,6 @@ def read_records(
     return RawImages(images, np.concatenate(labels), tuple(classes))
 
 
-def write_records(file: Path, images: Bytes, labels: Sequence[int], *, label_bytes: int) -> None:
-    """Write images (n, 3, 32, 32) and their labels; label bytes before the last one are 0."""
-    head = np.zeros((len(images), label_bytes), np.uint8)
-    head[:, -1] = labels
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.concatenate([head, images.reshape(-1, PIXELS)], axis=1).tofile(file)
-
-
 def _records(file: Path, official: RecordFormat) -> Bytes:  # (n, label bytes + pixels)
     if not file.is_file():
         raise DataError(f"{file} is missing; {AGAIN}")

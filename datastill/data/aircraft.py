@@ -10,7 +10,6 @@ from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
 from datastill.data._lists import class_labels, read_lines, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 
@@ -43,17 +42,6 @@ class Aircraft(AbstractImageSource):
         " of Aircraft. arXiv:1306.5151, 2013."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 6_667, "test": 3_333})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three variants, two of which have a space or a slash; four and two photographs each."""
-        root, variants = folder / ARCHIVE.folder, ["707-320", "DC-9 30", "F/A-18"]
-        rows: dict[str, list[str]] = {"train": [], "test": []}
-        for i, image in enumerate(random_images(18, 40)):
-            save_image(root / "data" / "images" / f"{i:07d}.jpg", image[:, : 28 + i % 5])
-            rows["test" if i % 3 == 0 else "train"].append(f"{i:07d} {variants[i // 6]}")
-        write_lines(root / VARIANTS, variants)
-        for split, lines in rows.items():
-            write_lines(root / TABLES[split], lines)
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

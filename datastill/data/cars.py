@@ -13,7 +13,6 @@ from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_all
 from datastill.data._lists import AGAIN, class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 from datastill.ground.options import Json
@@ -64,21 +63,6 @@ class Cars(AbstractImageSource):
         " Categorization. 4th IEEE Workshop on 3D Representation and Recognition, 2013."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 8_144, "test": 8_041})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three models, four training and two test photographs of each, in the joint layout."""
-        root, rows = folder / FOLDER, []
-        for i, image in enumerate(random_images(18, 48)):
-            path = f"car_ims/{i + 1:06d}.jpg"
-            save_image(root / path, image[:, : 30 + i])
-            box = dict.fromkeys(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), 1)
-            rows.append(
-                {"relative_im_path": path, **box, "class": i // 6 + 1, "test": int(i % 3 == 0)}
-            )
-        names = ["Audi S4 Sedan 2012", "BMW M3 Coupe 2012", "Ram C/V Cargo Van 2012"]
-        write_mat(
-            root / ANNOTATIONS, {"annotations": rows, "class_names": np.array([names], object)}
-        )
 
     def _find(self, data_root: Path | None) -> Origin:
         for layout in (JOINT, APART):

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
-from datastill.data._cifar_binary import RecordFormat, read_records, write_records
+from datastill.data._cifar_binary import RecordFormat, read_records
 from datastill.data._lists import refuse_strangers
-from datastill.data._miniature import random_images, write_lines
 from datastill.data._raw import Origin, RawImages
 
 BATCHES = {
@@ -40,17 +39,6 @@ class Cifar10(AbstractImageSource):
         " Technical report, University of Toronto, 2009."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 50_000, "test": 10_000})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Four images in each training batch, ten in the test batch."""
-        root = folder / ARCHIVE.folder
-        for k, file in enumerate(BATCHES["train"]):
-            labels = [(4 * k + i) % 10 for i in range(4)]
-            write_records(root / file, random_images(4, seed=k), labels, label_bytes=1)
-        write_records(
-            root / BATCHES["test"][0], random_images(10, seed=5), range(10), label_bytes=1
-        )
-        write_lines(root / CLASS_FILE, [f"class{k}" for k in range(10)])
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
-from datastill.data._cifar_binary import RecordFormat, read_records, write_records
+from datastill.data._cifar_binary import RecordFormat, read_records
 from datastill.data._lists import refuse_strangers
-from datastill.data._miniature import random_images, write_lines
 from datastill.data._raw import Origin, RawImages
 
 CLASS_FILE = "fine_label_names.txt"
@@ -36,15 +35,6 @@ class Cifar100(AbstractImageSource):
         " Technical report, University of Toronto, 2009."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 50_000, "test": 10_000})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Twenty training and ten test images, labels up to 95."""
-        root = folder / ARCHIVE.folder
-        for seed, (split, count) in enumerate({"train": 20, "test": 10}.items()):
-            labels = range(0, 5 * count, 5)
-            images = random_images(count, seed=seed)
-            write_records(root / f"{split}.bin", images, labels, label_bytes=2)
-        write_lines(root / CLASS_FILE, [f"class{k}" for k in range(100)])
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

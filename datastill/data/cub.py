@@ -10,7 +10,6 @@ from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
 from datastill.data._lists import class_labels, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 
@@ -36,21 +35,6 @@ class Cub(AbstractImageSource):
         " Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 5_994, "test": 5_794})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes, four training and two test photographs of each, not square."""
-        root, names = folder / ARCHIVE.folder, ["001.Auk", "002.Jay", "003.Owl"]
-        rows: dict[str, list[str]] = {table: [] for table in TABLES}
-        for i, image in enumerate(random_images(18, 48), start=1):
-            name = names[(i - 1) // 6]
-            file = f"{name}/{name}_{i:04d}.jpg"
-            save_image(root / "images" / file, image[:, : 30 + i])
-            rows["images.txt"].append(f"{i} {file}")
-            rows["image_class_labels.txt"].append(f"{i} {(i - 1) // 6 + 1}")
-            rows["train_test_split.txt"].append(f"{i} {int(i % 3 > 0)}")
-        rows["classes.txt"] = [f"{k} {name}" for k, name in enumerate(names, start=1)]
-        for table, lines in rows.items():
-            write_lines(root / table, lines)
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

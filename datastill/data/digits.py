@@ -35,9 +35,6 @@ class Digits(AbstractImageSource):
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": TRAIN, "test": 797})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Nothing to lay out: scikit-learn carries the digits."""
-
     def _find(self, data_root: Path | None) -> Origin | None:
         return None
 

@@ -12,7 +12,6 @@ from datastill.data._archives import Archive, Collection, find_collection, open_
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
 from datastill.data._lists import class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 
@@ -43,20 +42,6 @@ class Dogs(AbstractImageSource):
         " Categorization. First Workshop on Fine-Grained Visual Categorization, CVPR, 2011."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 12_000, "test": 8_580})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three breeds, four training and two test photographs of each, not square."""
-        root, breeds = folder / COLLECTION.folder, ["n01-Chow", "n02-Pug", "n03-Cairn_terrier"]
-        files: dict[str, list[str]] = {"train": [], "test": []}
-        for i, image in enumerate(random_images(18, 48)):
-            breed = breeds[i // 6]
-            file = f"{breed}/{breed[:3]}_{i}.jpg"
-            save_image(root / "Images" / file, image[:, : 30 + i])
-            files["test" if i % 3 == 0 else "train"].append(file)
-        for split, names in files.items():
-            numbers = [breeds.index(name.partition("/")[0]) + 1 for name in names]
-            labels = np.array(numbers, np.uint8)[:, None]
-            write_mat(root / LISTS[split], {"file_list": names, "labels": labels})
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_collection(COLLECTION, data_root)

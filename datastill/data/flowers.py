@@ -12,7 +12,6 @@ from datastill.data._archives import Archive, Collection, find_collection, open_
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
 from datastill.data._lists import AGAIN, class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 from datastill.ground.options import check_bounds, option
@@ -56,16 +55,6 @@ class Flowers(AbstractImageSource):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-
-    def write_miniature(self, folder: Path) -> None:
-        """Six images each for training, validation and testing, in turn, of six kinds."""
-        root, count = folder / COLLECTION.folder, 18
-        for number, image in enumerate(random_images(count, 48), start=1):
-            save_image(root / "jpg" / f"image_{number:05d}.jpg", image[:, : 30 + number])
-        labels = np.array([[20 * (i // 3) + 1 for i in range(count)]], np.uint8)
-        numbers = np.arange(1, count + 1, dtype=np.uint16)[None]
-        write_mat(root / LABELS, {"labels": labels})
-        write_mat(root / SETS, {name: numbers[:, i::3] for i, name in enumerate(PARTS.values())})
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_collection(COLLECTION, data_root)

@@ -12,7 +12,6 @@ import numpy as np
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import Decoded, decode_files
 from datastill.data._layout import LABELLED_LAYOUT, image_files, layout_of
-from datastill.data._miniature import random_images, save_image
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError, DataWarning
 from datastill.ground.options import option
@@ -36,12 +35,6 @@ class Folder(AbstractImageSource):
     citation: ClassVar[str] = "none"
 
     path: str = option("", "folder of images; where it is empty, the data root")
-
-    def write_miniature(self, folder: Path) -> None:
-        """Two classes; five training and three test images of each, in two formats."""
-        for i, image in enumerate(random_images(16, 40)):
-            split, suffix = ("test", "png") if i % 8 > 4 else ("train", "jpg")
-            save_image(folder / split / f"class{i // 8}" / f"{i}.{suffix}", image[:, : 25 + i])
 
     def _find(self, data_root: Path | None) -> Origin:
         if not self.path and data_root is None:

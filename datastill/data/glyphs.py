@@ -55,9 +55,6 @@ class Glyphs(AbstractImageSource):
         }
     )
 
-    def write_miniature(self, folder: Path) -> None:
-        """Nothing to lay out: the glyphs are drawn when they are loaded."""
-
     def _find(self, data_root: Path | None) -> Origin | None:
         return None
 

@@ -15,7 +15,6 @@ import numpy as np
 from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_files
-from datastill.data._miniature import random_images, save_image
 from datastill.data._raw import Bytes, Labels, Origin, RawImages
 from datastill.ground.errors import ConfigError, DataError, DataWarning
 from datastill.ground.options import Json, option
@@ -49,12 +48,6 @@ class Hf(AbstractImageSource):
     dataset: str = option(
         "", "name on the hub, or a folder; then ?config=C&image=COLUMN&label=COLUMN where needed"
     )
-
-    def write_miniature(self, folder: Path) -> None:
-        """Two classes; five training and three test images of each, as class folders."""
-        for i, image in enumerate(random_images(16, 40)):
-            split = "test" if i % 8 > 4 else "train"
-            save_image(folder / split / f"class{i // 8}" / f"{i}.png", image[:, : 25 + i])
 
     def _find(self, data_root: Path | None) -> Origin:
         name = self.dataset.partition("?")[0]

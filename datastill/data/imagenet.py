@@ -12,8 +12,7 @@ from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._class_folders import FOLDERS, folder_facts, read_class_folders
 from datastill.data._decode import resize_images
-from datastill.data._imagenet_batches import Batch, open_batch, write_batch
-from datastill.data._miniature import random_images
+from datastill.data._imagenet_batches import Batch, open_batch
 from datastill.data._raw import Bytes, LazyImages, Origin, RawImages, stamp
 from datastill.ground.errors import DataError
 
@@ -49,15 +48,6 @@ class ImageNet(AbstractImageSource):
         " Alternative to the CIFAR datasets. arXiv:1707.08819, 2017."
     )
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 1_281_167, "test": 50_000})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Two images in each of ten batches and ten in the validation batch."""
-        for split, names in BATCHES.items():
-            for k, name in enumerate(names):
-                count = 2 if split == "train" else 10
-                images = random_images(count, 64, seed=k + 10 * (split == "test"))
-                labels = [1 + (3 * k + 100 * i) % CLASSES for i in range(count)]
-                write_batch(folder / FOLDER / name, images, labels)
 
     def _find(self, data_root: Path | None) -> Origin:
         root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()

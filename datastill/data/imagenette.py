@@ -9,7 +9,6 @@ from typing import ClassVar
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._class_folders import read_class_folders
-from datastill.data._miniature import random_images, save_image, write_lines
 from datastill.data._raw import Origin, RawImages
 
 NOISY = "noisy_imagenette.csv"  # in the archive beside the folders; not read
@@ -46,14 +45,6 @@ class Imagenette(AbstractImageSource):
     licence: ClassVar[str] = "ImageNet terms for the images: non-commercial research"
     citation: ClassVar[str] = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 9_469, "test": 3_925})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes; four training and two validation photographs of each, not square."""
-        root, wnids = folder / ARCHIVE.folder, list(NAMES)[:3]
-        for i, image in enumerate(random_images(18, 48)):
-            wnid, below = wnids[i // 6], "val" if i % 6 > 3 else "train"
-            save_image(root / below / wnid / f"{wnid}_{i}.JPEG", image[:, : 30 + i])
-        write_lines(root / NOISY, ["path,noisy_labels_0"])
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

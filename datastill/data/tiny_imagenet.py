@@ -10,7 +10,6 @@ from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
 from datastill.data._lists import class_labels, read_lines, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
 from datastill.data._raw import Origin, RawImages
 from datastill.ground.errors import DataError
 
@@ -36,21 +35,6 @@ class TinyImageNet(AbstractImageSource):
     licence: ClassVar[str] = "ImageNet terms: non-commercial research"
     citation: ClassVar[str] = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 100_000, "test": 10_000})
-
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes; four training and two validation images of each; some are grey."""
-        root, wnids = folder / ARCHIVE.folder, ["n03", "n01", "n02"]
-        images = random_images(18, 64)
-        for k, wnid in enumerate(wnids):
-            for i, image in enumerate(images[6 * k : 6 * k + 4]):
-                file = root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG"
-                save_image(file, image[0] if i == 0 else image)
-            for i, image in enumerate(images[6 * k + 4 : 6 * k + 6]):
-                save_image(root / "val" / "images" / f"val_{2 * k + i}.JPEG", image)
-        rows = [f"val_{i}.JPEG\t{wnids[i // 2]}\t0\t0\t63\t63" for i in range(6)]
-        write_lines(root / ANNOTATIONS, rows)
-        write_lines(root / "wnids.txt", wnids)
-        write_lines(root / "words.txt", [f"{wnid}\tname of {wnid}, synonym" for wnid in wnids])
 
     def _find(self, data_root: Path | None) -> Origin:
         return find_archive(ARCHIVE, data_root)

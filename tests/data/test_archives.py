@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pooch
 import pytest
+from archives import write_archive
 
 from datastill.data import cifar100
 from datastill.data._archives import (
@@ -28,7 +29,7 @@ from datastill.ground.errors import ChecksumError, DataError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The parent of an extracted archive."""
-    Cifar100().write_miniature(tmp_path / "extracted")
+    write_archive("cifar100", tmp_path / "extracted")
     return tmp_path / "extracted"
 
 

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import random_images, save_image
 from PIL import Image
 
 from datastill.data._base import source
 from datastill.data._check import prepare
-from datastill.data._miniature import random_images, save_image
 from datastill.data.folder import Folder
 from datastill.ground.errors import DataError, DataWarning
 

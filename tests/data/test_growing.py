@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import random_images, write_archive, write_batch
 
 from datastill.data import _growing
 from datastill.data._check import prepare
 from datastill.data._growing import grow
-from datastill.data._miniature import random_images
 from datastill.data._prepared import Prepared
 from datastill.data._raw import Bytes, LazyImages
-from datastill.data.imagenet import ImageNet
+from datastill.data.imagenet import BATCHES, ImageNet
 from datastill.ground.errors import DataError
 
 FOUR_IMAGES = 4 * 3 * 16 * 16  # bytes
@@ -44,7 +44,7 @@ ImageNet().load("train", 16, root)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    ImageNet().write_miniature(tmp_path / "official")
+    write_archive("imagenet", tmp_path / "official")
     return tmp_path / "official"
 
 
@@ -106,19 +106,18 @@ def test_prepare__second_process_waits_for_the_first(root: Path, tmp_path: Path)
 
 
 def test_prepare__memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    for count in (100, 600):
+        for name in (*BATCHES["train"], *BATCHES["test"]):
+            images = np.zeros((count, 3, 64, 64), np.uint8)
+            write_batch(tmp_path / str(count) / name, images, [1] * count)
     code = """
 import resource, sys
 from pathlib import Path
 from datastill.data import _growing
-from datastill.data._imagenet_batches import write_batch
-from datastill.data._miniature import random_images
-from datastill.data.imagenet import BATCHES, ImageNet
+from datastill.data.imagenet import ImageNet
 
 def peak(count):
-    root = Path(sys.argv[1]) / str(count)
-    for name in (*BATCHES["train"], *BATCHES["test"]):
-        write_batch(root / name, random_images(count, 64), [1] * count)
-    ImageNet().load("train", 64, root)
+    ImageNet().load("train", 64, Path(sys.argv[1]) / str(count))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 _growing.CHUNK_BYTES = 1 << 20

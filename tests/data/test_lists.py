@@ -6,10 +6,10 @@ from random import Random
 
 import numpy as np
 import pytest
+from archives import write_lines, write_mat
 from scipy.io import savemat
 
 from datastill.data._lists import class_labels, read_mat, read_pairs, refuse_strangers
-from datastill.data._miniature import write_lines, write_mat
 from datastill.ground.errors import DataError
 
 
