@@ -1,16 +1,14 @@
 """Tiny ImageNet: 110,000 images of 64 x 64 pixels and 200 classes (Le and Yang, 2015)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import class_labels, read_lines, read_pairs, refuse_strangers
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import check_no_extra_files, class_labels, read_lines, read_pairs
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 
 ANNOTATIONS = "val/val_annotations.txt"
@@ -29,18 +27,18 @@ class TinyImageNet(AbstractImageSource):
     Label k is the k-th wnid in sorted order. Any number of images of a class will do.
     """
 
-    num_classes: ClassVar[int | None] = 200
-    native_size: ClassVar[int | None] = 64
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "ImageNet terms: non-commercial research"
-    citation: ClassVar[str] = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 100_000, "test": 10_000})
+    num_classes = 200
+    native_size = 64
+    channels = 3
+    licence = "ImageNet terms: non-commercial research"
+    citation = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
+    counts = MappingProxyType({"train": 100_000, "test": 10_000})
 
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        root = open_archive(ARCHIVE, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(ARCHIVE, location)
         wnids = sorted(read_lines(root / "wnids.txt"))
         label = {wnid: k for k, wnid in enumerate(wnids)}
         rows = _train_rows(root) if split == "train" else _val_rows(root)
@@ -61,7 +59,9 @@ def _train_rows(root: Path) -> list[tuple[Path, str]]:
 def _val_rows(root: Path) -> list[tuple[Path, str]]:
     images, pairs = root / "val" / "images", read_pairs(root / ANNOTATIONS, "\t")
     rows = [(images / file, rest.partition("\t")[0]) for file, rest in pairs]
-    refuse_strangers(images.glob("*.JPEG"), (file for file, _ in rows), f"those of {ANNOTATIONS}")
+    check_no_extra_files(
+        images.glob("*.JPEG"), (file for file, _ in rows), f"those of {ANNOTATIONS}"
+    )
     return rows
 
 

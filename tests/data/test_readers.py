@@ -10,7 +10,7 @@ import torch
 from archives import random_images, write_archive, write_lines, write_records
 
 from datastill.data._check import check
-from datastill.data._cifar_binary import RecordFormat, read_records
+from datastill.data._cifar import RecordFormat, read_records
 from datastill.data.cifar10 import Cifar10
 from datastill.data.cub import Cub
 from datastill.data.tiny_imagenet import TinyImageNet
