@@ -90,7 +90,7 @@ class AbstractImageSource(ABC):
 
         Example:
             >>> source("glyphs").load("test")
-            ImageSet(name='glyphs/test', 1056 unlabelled images of 1 x 16 x 16)
+            <ImageSet glyphs/test: 1056 images of 1 x 16 x 16, unlabelled>
         """
         if split not in self.splits:
             raise DataError(f"{self.name} has no split {split!r}, only {', '.join(self.splits)}")
