@@ -1,17 +1,13 @@
 """CIFAR-10: 60,000 natural images of 10 classes (Krizhevsky, 2009)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
-from datastill.data._cifar_binary import RecordFormat, read_records, write_records
-from datastill.data._lists import refuse_strangers
-from datastill.data._miniature import random_images, write_lines
-from datastill.data._raw import Origin, RawImages
+from datastill.data._cifar import AbstractCifar, RecordFormat, read_records
+from datastill.data._lists import check_no_extra_files
+from datastill.data._raw import DataLocation, RawImages
 
 BATCHES = {
     "train": tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
@@ -28,36 +24,18 @@ ARCHIVE = Archive(
 
 
 @dataclass(frozen=True)
-class Cifar10(AbstractImageSource):
+class Cifar10(AbstractCifar):
     """CIFAR-10 in its binary version; training images in the order of the five batches."""
 
-    num_classes: ClassVar[int | None] = 10
-    native_size: ClassVar[int | None] = 32
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "no formal licence; cite the report"
-    citation: ClassVar[str] = (
-        "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images."
-        " Technical report, University of Toronto, 2009."
-    )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 50_000, "test": 10_000})
+    num_classes = 10
+    counts = MappingProxyType({"train": 50_000, "test": 10_000})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Four images in each training batch, ten in the test batch."""
-        root = folder / ARCHIVE.folder
-        for k, file in enumerate(BATCHES["train"]):
-            labels = [(4 * k + i) % 10 for i in range(4)]
-            write_records(root / file, random_images(4, seed=k), labels, label_bytes=1)
-        write_records(
-            root / BATCHES["test"][0], random_images(10, seed=5), range(10), label_bytes=1
-        )
-        write_lines(root / CLASS_FILE, [f"class{k}" for k in range(10)])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        root = open_archive(ARCHIVE, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(ARCHIVE, location)
         known = [root / file for batches in BATCHES.values() for file in batches]
-        refuse_strangers(root.glob("*.bin"), known, "the batches of CIFAR-10")
+        check_no_extra_files(root.glob("*.bin"), known, "the batches of CIFAR-10")
         files = [root / file for file in BATCHES[split]]
         return read_records(files, root / CLASS_FILE, FORMAT, image_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -15,8 +15,7 @@ import numpy as np
 from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_files
-from datastill.data._miniature import random_images, save_image
-from datastill.data._raw import Bytes, Labels, Origin, RawImages
+from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
 from datastill.ground.errors import ConfigError, DataError, DataWarning
 from datastill.ground.options import Json, option
 
@@ -37,11 +36,11 @@ class Hf(AbstractImageSource):
     validation. NAME may be a folder: one of `save_to_disk`, of class folders or parquet files.
     """
 
-    num_classes: ClassVar[int | None] = None
-    native_size: ClassVar[int | None] = None
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "see the card of the data set on the hub"
-    citation: ClassVar[str] = (
+    num_classes = None
+    native_size = None
+    channels = 3
+    licence = "see the card of the data set on the hub"
+    citation = (
         "see the card of the data set; Q. Lhoest et al. Datasets: A Community Library for Natural"
         " Language Processing. EMNLP: System Demonstrations, 2021."
     )
@@ -50,13 +49,7 @@ class Hf(AbstractImageSource):
         "", "name on the hub, or a folder; then ?config=C&image=COLUMN&label=COLUMN where needed"
     )
 
-    def write_miniature(self, folder: Path) -> None:
-        """Two classes; five training and three test images of each, as class folders."""
-        for i, image in enumerate(random_images(16, 40)):
-            split = "test" if i % 8 > 4 else "train"
-            save_image(folder / split / f"class{i // 8}" / f"{i}.png", image[:, : 25 + i])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         name = self.dataset.partition("?")[0]
         if not name and data_root is None:
             raise DataError("which data set? Write hf:NAME, as on huggingface.co/datasets")
@@ -65,14 +58,14 @@ class Hf(AbstractImageSource):
             raise DataError(f"there is no folder {folder}")
         splits = self._splits(folder if folder.is_dir() else None)
         if folder.is_dir():
-            return Origin(folder, _listing(folder), tuple(splits))
+            return DataLocation(folder, _listing(folder), tuple(splits))
         facts = {split: len(rows) for split, rows in splits.items()}
-        return Origin(HUB / name, facts, tuple(splits), outlives=True)
+        return DataLocation(HUB / name, facts, tuple(splits), valid_without_source=True)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        assert origin is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        assert location is not None  # only embedded sources have none
         library, words = _library(), self._words()
-        rows = self._splits(origin.path if origin.path.is_dir() else None)[split]
+        rows = self._splits(location.path if location.path.is_dir() else None)[split]
         image = _column(rows.features, library.Image, words.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")

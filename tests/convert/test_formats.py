@@ -145,6 +145,14 @@ def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
     assert found.statistics["cifar100"] != theirs["cifar100"]
 
 
+def test_mtt__rows_of_probabilities_are_soft_labels_of_an_unknown_relative(tmp_path: Path) -> None:
+    path = write_mtt(tmp_path)
+    torch.save(torch.rand(4, 10).softmax(1), tmp_path / "labels_100.pt")
+    loaded = Mtt().read(path, None)
+    assert (loaded.implied.method, loaded.implied.target_kind) == (None, "soft-label")
+    assert "--format.zca no|yes" in loaded.missing[0]
+
+
 def test_mtt__labels_of_the_step_are_needed(tmp_path: Path) -> None:
     write_mtt(tmp_path)
     (tmp_path / "labels_100.pt").unlink()

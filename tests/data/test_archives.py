@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pooch
 import pytest
+from archives import write_archive
 
 from datastill.data import cifar100
 from datastill.data._archives import (
     Archive,
     Collection,
+    extract,
+    extract_atomically,
     find_archive,
     find_collection,
     open_archive,
     open_collection,
 )
-from datastill.data._extract import extract, extract_whole
 from datastill.data.cifar100 import Cifar100
 from datastill.ground.errors import ChecksumError, DataError
 
@@ -28,7 +30,7 @@ from datastill.ground.errors import ChecksumError, DataError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The parent of an extracted archive."""
-    Cifar100().write_miniature(tmp_path / "extracted")
+    write_archive("cifar100", tmp_path / "extracted")
     return tmp_path / "extracted"
 
 
@@ -261,7 +263,9 @@ def test_extract__zip_link_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed_as", ["a.zip", "a.tar.gz"])
-def test_extract_whole__truncated_archive_leaves_nothing(tmp_path: Path, packed_as: str) -> None:
+def test_extract_atomically__truncated_archive_leaves_nothing(
+    tmp_path: Path, packed_as: str
+) -> None:
     (tmp_path / "a").mkdir()
     for i in range(20):
         (tmp_path / "a" / str(i)).write_bytes(bytes([i]) * 5000)
@@ -272,5 +276,5 @@ def test_extract_whole__truncated_archive_leaves_nothing(tmp_path: Path, packed_
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     (tmp_path / "into").mkdir()
     with pytest.raises(DataError, match=rf"{packed_as} cannot be extracted: .*download it again"):
-        extract_whole(file, tmp_path / "into" / "a")
+        extract_atomically(file, tmp_path / "into" / "a")
     assert list((tmp_path / "into").iterdir()) == []

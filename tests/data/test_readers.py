@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from archives import random_images, write_archive, write_lines, write_records
 
 from datastill.data._check import check
-from datastill.data._cifar_binary import RecordFormat, read_records, write_records
-from datastill.data._miniature import random_images, write_lines
+from datastill.data._cifar import RecordFormat, read_records
 from datastill.data.cifar10 import Cifar10
 from datastill.data.cub import Cub
 from datastill.data.tiny_imagenet import TinyImageNet
@@ -66,7 +66,7 @@ def test_cifar_binary__resizing_a_flat_image_keeps_its_grey(tmp_path: Path) -> N
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    TinyImageNet().write_miniature(tmp_path)
+    write_archive("tiny-imagenet", tmp_path)
     return tmp_path / "tiny-imagenet-200"
 
 
@@ -93,7 +93,7 @@ def test_tiny_imagenet__class_without_images_is_allowed(tiny: Path) -> None:
 
 @pytest.fixture
 def cub(tmp_path: Path) -> Path:
-    Cub().write_miniature(tmp_path)
+    write_archive("cub", tmp_path)
     return tmp_path / "CUB_200_2011"
 
 

@@ -10,7 +10,7 @@ from commands import NETWORK, TARGET, Command, Outcome, draw_photos
 from PIL import Image
 
 from datastill.artefact import FORMAT_VERSION
-from datastill.data import _download
+from datastill.data import _archives
 from datastill.ground.tensor_file import read_checked, write_checked
 
 DISTILL = "distill --data folder:{photos} --target {made}/target --count 5 --out {out} "
@@ -237,7 +237,7 @@ def test_cli__refuses_an_archive_that_is_nowhere(
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network here")
 
-    monkeypatch.setattr(_download.pooch, "retrieve", offline)
+    monkeypatch.setattr(_archives.pooch, "retrieve", offline)
     words = ("target", "--data", "cifar10", "--data-root", tmp_path, "--out", tmp_path / "out")
     assert_refused(datastill(*words), "put it there by hand")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""What the embedded sources have in common: ink on 8 x 8 cells becomes a picture with nuisances.
+"""Distortions of the embedded sources: ink on 8 x 8 cells becomes a picture.
 
 Every image gets its own rotation, scale and shift, its own greys of stroke and ground (either may
 be the darker one) and a little noise. Glyphs and digits go through the same code, so that they

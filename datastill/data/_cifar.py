@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datastill.data._base import AbstractImageSource
 from datastill.data._decode import resize_images
 from datastill.data._lists import AGAIN, class_labels, read_lines
 from datastill.data._raw import Bytes, RawImages
@@ -16,6 +17,19 @@ from datastill.ground.errors import DataError
 
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE
+
+
+@dataclass(frozen=True)
+class AbstractCifar(AbstractImageSource):
+    """The metadata that both data sets share."""
+
+    native_size = SIDE
+    channels = 3
+    licence = "no formal licence; cite the report"
+    citation = (
+        "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images."
+        " Technical report, University of Toronto, 2009."
+    )
 
 
 @dataclass(frozen=True)
@@ -43,22 +57,14 @@ def read_records(
         raise DataError(
             f"{class_file} has {len(classes)} class names, not {official.classes}; {AGAIN}"
         )
-    read = [_records(file, official) for file in files]
-    parts = zip(files, read, strict=True)
+    parts = [_records(file, official) for file in files]
     labels = [
-        class_labels(r[:, official.label_bytes - 1], len(classes), f, first=0) for f, r in parts
+        class_labels(records[:, official.label_bytes - 1], len(classes), file, first=0)
+        for file, records in zip(files, parts, strict=True)
     ]
-    pixels = np.concatenate([records[:, official.label_bytes :] for records in read])
+    pixels = np.concatenate([records[:, official.label_bytes :] for records in parts])
     images = resize_images(pixels.reshape(-1, 3, SIDE, SIDE), image_size)
     return RawImages(images, np.concatenate(labels), tuple(classes))
-
-
-def write_records(file: Path, images: Bytes, labels: Sequence[int], *, label_bytes: int) -> None:
-    """Write images (n, 3, 32, 32) and their labels; label bytes before the last one are 0."""
-    head = np.zeros((len(images), label_bytes), np.uint8)
-    head[:, -1] = labels
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.concatenate([head, images.reshape(-1, PIXELS)], axis=1).tofile(file)
 
 
 def _records(file: Path, official: RecordFormat) -> Bytes:  # (n, label bytes + pixels)
