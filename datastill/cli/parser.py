@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser
 
 from datastill.ground import lookup
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import Json, Option, choices, options
+from datastill.ground.options import Json, Option, options
 
 REMOVED = ("graphs",)  # flags of earlier versions, which their config.yaml still has
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -288,6 +288,12 @@ def _default(default: Any) -> str:
     values = default if isinstance(default, tuple) else (default,)
     texts = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
     return f"; default: {','.join(texts).replace('True', 'true')}"
+
+
+def choices(kind: Any) -> list[str]:
+    """Return the texts among which a flag of this type chooses, if there are any."""
+    literals = [x for x in (kind, *typing.get_args(kind)) if typing.get_origin(x) is Literal]
+    return [str(choice) for literal in literals for choice in typing.get_args(literal)]
 
 
 def _is_tuple(kind: Any) -> bool:

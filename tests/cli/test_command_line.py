@@ -66,7 +66,6 @@ def test_parser__reads_values(line: str, key: str, value: object) -> None:
         (f"{TARGET} --network convnet:4,x", "--network.widths 4,x: expected whole numbers, sep"),
         (f"{TARGET} --network :4,8", "there is no '' among the networks"),
         (f"{DISTILL} --count some", "--count some: expected a whole number or all"),
-        (f"{TARGET} --objective supervised:3", "--objective supervised takes nothing after"),
         (f"{TRANSFER} --task linear-probe:3", "did you mean 'linear-probe'?"),
         ("run a b", "'b' was not expected here; flags begin with two dashes"),
         ("run --recipe quick", "datastill run has no --recipe"),
