@@ -207,7 +207,9 @@ class _Origins:
 def _pretraining(flags: Transfer, distilled: DistilledSet) -> Pretraining:
     pretraining, epochs = PRETRAINING[distilled.target_kind], flags.pretrain_epochs
     if epochs and flags.pretrain_steps is not None:
-        raise ConfigError("--pretrain-epochs and --pretrain-steps contradict; leave one out")
+        raise ConfigError(
+            "--pretrain-epochs and --pretrain-steps contradict; leave one of them out"
+        )
     if len(epochs) > 1:
         raise ConfigError(
             f"--pretrain-epochs {','.join(map(str, epochs))}: several lengths are a sweep of a"
