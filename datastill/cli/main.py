@@ -36,6 +36,8 @@ COMMANDS = {
         "list": "List methods, networks, data sets, tasks, recipes, ...; with a name, its options.",
     },
 }
+HINT = """'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows what
+there is to choose from. Start with: datastill run quick"""
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 SHARE_RANKS = ("target", "distill", "transfer")  # the processes of torchrun divide their work
 RESUMABLE = ("run", *SHARE_RANKS)
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             resumable = bool(arguments) and arguments[0] in RESUMABLE
-            hint = "; --resume continues from the last checkpoint" if resumable else ""
+            hint = "; --resume continues the run" if resumable else ""
             _print_message(f"interrupted{hint}")
             return 130
 
@@ -98,16 +100,13 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _help() -> str:
-    lines = ["datastill: self-supervised dataset distillation for transfer learning", ""]
-    lines += ["usage: datastill COMMAND ..."]
+    """Return one line for each command."""
+    sections = ["datastill: self-supervised dataset distillation for transfer learning"]
+    sections += ["usage: datastill COMMAND ..."]
     for title, commands in COMMANDS.items():
-        lines += ["", f"{title}:", *(f"  {name:10s}{text}" for name, text in commands.items())]
-    lines += [
-        "",
-        "'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows",
-    ]
-    lines += ["what there is to choose from. Start with: datastill run quick"]
-    return "\n".join(lines)
+        lines = [f"  {name:10s}{text}" for name, text in commands.items()]
+        sections.append("\n".join([f"{title}:", *lines]))
+    return "\n\n".join([*sections, HINT])
 
 
 def _check_ranks(name: str) -> None:

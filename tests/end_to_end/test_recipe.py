@@ -164,5 +164,7 @@ def test_run__takes_only_the_target_data_asked_for(
     stand_in(monkeypatch, replace(tiny, data=(*tiny.data, "cars"), sets=(), judge_target=False))
     done = datastill("run", "quick", "--to", tiny.data[0], "--out", tmp_path / "run")
     assert done.code == 0, done.err
+    again = datastill("run", "--resume", "--out", tmp_path / "run")
+    assert (again.code, again.out) == (0, done.out), again.err
     refused = datastill("run", "quick", "--to", "dogs", "--out", tmp_path / "other")
     assert refused.code == 2 and "no 'dogs' among the target data of quick" in refused.err
