@@ -17,9 +17,6 @@ LAYERS = (
     ("protocols",),
     ("distill", "transfer_rows", "report"),
     ("recipes",),
-    ("flags",),
-    ("command",),
-    ("verbs",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Command
 
+from datastill.cli import run as command
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
@@ -16,7 +17,6 @@ from datastill.protocols._base import Protocol, own_protocol
 from datastill.recipes._base import Recipe, Sets
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
-from datastill.verbs import run as verb
 
 NETWORK = ConvNet(widths=(4, 8))
 
@@ -50,7 +50,7 @@ def protocol(*, pretrain_steps: int) -> Protocol:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
-    monkeypatch.setattr(verb, "named", lambda name, scale: recipe)
+    monkeypatch.setattr(command, "named", lambda name, scale: recipe)
 
 
 def rows(out: Path) -> tuple[list[str], int]:
@@ -164,5 +164,7 @@ def test_run__takes_only_the_target_data_asked_for(
     stand_in(monkeypatch, replace(tiny, data=(*tiny.data, "cars"), sets=(), judge_target=False))
     done = datastill("run", "quick", "--to", tiny.data[0], "--out", tmp_path / "run")
     assert done.code == 0, done.err
+    again = datastill("run", "--resume", "--out", tmp_path / "run")
+    assert (again.code, again.out) == (0, done.out), again.err
     refused = datastill("run", "quick", "--to", "dogs", "--out", tmp_path / "other")
     assert refused.code == 2 and "no 'dogs' among the target data of quick" in refused.err

@@ -11,9 +11,9 @@ from PIL import Image
 
 from datastill.artefact import DistilledSet
 from datastill.cli import main
+from datastill.cli.list import PACKAGES
 from datastill.ground import checkpoint
 from datastill.ground.lookup import names
-from datastill.verbs.list import KINDS
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def random_set(photos: Path, tmp_path: Path) -> Path:
 
 def test_list__without_a_kind_names_everything(datastill: Command) -> None:
     text = datastill("list").out
-    for folder, _ in KINDS.values():
+    for folder in PACKAGES.values():
         assert all(f"\n  {name} " in text for name in names(folder))
 
 

@@ -11,6 +11,7 @@ from toys import NETWORK
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
 from datastill.cli import main
+from datastill.cli.estimate import table, totals
 from datastill.ground.errors import DataError
 from datastill.ground.lookup import names
 from datastill.ground.machine import Machine
@@ -33,7 +34,6 @@ from datastill.recipes._workshop import Experiment, Workshop
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.linear_probe import LinearProbe
-from datastill.verbs.estimate import table, totals
 
 MACHINE = Machine()
 

@@ -1,29 +1,52 @@
-"""datastill estimate RECIPE: time, memory, disk and operations, before anything is made."""
+"""Measure how much time, memory and disk a recipe will need on this machine."""
 
 import contextlib
 import io
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from datastill.command.understand import Command
-from datastill.flags import Estimate as EstimateFlags
+from datastill.cli.common import DEVICE, chosen
+from datastill.cli.parser import CommandParser
 from datastill.ground.machine import Machine
+from datastill.ground.options import Json, option
 from datastill.ground.progress import say
 from datastill.recipes._base import named
 from datastill.recipes._estimate import Estimate, Estimator, PartEstimate
 from datastill.recipes._meter import Meter
+from datastill.recipes._scale import Scale
 
 GIB, MIB, TERA = 2**30, 2**20, 1e12
 HEADER = ("parts", "", "time", "memory", "disk", "TFLOP")
 
 
-def main(command: Command) -> None:
+@dataclass(frozen=True)
+class EstimateFlags:
+    """Flags of `datastill estimate`."""
+
+    scale: Scale = option("full", "smoke, small or full, as for 'datastill run'")
+    device: str = option("auto", DEVICE)
+    workers: int = option(1, "parts that run side by side and share the cores", at_least=1)
+    count_only: bool = option(False, "count operations and bytes only, for a busy machine")
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        "estimate", arguments, __doc__, "datastill estimate quick", required=("recipe",)
+    )
+    parser.add_positional("recipe", str, "name of a recipe")
+    parser.add_options(EstimateFlags)
+    return parser
+
+
+def run(config: Json) -> None:
     """Print a line per group of equal parts, the totals, and what was measured."""
-    flags = command.flags
-    assert isinstance(flags, EstimateFlags)
-    recipe = named(flags.recipe, flags.scale)
+    flags = chosen(EstimateFlags, config)
+    recipe = named(config["recipe"], flags.scale)
     machine = Machine.find(flags.device, recipe.precision)
     torch.set_num_threads(max(1, torch.get_num_threads() // flags.workers))
     say(f"measuring {recipe.name} on {machine.device}; nothing is written")
