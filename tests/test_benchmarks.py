@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from toys import toy_problem
 
 from datastill.ground import graphs
 from datastill.ground.machine import Machine
 from datastill.methods.krr_st import KRRST
-from datastill.recipes._meter import Meter
 from datastill.target_model import TargetModel
 
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
@@ -70,14 +70,15 @@ def test_regression__says_who_became_slower_than_recorded(tmp_path: Path) -> Non
 
 
 def test_prediction__counts_the_operations_of_a_step() -> None:
-    from predicted import Gpu, Operation, operations
+    from predicted import SOLVES, Gpu, Operation, operations
 
     problem = toy_problem(6)
     one, other = METHOD.init(problem), METHOD.init(problem)
     one.step = other.step = 1
     done = operations(lambda: METHOD.step(problem, one))
-    counted = Meter(problem.machine).count(lambda: METHOD.step(problem, other))
-    assert sum(x.flop for x in done) == counted.flop > 0
+    with FlopCounterMode(display=False, custom_mapping=SOLVES) as counter:
+        METHOD.step(problem, other)
+    assert sum(x.flop for x in done) == counter.get_total_flops() > 0
     product = operations(lambda: torch.ones(3, 4).double().T @ torch.ones(3, 5).double())[-1]
     nbytes = 8 * (12 + 15 + 20)
     assert product == Operation("aten.mm.default", torch.float64, 2 * 60, nbytes, recorded=False)

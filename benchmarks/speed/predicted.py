@@ -14,6 +14,7 @@ import csv
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,23 @@ from datastill.ground.machine import Machine
 from datastill.ground.rng import fork
 from datastill.maths.optimizers import Sgd
 from datastill.networks._learner import Learner
-from datastill.recipes._meter import SOLVES
 from datastill.transfer._supervised import Supervised, SupervisedState
 
+
+def _cholesky(shape: tuple[int, ...], *_: object, **__: object) -> float:
+    return prod(shape[:-1]) * shape[-1] ** 2 / 3
+
+
+def _cholesky_solve(
+    right: tuple[int, ...], factor: tuple[int, ...], *_: object, **__: object
+) -> int:
+    return 2 * prod(right) * factor[-1]
+
+
+SOLVES = {
+    torch.ops.aten.linalg_cholesky_ex: _cholesky,
+    torch.ops.aten.cholesky_solve: _cholesky_solve,
+}
 COUNTED = flop_registry | {name: shape_wrapper(flop) for name, flop in SOLVES.items()}
 OUTER_STEPS = 160_000  # of the CIFAR-100 recipe
 TABLE_STEPS = 9 * 3 * (2 * 10_000 + 5 * 5_000)  # rows, seeds, target data of Table 1
