@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from datastill.cli.parser import CommandParser
+from datastill.experiments.recipe import describe, get_recipe
 from datastill.ground import lookup
 from datastill.ground.options import Json
 from datastill.protocols._base import protocol
-from datastill.recipes._base import describe, named
 
 PACKAGES = {
     "methods": "datastill.methods",
@@ -65,7 +65,7 @@ def _about(kind: str, name: str) -> str:
     if kind == "data":
         return _facts(name)
     if kind in ("recipes", "protocols"):
-        value: Any = named(name) if kind == "recipes" else protocol(name)
+        value: Any = get_recipe(name) if kind == "recipes" else protocol(name)
         return yaml.safe_dump(describe(value), sort_keys=False, allow_unicode=True).rstrip()
     parser = CommandParser("list", [])
     prefix = name.replace("-", "_") if kind == "tasks" else kind.removesuffix("s")

@@ -7,16 +7,15 @@ from typing import Any
 
 from datastill.cli.common import DATA_ROOT, RunOptions, chosen, path_or_none
 from datastill.cli.parser import CommandParser
+from datastill.experiments.recipe import Recipe, describe, get_recipe
+from datastill.experiments.runner import Experiment, run_recipe
+from datastill.experiments.scale import Scale
 from datastill.ground import lookup
 from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError
 from datastill.ground.machine import Machine, PrecisionName
 from datastill.ground.options import Json, option
 from datastill.ground.progress import say
-from datastill.recipes._base import Recipe, describe, named
-from datastill.recipes._run import Workers, run_recipe
-from datastill.recipes._scale import Scale
-from datastill.recipes._workshop import Experiment
 
 RUN = ("resume", "checkpoint_seconds", "config", "device")
 SCALE = "smoke: a few steps on made images, to test everything; small: for two CPU cores"
@@ -32,8 +31,8 @@ class Run:
     precision: PrecisionName | None = option(None, "of networks; default: the recipe's")
     scale: Scale = option("full", SCALE)
     seed: int = option(0, "seed of all random numbers", at_least=0)
-    workers: int = option(1, "parts that run side by side, each in its own process", at_least=1)
-    ray: str | None = option(None, "run the parts on the Ray cluster at this address, or 'local'")
+    workers: int = option(1, "stages that run side by side, each in its own process", at_least=1)
+    ray: str | None = option(None, "run the stages on the Ray cluster at this address, or 'local'")
     reuse: str | None = option(None, REUSE)
     out: str | None = option(None, "run folder; default: runs/RECIPE, and the scale if not full")
     resolved: dict[str, Any] | None = option(None, "")  # config.yaml: the whole recipe
@@ -52,7 +51,7 @@ def run(config: Json) -> None:
     """Run the recipe and print its table."""
     flags, name = chosen(Run, config), config["recipe"]
     run_options = chosen(RunOptions, {key: config[key] for key in RUN if key in config})
-    recipe = _selected(named(name, flags.scale), flags)
+    recipe = _selected(get_recipe(name, flags.scale), flags)
     if flags.resolved and (changed := differences(flags.resolved, describe(recipe))):
         raise ConfigError(
             f"the recipe {name} has changed since --config was written: {'; '.join(changed)}."
@@ -68,9 +67,7 @@ def run(config: Json) -> None:
         run_options.checkpoint_seconds,
         path_or_none(flags.reuse),
     )
-    files = run_recipe(
-        experiment, resume=run_options.resume, workers=Workers(flags.workers, flags.ray)
-    )
+    files = run_recipe(experiment, resume=run_options.resume, workers=flags.workers, ray=flags.ray)
     print(files.table_markdown.read_text(encoding="utf-8"))
     say(f"{files.headline}\nreport: {files.page}")
 

@@ -8,8 +8,9 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +94,20 @@ class _Position:
     seconds: float = 0.0
 
 
+LoopRunner = Callable[[str, Any, Callable[[int], Metrics], int], PhaseCost]
+_replacement: ContextVar[LoopRunner | None] = ContextVar("_replacement", default=None)
+
+
+@contextmanager
+def replaced_loop(runner: LoopRunner) -> Iterator[None]:
+    """Let `run_steps` call `runner(phase, state, step, length)`: an estimate runs a few steps."""
+    token = _replacement.set(runner)
+    try:
+        yield
+    finally:
+        _replacement.reset(token)
+
+
 def run_steps(
     phase: str,
     state: Any,
@@ -130,6 +145,8 @@ def run_steps(
         ResumeError: The checkpoint belongs to another run.
         ConfigError: Another process runs this phase in the same folder.
     """
+    if (runner := _replacement.get()) is not None:
+        return runner(phase, state, step, length)
     return _Run(phase, _Position(state), step, length, saving, log, lower).run()
 
 
