@@ -54,7 +54,7 @@ class CommandParser(ArgumentParser):
     ) -> None:
         super().__init__(
             prog=f"datastill {name}",
-            description=f"{description}\nExample: {example}",
+            description=f"{(description or '').strip()}\n\nExample: {example}",
             formatter_class=_Formatter,
             exit_on_error=False,
             allow_abbrev=False,
