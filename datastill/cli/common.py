@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from datastill.cli.parser import flag_of
 from datastill.data._base import AbstractImageSource, source
 from datastill.ground import lookup
 from datastill.ground.errors import ConfigError
@@ -81,9 +82,17 @@ class RunOptions:
 
 
 def chosen(cls: type[T], config: Json) -> T:
-    """Make the option dataclass of a command from the parsed flags; check the bounds of numbers."""
+    """Make the option dataclass of a command from the parsed flags.
+
+    Raises:
+        ConfigError: A number is out of bounds; the message names its flag.
+    """
     values = cls(**{o.name: config[o.name] for o in options(cls) if o.name in config})
-    check_bounds(values)
+    try:
+        check_bounds(values)
+    except ConfigError as error:
+        name, _, problem = str(error).removeprefix(f"{cls.__name__}: ").partition("=")
+        raise ConfigError(f"{flag_of(name)} {problem}") from error
     return values
 
 

@@ -66,8 +66,8 @@ def run(config: Json) -> None:
     )
     machine = Machine.find(flags.device)
     target = TargetModel.load(flags.target, machine) if flags.target else None
-    asked = Asked(facts, flags.data, path_or_none(flags.data_root), target)
-    distilled = convert(path, form, asked)
+    options = Asked(facts, flags.data, path_or_none(flags.data_root), target)
+    distilled = convert(path, form, options)
     folder = RunFolder.open(flags.out, kept, resume=False)
     distilled.save(folder.path / "distilled.safetensors")
     say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")

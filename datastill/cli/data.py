@@ -51,10 +51,10 @@ def run(config: Json) -> None:
     flags, data = chosen(Data, config), data_source(config["data"])
     root = path_or_none(flags.data_root)
     if config["action"] == "check":
-        facts = check(data, flags.image_size, root)
+        summary = check(data, flags.image_size, root)
         if flags.sheet is not None:
             _draw_sheet(data, flags, Path(flags.sheet), root)
-        print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), end="")
+        print(yaml.safe_dump(summary, sort_keys=False, allow_unicode=True), end="")
         return
     if flags.sheet is not None:
         raise ConfigError("--sheet belongs to 'datastill data check'")

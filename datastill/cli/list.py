@@ -63,7 +63,7 @@ def _summary(kind: str, name: str) -> str:
 def _about(kind: str, name: str) -> str:
     """Return the facts of a data set, the values of a recipe or protocol, or the flags."""
     if kind == "data":
-        return _facts(name)
+        return _data_set(name)
     if kind in ("recipes", "protocols"):
         value: Any = get_recipe(name) if kind == "recipes" else protocol(name)
         return yaml.safe_dump(describe(value), sort_keys=False, allow_unicode=True).rstrip()
@@ -73,10 +73,10 @@ def _about(kind: str, name: str) -> str:
     return parser.help().partition("flags:\n")[2]
 
 
-def _facts(name: str) -> str:
+def _data_set(name: str) -> str:
     data = lookup.find("datastill.data", name)
     counts = ", ".join(f"{split} {count}" for split, count in data.counts.items())
-    facts = {
+    values = {
         "licence": data.licence,
         "citation": data.citation,
         "images": counts or "as many as there are",
@@ -84,4 +84,4 @@ def _facts(name: str) -> str:
         "native size": data.native_size,
         "channels": data.channels,
     }
-    return "\n".join(f"{key}: {value}" for key, value in facts.items() if value is not None)
+    return "\n".join(f"{key}: {value}" for key, value in values.items() if value is not None)

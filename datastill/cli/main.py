@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not errors.exhausted(error):
                 raise
-            _print_message(f"error: out of memory ({error}); lower --count or the batch size")
+            _print_message(f"error: memory ran out ({error}); lower --count or the batch size")
             return 2
         except KeyboardInterrupt:
             resumable = bool(arguments) and arguments[0] in RESUMABLE

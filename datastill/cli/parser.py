@@ -2,7 +2,7 @@
 
 A component (a method, a network, ...) is chosen by name, as in `--method krr-st`; the fields of its
 class then are flags too, such as `--method.outer_steps`. Which components are chosen must therefore
-be known before the flags are: `CommandParser.given` reads a single flag ahead of the others.
+be known before the flags are: `CommandParser.value_of` reads a single flag ahead of the others.
 """
 
 import argparse
@@ -54,14 +54,14 @@ class CommandParser(ArgumentParser):
     ) -> None:
         super().__init__(
             prog=f"datastill {name}",
-            description=f"{description}\nExample: {example}",
+            description=f"{(description or '').strip()}\n\nExample: {example}",
             formatter_class=_Formatter,
             exit_on_error=False,
             allow_abbrev=False,
             add_help=False,
         )
         self.example, self.required = example, required
-        self.known: dict[str, Option] = {}  # by their keys, such as method.outer_steps
+        self.options: dict[str, Option] = {}  # by their keys, such as method.outer_steps
         self.positionals: list[str] = []
         self.components: dict[str, type | None] = {}  # chosen class of flags such as `method`
         self.selectable: dict[str, str] = {}  # package of the components in flags such as `task`
@@ -71,17 +71,17 @@ class CommandParser(ArgumentParser):
         self.typed = list(_pairs(arguments))
         self.written = list(_written(self._config_file()))
 
-    def given(self, key: str) -> Any:
+    def value_of(self, key: str) -> Any:
         """Return the value of one flag before everything is parsed, or None."""
         pairs = [*self.written, *self.typed]
         return next((v for k, v in reversed(pairs) if k in (key, f"{key}.name")), None)
 
-    def add_positional(self, name: str, kind: Any, text: str) -> None:
+    def add_positional(self, name: str, option_type: Any, text: str) -> None:
         """Add an argument without a flag; one of a tuple type takes all that are left."""
-        many = _is_tuple(kind)
-        self.known[name] = Option(name, kind, [] if many else "", text)
+        many = _is_tuple(option_type)
+        self.options[name] = Option(name, option_type, [] if many else "", text)
         self.positionals.append(name)
-        form: Json = {"nargs": "*", "type": str} if many else {"nargs": "?", "type": kind}
+        form: Json = {"nargs": "*", "type": str} if many else {"nargs": "?", "type": option_type}
         # Suppressed, because argparse would put the default over the value of the config file.
         self.add_argument(name, **form, default=argparse.SUPPRESS, metavar=name.upper(), help=text)
 
@@ -115,7 +115,7 @@ class CommandParser(ArgumentParser):
         listed = Option("name", str | None, default, ", ".join(lookup.names(package)))
         self._add_flag(self.add_argument_group(flag), f"{flag}.name", listed)
         self.components[flag] = None
-        text = self.given(flag) or default
+        text = self.value_of(flag) or default
         if text is None:
             return
         name, colon, value = str(text).partition(":")
@@ -137,12 +137,14 @@ class CommandParser(ArgumentParser):
             ConfigError: There is no such component.
         """
         self.selectable[flag] = package
-        names = self.given(flag) or default
+        names = self.value_of(flag) or default
         names = list(dict.fromkeys(_items(names) if isinstance(names, str) else names))
         for name in names:
             self.add_options(lookup.find(package, name), name.replace("-", "_"), title=name)
         void = tuple(f"{name.replace('-', '_')}." for name in lookup.names(package))
-        self.written = [x for x in self.written if x[0] in self.known or not x[0].startswith(void)]
+        self.written = [
+            x for x in self.written if x[0] in self.options or not x[0].startswith(void)
+        ]
 
     def refuse(self, keys: Iterable[str], reason: str) -> None:
         """Refuse flags that another one excludes; that of a component excludes its options too."""
@@ -164,7 +166,7 @@ class CommandParser(ArgumentParser):
         values: Json = self.parse_args(self._spelled()).as_dict()
         values.pop("config", None)
         for name in self.positionals:
-            values.setdefault(name, self.known[name].default)
+            values.setdefault(name, self.options[name].default)
         for name in self.required:
             if not values[name]:
                 shown = name if name in self.positionals else flag_of(name)
@@ -175,39 +177,40 @@ class CommandParser(ArgumentParser):
 
     def help(self) -> str:
         """Return the help of the command with the options of its components."""
-        words = [name.upper() for name in self.positionals]
-        words += [f"{flag_of(x)} {x.upper()}" for x in self.required if x not in self.positionals]
-        self.usage = " ".join([self.prog, *words, "[--flag VALUE ...]"])
+        parts = [name.upper() for name in self.positionals]
+        parts += [f"{flag_of(x)} {x.upper()}" for x in self.required if x not in self.positionals]
+        self.usage = " ".join([self.prog, *parts, "[--flag VALUE ...]"])
         return self.format_help().replace(".name NAME", " NAME".ljust(10)).rstrip()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn an error of jsonargparse into a sentence that names flag, value and expectation."""
         text = " ".join(message.split())
         wrong = re.match(r'Parser key "(.+?)":.* (?:Got|Given) value: (.*)$', text)
-        if wrong and wrong[1] in self.known:
-            key, text = wrong[1], self.given(wrong[1])
-            value = text if isinstance(text, str) else wrong[2]
-            name, kind = key if key in self.positionals else flag_of(key), self.known[key].type
-            hint = _nearest(value, choices(kind))
-            raise ConfigError(f"{name} {value}: expected {expected(kind)}{hint}") from ex
+        if wrong and wrong[1] in self.options:
+            key, typed = wrong[1], self.value_of(wrong[1])
+            value = typed if isinstance(typed, str) else wrong[2]
+            name = key if key in self.positionals else flag_of(key)
+            fitting = self.options[key].type
+            hint = _nearest(value, choices(fitting))
+            raise ConfigError(f"{name} {value}: expected {expected(fitting)}{hint}") from ex
         if text.startswith("unrecognized arguments: "):
             word = text.split()[2]
             raise ConfigError(f"{word!r} was not expected here; flags begin with two dashes")
         raise ConfigError(f"{self.prog}: {text}") from ex
 
     def _add_flag(self, group: Any, key: str, option: Option) -> None:
-        self.known[key] = option
+        self.options[key] = option
         text = f"{option.help}{_default(option.default)}".replace("%", "%%")
         form: Json = {"type": option.type, "default": option.default, "metavar": _metavar(option)}
         group.add_argument(flag_of(key), **form, help=text or argparse.SUPPRESS)
 
     def _config_file(self) -> Path | None:
         """Return the file of --config, or that of the run folder that is resumed."""
-        if file := self.given("config"):
+        if file := self.value_of("config"):
             return Path(file)
         resumes = any(key == "resume" and value != "false" for key, value in self.typed)
-        file = Path(self.given("out") or "", "config.yaml")
-        return file if resumes and self.given("out") and file.is_file() else None
+        file = Path(self.value_of("out") or "", "config.yaml")
+        return file if resumes and self.value_of("out") and file.is_file() else None
 
     def _spelled(self) -> list[str]:
         """Spell all values as jsonargparse takes them: `--flag=value`, lists as JSON."""
@@ -215,18 +218,18 @@ class CommandParser(ArgumentParser):
         written = [pair for pair in self.written if pair[0] not in (*self.positionals, *REMOVED)]
         for key, value in [*written, *(pair for pair in self.typed if pair[0])]:
             key = f"{key}.name" if key in self.components else key
-            if key not in self.known or key in self.positionals:
+            if key not in self.options or key in self.positionals:
                 raise ConfigError(self._unknown_flag(flag_of(key)))
-            kind = self.known[key].type
+            option_type = self.options[key].type
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            if kind is bool and self.positionals and text not in ("true", "false", "null"):
+            if option_type is bool and self.positionals and text not in ("true", "false", "null"):
                 positionals.append(text)  # of a switch that stands before a positional argument
                 value = None
-            if kind is bool and value is None:
+            if option_type is bool and value is None:
                 text = "true"
             elif value is None:
-                raise ConfigError(f"{flag_of(key)} needs a value: {self.known[key].help}")
-            elif _is_tuple(kind) and isinstance(value, str):
+                raise ConfigError(f"{flag_of(key)} needs a value: {self.options[key].help}")
+            elif _is_tuple(option_type) and isinstance(value, str):
                 text = json.dumps(_items(value))
             flags.append(f"{flag_of(key)}={text}")
         for _, value in (pair for pair in self.written if pair[0] in self.positionals):
@@ -237,7 +240,7 @@ class CommandParser(ArgumentParser):
     def _unknown_flag(self, flag: str) -> str:
         """Say what to do about a flag that does not exist, or not without another one."""
         group, _, name = flag[2:].replace("_", "-").partition(".")
-        flags = [flag_of(key).removesuffix(".name") for key in self.known]
+        flags = [flag_of(key).removesuffix(".name") for key in self.options]
         if name and self.components.get(group, CommandParser) is None:
             return f"{flag} needs --{group} NAME beside it"
         for selecting, package in self.selectable.items():
@@ -264,14 +267,14 @@ def flag_of(key: str) -> str:
     return "--" + group.replace("_", "-") + dot + name
 
 
-def expected(kind: Any) -> str:
+def expected(option_type: Any) -> str:
     """Say which texts fit a type, such as `a whole number or all`."""
-    arguments = typing.get_args(kind)
-    if _is_tuple(kind):
+    arguments = typing.get_args(option_type)
+    if _is_tuple(option_type):
         number = "" if Ellipsis in arguments else f"{len(arguments)} "
         return f"{number}{PLURALS[arguments[0]]}, separated by commas"
-    parts = () if typing.get_origin(kind) is Literal else (kind, *arguments)
-    names = [*(TYPE_NAMES[part] for part in parts if part in TYPE_NAMES), *choices(kind)]
+    parts = () if typing.get_origin(option_type) is Literal else (option_type, *arguments)
+    names = [*(TYPE_NAMES[part] for part in parts if part in TYPE_NAMES), *choices(option_type)]
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "a mapping"
 
 
@@ -290,14 +293,16 @@ def _default(default: Any) -> str:
     return f"; default: {','.join(texts).replace('True', 'true')}"
 
 
-def choices(kind: Any) -> list[str]:
+def choices(option_type: Any) -> list[str]:
     """Return the texts among which a flag of this type chooses, if there are any."""
-    literals = [x for x in (kind, *typing.get_args(kind)) if typing.get_origin(x) is Literal]
+    literals = [
+        x for x in (option_type, *typing.get_args(option_type)) if typing.get_origin(x) is Literal
+    ]
     return [str(choice) for literal in literals for choice in typing.get_args(literal)]
 
 
-def _is_tuple(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple
+def _is_tuple(option_type: Any) -> bool:
+    return typing.get_origin(option_type) is tuple
 
 
 def _items(text: str) -> list[str]:
@@ -312,9 +317,9 @@ def _nearest(text: str, candidates: Iterable[str]) -> str:
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield the key and the text of each argument."""
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
+    remaining = list(arguments)
+    while remaining:
+        word = remaining.pop(0)
         flag, equals, text = word.partition("=")
         key = flag[2:].replace("-", "_")
         if not word.startswith("--"):
@@ -322,7 +327,7 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
         elif equals:
             yield key, text
         else:
-            yield key, words.pop(0) if words and not words[0].startswith("--") else None
+            yield key, remaining.pop(0) if remaining and not remaining[0].startswith("--") else None
 
 
 def _written(file: Path | None) -> Iterator[tuple[str, Any]]:

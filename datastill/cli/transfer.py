@@ -59,7 +59,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser.add_options(Transfer)
     title = "run; the default folder is transfer/ beside the first of ORIGINS"
     parser.add_options(common.RunOptions, only=RUN, title=title)
-    if fixing := parser.given("protocol"):
+    if fixing := parser.value_of("protocol"):
         lookup.check_name(fixing, PROTOCOLS, kind="protocols")
         excluded = ("network", "task", "pretrain_steps", *lookup.names(TASKS))
         parser.refuse(excluded, f"contradicts --protocol {fixing}, which fixes it")

@@ -124,7 +124,7 @@ def test_help__of_a_command_explains_every_flag(
     )
     assert not [word for word in ("None", "null", "Literal", "<", "()") if word in text]
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("Example"))
-    for key, option in parser.known.items():
+    for key, option in parser.options.items():
         shown = f"--{key}".replace("_", "-").removesuffix(".name") in text.replace("_", "-")
         assert (shown or key in parser.positionals) == (key != "resolved"), key
         assert option.help or key == "resolved"

@@ -43,6 +43,7 @@ WRONG = {
     "optimizer": (TRAIN + "--optimizer adam", "expected adamw, sgd or lars; did you mean adamw?"),
     "device": (TRAIN + "--device gpu", "choose auto, cpu, cuda or cuda:NUMBER"),
     "word": (TRAIN + "fast", "'fast' was not expected here"),
+    "number out of bounds": (TRAIN + "--limit 0", "--limit 0: expected at least 1"),
     "part of a number": (DISTILL + "--method.outer_steps 2.5", "2.5: expected a whole number"),
     "neither true nor false": (TRAIN + "--standardize maybe", "maybe: expected true or false"),
     # something is missing

@@ -53,7 +53,7 @@ def test_target__monitor_of_unlabelled_images_without_a_test_split_says_so(
     words = ("target", "--data", f"folder:{photos / 'cat'}", *SMALL, "--monitor-every", "4")
     out = tmp_path / "target"
     done = datastill(*words, "--objective.projector", "none", "--out", out)
-    assert done.code == 0 and "monitored on images that are trained on" in done.err
+    assert done.code == 0 and "the monitor tests on images that are trained on" in done.err
     assert logged(out)[-1].keys() >= {"monitor_rank", "monitor_spread"}
 
 
