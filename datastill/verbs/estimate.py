@@ -17,5 +17,3 @@ def main(command: Command) -> None:
     say(f"measuring {recipe.name} on {machine.device}; nothing is written")
     workers, count_only = flags.workers, flags.count_only
     print(estimate_table(recipe, machine, workers=workers, count_only=count_only))
-    if recipe.scale == "smoke":
-        print("The smoke scale shows that all works; its time says nothing of the full scale.")
