@@ -14,7 +14,7 @@ from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import Protocol, own_protocol
+from datastill.protocols._base import Protocol, custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
 
@@ -46,7 +46,7 @@ def tiny(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def protocol(*, pretrain_steps: int) -> Protocol:
     tasks = LinearProbe(steps=2), LinearProbe(features="output", steps=2)
-    return own_protocol(*tasks, pretrain_steps=pretrain_steps)
+    return custom_protocol(*tasks, pretrain_steps=pretrain_steps)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
