@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datastill.data._raw import Bytes, LazyImages
 from datastill.ground.errors import DataError
@@ -176,6 +176,8 @@ def _explained(file: Path | bytes, error: Exception) -> Exception:
         return DataError(f"{file} cannot be read: {error.strerror or error}")
     if isinstance(error, MemoryError | DataError | UnreadableImageError):
         return error
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableImageError("it is damaged, or of a format that is not read")
     # Pillow's readers answer damaged bytes with errors of many kinds
     reason = str(error).partition("\n")[0] or type(error).__name__
     return UnreadableImageError(reason)

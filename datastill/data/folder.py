@@ -26,7 +26,7 @@ READER_VERSION = 2  # raise it when a folder is read differently: its cache is t
 
 
 @dataclass(frozen=True)
-class Folder(AbstractImageSource):
+class ImageFolderSource(AbstractImageSource):
     """Images of a folder, as RGB; `find_layout` decides what becomes a split and a label.
 
     As a source, any arrangement will do. As transfer data it must be train/CLASS/IMAGE and
