@@ -21,7 +21,7 @@ ASK_TARGET = (
 
 
 @dataclass(frozen=True)
-class Folder(AbstractFormat):
+class FolderFormat(AbstractFormat):
     """Images as files, all of them used, in the order of their names."""
 
     looks_like = "a folder of images"

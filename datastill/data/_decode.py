@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datastill.data._raw import Bytes, LazyImages
 from datastill.ground.errors import DataError
@@ -49,7 +50,7 @@ class Decoded:
 
     images: Bytes  # (n, 3, S, S), the readable ones in the order of their files
     readable: list[int]  # n positions in the list of files
-    unreadable: dict[Path, str]  # with reasons
+    unreadable: dict[int, str]  # reasons by position
     converted: Counter[str]  # how many of the n were stored in another mode than RGB, by mode
     strips: int  # how many of the n lost more than half of their pixels to the crop
 
@@ -59,8 +60,10 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def open_image(file: Path) -> Image.Image:
-    """Open an image file, whose content decides between the formats in `FORMATS` and no others.
+def open_image(file: Path | bytes) -> Image.Image:
+    """Open an image; its content decides between the formats in `FORMATS` and no others.
+
+    `file` may be the content of a file.
 
     Raises:
         UnreadableImageError: it is missing, too large, of another format or no regular file.
@@ -68,9 +71,10 @@ def open_image(file: Path) -> Image.Image:
     """
     try:
         # a FIFO or a device would block or never end
-        if not stat.S_ISREG(file.stat().st_mode):
+        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             raise UnreadableImageError("it is no regular file")
-        image = Image.open(file, formats=_formats())
+        opened = BytesIO(file) if isinstance(file, bytes) else file
+        image = Image.open(opened, formats=_formats())
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -84,8 +88,8 @@ def open_image(file: Path) -> Image.Image:
     return image
 
 
-def decode_files(files: Sequence[Path], image_size: int) -> Decoded:
-    """Decode many files on all cores; files that are no images are set apart, not fatal.
+def decode_files(files: Sequence[Path | bytes], image_size: int) -> Decoded:
+    """Decode many files, or their contents, on all cores; those that are no images are set apart.
 
     Raises:
         DataError: the system cannot read a file now (permission, disk or network failure).
@@ -96,7 +100,7 @@ def decode_files(files: Sequence[Path], image_size: int) -> Decoded:
     strips = 0
     for position, result in enumerate(results):
         if isinstance(result, str):
-            decoded.unreadable[files[position]] = result
+            decoded.unreadable[position] = result
             continue
         image, mode, is_strip = result
         images[len(decoded.readable)] = image
@@ -120,11 +124,13 @@ def decode_all(
     """
 
     def read(start: int, stop: int) -> Bytes:
-        decoded = decode_files([(root or Path()) / file for file in files[start:stop]], image_size)
-        for file, reason in decoded.unreadable.items():
+        part = [(root or Path()) / file for file in files[start:stop]]
+        decoded = decode_files(part, image_size)
+        for position, reason in decoded.unreadable.items():
             raise DataError(
                 f"{len(decoded.unreadable)} of {stop - start} images that were read together are"
-                f" missing or damaged, the first is {file}; extract the archive again ({reason})"
+                f" missing or damaged, the first is {part[position]}; extract the archive again"
+                f" ({reason})"
             )
         return decoded.images
 
@@ -147,7 +153,7 @@ def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
         yield from pool.map(work, items)
 
 
-def _try_decode(file: Path, image_size: int) -> tuple[Bytes, str, bool] | str:
+def _try_decode(file: Path | bytes, image_size: int) -> tuple[Bytes, str, bool] | str:
     """The square image, the mode of the file and whether it is a strip; or why it is unreadable."""
     try:
         with open_image(file) as image:
@@ -162,17 +168,19 @@ def _try_decode(file: Path, image_size: int) -> tuple[Bytes, str, bool] | str:
         return str(error)
 
 
-def _explained(file: Path, error: Exception) -> Exception:
+def _explained(file: Path | bytes, error: Exception) -> Exception:
     """Tell a damaged image from a failure of the system, which may pass and must not be cached."""
     if isinstance(error, FileNotFoundError):
         return UnreadableImageError("it is missing or a link to nowhere")
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None and isinstance(file, Path):
         return DataError(f"{file} cannot be read: {error.strerror or error}")
     if isinstance(error, MemoryError | DataError | UnreadableImageError):
         return error
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableImageError("it is damaged, or of a format that is not read")
     # Pillow's readers answer damaged bytes with errors of many kinds
     reason = str(error).partition("\n")[0] or type(error).__name__
-    return UnreadableImageError(reason.replace(str(file), "it").replace(repr(str(file)), "it"))
+    return UnreadableImageError(reason)
 
 
 @cache

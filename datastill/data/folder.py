@@ -26,7 +26,7 @@ READER_VERSION = 2  # raise it when a folder is read differently: its cache is t
 
 
 @dataclass(frozen=True)
-class Folder(AbstractImageSource):
+class ImageFolderSource(AbstractImageSource):
     """Images of a folder, as RGB; `find_layout` decides what becomes a split and a label.
 
     As a source, any arrangement will do. As transfer data it must be train/CLASS/IMAGE and
@@ -51,7 +51,7 @@ class Folder(AbstractImageSource):
         listing = list_images(root)
         facts = {
             "images": len(listing.files),
-            "listing": _listing_digest(root, listing.files),
+            "listing": listing_digest(root, listing.files),
             "reader": READER_VERSION,
         }
         return DataLocation(root, facts, tuple(find_layout(root, listing).files))
@@ -65,7 +65,7 @@ class Folder(AbstractImageSource):
             raise DataError(f"{root} has no {split} images; {why}")
         files = layout.files[split]
         decoded = decode_files([root / file for file in files], image_size)
-        warnings = (*layout.warnings, *_decode_warnings(root, decoded, len(files)))
+        warnings = (*layout.warnings, *_decode_warnings(root, decoded, files))
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)
         order = {name: k for k, name in enumerate(layout.classes)}
@@ -243,15 +243,15 @@ def _held_out(files: Sequence[Path]) -> set[Path]:
     return chosen
 
 
-def _decode_warnings(root: Path, decoded: Decoded, total: int) -> list[str]:
+def _decode_warnings(root: Path, decoded: Decoded, files: Sequence[Path]) -> list[str]:
     """What was skipped, converted or cut off.
 
     Raises:
         DataError: too many files cannot be read.
     """
-    warnings = []
+    warnings, total = [], len(files)
     if skipped := decoded.unreadable:
-        names = ", ".join(str(file.relative_to(root)) for file in list(skipped)[:3])
+        names = ", ".join(str(files[position]) for position in list(skipped)[:3])
         text = f"{len(skipped)} of {total} images in {root} cannot be read: {names}"
         text += f"{', ...' if len(skipped) > 3 else ''} (the first: {next(iter(skipped.values()))})"
         if len(skipped) > TOLERATED * total:
@@ -271,7 +271,7 @@ def _decode_warnings(root: Path, decoded: Decoded, total: int) -> list[str]:
     return warnings
 
 
-def _listing_digest(root: Path, files: Sequence[Path]) -> str:
+def listing_digest(root: Path, files: Sequence[Path]) -> str:
     """SHA-256 of names, sizes and times of change: any edit in the folder changes it."""
     digest = hashlib.sha256()
     for file in files:

@@ -2,11 +2,9 @@
 
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,10 +14,11 @@ from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_files
 from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
+from datastill.data.folder import listing_digest
 from datastill.ground.errors import ConfigError, DataError, DataWarning
 from datastill.ground.options import Json, option
 
-HUB = Path("huggingface.co/datasets")  # stands for the place of what lies on no disk of ours
+HUB = Path("huggingface.co/datasets")  # the location of data sets that are on no local disk
 HELD_OUT = ("test", "validation", "valid", "val")  # the first of them that has labels is our test
 WORDS = ("config", "image", "label")
 CHUNK = 512  # images that are in memory, still encoded, at a time
@@ -159,34 +158,22 @@ def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
     table = rows.select_columns(column)
     for start in range(0, len(rows), CHUNK):
         cells = table[start : start + CHUNK][column]
-        with TemporaryDirectory() as folder:
-            decoded = decode_files(_files(cells, Path(folder)), image_size)
-        if decoded.unreadable:
-            bad = sorted(set(range(len(cells))) - set(decoded.readable))
-            raise DataError(f"row {start + bad[0]} of column {column} is no readable image")
+        decoded = decode_files([_encoded(cell or {}) for cell in cells], image_size)
+        for position, reason in decoded.unreadable.items():
+            row = start + position
+            raise DataError(f"row {row} of column {column} is no readable image: {reason}")
         images[start : start + len(cells)] = decoded.images
     return images
 
 
-def _files(cells: Sequence[Json | None], folder: Path) -> list[Path]:
-    """The image files of a chunk; those that are kept as bytes are written to `folder`."""
-    files = []
-    for i, cell in enumerate(cells):
-        given = cell or {"bytes": b"", "path": None}
-        if given["bytes"] is None and given["path"]:
-            files.append(Path(given["path"]))
-            continue
-        (folder / str(i)).write_bytes(given["bytes"] or b"")
-        files.append(folder / str(i))
-    return files
+def _encoded(cell: Json) -> bytes | Path:
+    """The file of an image, or its content where the table has it."""
+    if cell.get("bytes") is None and cell.get("path"):
+        return Path(cell["path"])
+    return cell.get("bytes") or b""
 
 
 def _listing(folder: Path) -> Json:
     """Number of files, and a digest of their names, sizes and times of change."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digest = sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{status.st_size}\0".encode())
-        digest.update(f"{status.st_mtime_ns}\n".encode())
-    return {"files": len(files), "listing": digest.hexdigest()}
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {"files": len(files), "listing": listing_digest(folder, files)}

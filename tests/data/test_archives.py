@@ -12,7 +12,6 @@ import pooch
 import pytest
 from archives import write_archive
 
-from datastill.data import cifar100
 from datastill.data._archives import (
     Archive,
     Collection,
@@ -42,8 +41,8 @@ def packed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     with tarfile.open(file, "w:gz") as tar:
         tar.add(folder / "cifar-100-binary", "cifar-100-binary")
     md5 = hashlib.md5(file.read_bytes()).hexdigest()
-    official = dataclasses.replace(cifar100.ARCHIVE, md5=md5, url=_dead(file.name))
-    monkeypatch.setattr(cifar100, "ARCHIVE", official)
+    official = dataclasses.replace(Cifar100.archive, md5=md5, url=_dead(file.name))
+    monkeypatch.setattr(Cifar100, "archive", official)
     return file
 
 
@@ -53,7 +52,7 @@ def _dead(file: str) -> str:
 
 def test_find_archive__data_root_may_be_the_parent_or_the_folder_itself(folder: Path) -> None:
     inner = folder / "cifar-100-binary"
-    assert find_archive(cifar100.ARCHIVE, folder) == find_archive(cifar100.ARCHIVE, inner)
+    assert find_archive(Cifar100.archive, folder) == find_archive(Cifar100.archive, inner)
 
 
 def test_find_archive__packed_and_extracted_give_the_same_images(
@@ -87,12 +86,12 @@ def test_open_archive__foreign_bytes_are_refused(packed: Path) -> None:
 def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> None:
     (folder / "cifar-100-binary" / "test.bin").unlink()
     with pytest.raises(DataError, match=r"lacks test\.bin"):
-        find_archive(cifar100.ARCHIVE, folder)
+        find_archive(Cifar100.archive, folder)
 
 
 def test_find_archive__data_root_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        find_archive(cifar100.ARCHIVE, tmp_path / "typo")
+        find_archive(Cifar100.archive, tmp_path / "typo")
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_download__other_bytes_than_published_are_refused(tmp_path: Path, monkey
 
     monkeypatch.setattr(pooch, "retrieve", other_bytes)
     with pytest.raises(ChecksumError, match="no longer the published file"):
-        find_archive(cifar100.ARCHIVE, tmp_path)
+        find_archive(Cifar100.archive, tmp_path)
 
 
 def test_download__is_kept_in_the_data_root(tmp_path: Path, monkeypatch, packed: Path) -> None:

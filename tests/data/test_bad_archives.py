@@ -104,7 +104,7 @@ BAD = {
         "cifar10",
         "train",
         lambda r: (r / "data_batch_6.bin").write_bytes(bytes(3073)),
-        r"data_batch_6\.bin is not among the batches of CIFAR-10; remove",
+        r"data_batch_6\.bin is not among the files of cifar10; remove",
     ),
     "cifar10-label": Bad(
         "cifar10",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datastill.data._base import source
 from datastill.data._check import prepare
-from datastill.data.folder import Folder
+from datastill.data.folder import ImageFolderSource
 from datastill.ground.errors import DataError, DataWarning
 
 
@@ -31,7 +31,7 @@ def fill(folder: Path, count: int, *, seed: int = 0, suffix: str = "png") -> lis
 
 
 def load(root: Path, split: str = "train", image_size: int = 8):
-    return Folder(str(root)).load(split, image_size)
+    return ImageFolderSource(str(root)).load(split, image_size)
 
 
 def test_folder__flat_folder_has_no_labels(root: Path) -> None:
@@ -49,7 +49,9 @@ def test_folder__flat_folder_has_no_test_split(root: Path) -> None:
 
 def test_folder__flat_folder_prepares_its_only_split(root: Path) -> None:
     fill(root, 5)
-    assert [(row.split, row.count) for row in prepare(Folder(str(root)), 8)] == [("train", 5)]
+    assert [(row.split, row.count) for row in prepare(ImageFolderSource(str(root)), 8)] == [
+        ("train", 5)
+    ]
 
 
 def test_folder__nested_folders_are_one_unlabelled_split(root: Path) -> None:
@@ -217,12 +219,12 @@ def test_folder__missing_folder_is_named(root: Path) -> None:
 def test_folder__image_size_is_needed(root: Path) -> None:
     fill(root, 2)
     with pytest.raises(DataError, match="folder:photos needs --image-size"):
-        Folder(str(root)).load()
+        ImageFolderSource(str(root)).load()
 
 
 def test_folder__without_path_asks_which() -> None:
     with pytest.raises(DataError, match="which folder"):
-        Folder().load("train", 8)
+        ImageFolderSource().load("train", 8)
 
 
 def test_folder__hidden_and_other_files_are_ignored(root: Path) -> None:
@@ -270,7 +272,7 @@ def test_folder__warnings_are_repeated_when_the_cache_is_read(root: Path) -> Non
     files = fill(root, 100)
     files[7].write_bytes(b"")
     for _ in range(2):
-        with pytest.warns(DataWarning, match=r"1 of 100 .* 007\.png \(the first: cannot identify"):
+        with pytest.warns(DataWarning, match=r"1 of 100 .* 007\.png \(the first: it is damaged"):
             load(root)
 
 
@@ -323,7 +325,7 @@ def postscript(file: Path) -> None:
         (twelve_bits, "16-bit values end at 4095: scale them to 65535"),
         (pages, "it has 2 pages"),
         (four_bands, "it has 4 bands; save the three"),
-        (postscript, "cannot identify image file"),
+        (postscript, "it is damaged, or of a format that is not read"),
         (os.mkfifo, "it is no regular file"),
         (lambda file: file.symlink_to("nowhere"), "it is missing or a link to nowhere"),
     ],
@@ -407,11 +409,13 @@ def test_folder__two_folders_do_not_share_a_cache(tmp_path: Path) -> None:
     first, second = (tmp_path / name / "same" for name in "ab")
     load(first)
     load(second)
-    assert Folder(str(first)).prepared("train", 8) != Folder(str(second)).prepared("train", 8)
+    assert ImageFolderSource(str(first)).prepared("train", 8) != ImageFolderSource(
+        str(second)
+    ).prepared("train", 8)
 
 
 def test_source__folder_takes_its_path_after_the_colon(root: Path) -> None:
-    assert source(f"folder:{root}") == Folder(str(root))
+    assert source(f"folder:{root}") == ImageFolderSource(str(root))
 
 
 def test_folder__name_has_the_last_part_of_the_path(root: Path) -> None:
