@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from datastill.artefact import DistilledSet
 from datastill.ground.atomic import write_text
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.lookup import public_name
 from datastill.ground.loop import Saving, peak_memory_bytes
 from datastill.ground.machine import Machine
@@ -115,10 +117,26 @@ def transfer_rows(
         _Job(origin, seed, machine, own, shared or own, f"{number}/{len(pairs)}", world)
         for number, (origin, seed) in enumerate(pairs, start=1)
     ]
-    done = {_key_of(row) for row in _joined(folder, jobs)}
+    rows = _joined(folder, jobs)
+    _refuse_other_sets(rows, work, folder)
+    done = {_key_of(row) for row in rows}
     for job in jobs[world.rank :: world.size]:
         job.measure_all(judges, done)
     return _joined(folder, jobs)
+
+
+def _refuse_other_sets(
+    rows: Sequence[TransferRow], work: Sequence[tuple[Origin, Sequence[int]]], folder: RunFolder
+) -> None:
+    """Refuse to add rows to those of distilled sets that have since been made again."""
+    expected = {(origin.method, origin.artefact) for origin, _ in work}
+    for row in rows:
+        if (row.method, row.artefact) not in expected:
+            raise ConfigError(
+                f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
+                f" {row.artefact[:8]}) than was given; pass the set that they are of, or another"
+                " --out"
+            )
 
 
 def _joined(folder: RunFolder, jobs: "Sequence[_Job]") -> list[TransferRow]:
@@ -145,11 +163,20 @@ def read_rows(file: Path) -> list[TransferRow]:
 
     All rows of the task of that line are removed, from the file too, so that the task is measured
     again with all its settings.
+
+    Raises:
+        DataError: A line is not a row, or was written by a newer version.
     """
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [TransferRow(**json.loads(line)) for line in lines if line.endswith("\n")]
+    try:
+        rows = [TransferRow(**json.loads(line)) for line in lines if line.endswith("\n")]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} has a line that this version of datastill cannot read ({error}); remove or"
+            " repair it, or pass another --out"
+        ) from error
     if len(rows) < len(lines):
         incomplete = _key_of(rows[-1]) if rows else None
         while rows and _key_of(rows[-1]) == incomplete:
@@ -195,6 +222,7 @@ class _Job:
     def _task(self, task: AbstractTask, data: TaskData, saving: Saving) -> None:
         network = self._network()
         task.check_network(network, data)
+        fingerprint = data.fingerprint  # of the images as they are, without a set's whitening
         data = data.fed_like(self.origin.distilled)
         start_time = time.monotonic()
         start = Start(
@@ -207,14 +235,16 @@ class _Job:
             self.shared,
         )
         results = task.measure(start, data)
-        row = self._row(public_name(task), data.name, time.monotonic() - start_time)
+        seconds = time.monotonic() - start_time
+        row = self._row(public_name(task), data.name, fingerprint, seconds)
         row = replace(row, options={**row.options, "task": to_json(task)})
         self._append(row, results)
 
     def _held_out(self, held_out: HeldOut, name: str) -> None:
         start_time = time.monotonic()
         r2 = held_out.r2(self._network(), self.machine)
-        row = self._row("held-out-r2", name, time.monotonic() - start_time)
+        seconds = time.monotonic() - start_time
+        row = self._row("held-out-r2", name, held_out.images.fingerprint, seconds)
         self._append(row, [Measured("", None, r2, 0)])
 
     def _network(self) -> Network:
@@ -230,7 +260,7 @@ class _Job:
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
         return self.folder.saving(f"{phase}-{digest}", {"origin": key})
 
-    def _row(self, task: str, data: str, seconds: float) -> TransferRow:
+    def _row(self, task: str, data: str, data_fingerprint: str, seconds: float) -> TransferRow:
         origin, distilled = self.origin, self.origin.distilled
         return TransferRow(
             method=origin.method,
@@ -254,6 +284,13 @@ class _Job:
             target_kind="" if distilled is None else distilled.target_kind,
             set_bytes=0 if distilled is None else distilled.num_bytes,
             pretrain_steps=origin.pretrain_steps,
+            settings={
+                "data": data_fingerprint,
+                "precision": self.machine.precision,
+                "image_size": self._network().image_size,
+                "outputs": self._network().outputs,
+                **_settings(distilled),
+            },
         )
 
     def _append(self, row: TransferRow, results: list[Measured]) -> None:
@@ -272,6 +309,21 @@ class _Job:
     def _key(self, task: str, options: object, data: str) -> Key:
         *network, seed = self.network_key
         return *network, task, _json(options), data, seed
+
+
+def _settings(distilled: DistilledSet | None) -> dict[str, Any]:
+    """How a distilled set was made, so that a report averages over nothing but seeds."""
+    if distilled is None:
+        return {}
+    provenance = distilled.provenance
+    return {
+        "method": provenance["method"].get("options", {}),
+        "source": provenance["source"].get("fingerprint"),
+        "target": (provenance.get("target") or {}).get("fingerprint"),
+        "network": provenance.get("network"),
+        "distillation_precision": provenance.get("precision"),
+        "distillation_seed": provenance.get("seed"),
+    }
 
 
 def _network_key_of(row: TransferRow) -> Key:

@@ -469,8 +469,8 @@ def transfer(part: Part) -> None:
         finetuning(part, images, part.sizes.target_network), sizes.timed_steps
     )
     if part.seconds_left > 1.1e-3 * slow * steps * len(part.tasks) + 5:
-        folder = RunFolder.open(part.work / f"{part.name}-rows", {}, resume=True)
-        rows = measure(part, [from_target(part.target)], 0, judges, folder)
+        target = measure(part, "target-model", [from_target(part.target)], 0, judges)
+        rows = pd.concat([rows, target])
     (part.work / "transfer.table.md").write_text(markdown(transfer_table(rows)))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
@@ -499,29 +499,30 @@ def seed_by_seed(
 ) -> pd.DataFrame:
     """All origins with one seed, then with the next, so that a stop leaves whole comparisons."""
     rows, longest = pd.DataFrame(), 0.0
-    path = part.work / f"{part.name}-rows"
-    folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
     for seed in range(part.sizes.seeds):
         if part.seconds_left < 1.1 * longest + 3:
             print(f"no time for seed {seed}", flush=True)
             break
         start = time.monotonic()
-        rows = measure(part, origins(seed), seed, judges, folder)
+        rows = pd.concat([rows, measure(part, f"seed-{seed}", origins(seed), seed, judges)])
         longest = max(longest, time.monotonic() - start)
         (part.work / f"{part.name}.table.md").write_text(markdown(transfer_table(rows)))
     return rows
 
 
 def measure(
-    part: Part, origins: Sequence[Origin], seed: int, judges: Judges, folder: RunFolder
+    part: Part, name: str, origins: Sequence[Origin], seed: int, judges: Judges
 ) -> pd.DataFrame:
-    """Measure networks with one seed; return all rows of the folder."""
-    work, machine = [(origin, [seed]) for origin in origins], part.sizes.machine
+    """Measure networks with one seed, in a folder of their own, and return the rows."""
+    path, machine = part.work / f"{part.name}-rows" / name, part.sizes.machine
+    folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
+    work = [(origin, [seed]) for origin in origins]
     return pd.DataFrame(map(vars, transfer_rows(work, judges, machine=machine, folder=folder)))
 
 
 def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation and number of seeds of each row and data set."""
+    rows = rows.reset_index(drop=True)
     rows["result"] = rows["accuracy_percent"].astype(float).fillna(rows["r_squared"].astype(float))
     rows["column"] = rows["task"] + " " + rows["data"]
     keys = ["method", "variant", "target_kind", "count", "set_bytes"]

@@ -1,5 +1,6 @@
 """A transfer task, the labelled data it uses, and the row that stores one measured number."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,12 @@ class TaskData:
                 f"{self.name} has no labels; a task needs class folders (train/CLASS/, test/CLASS/)"
                 " or a labelled data set"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of both splits: equal for equal data, whatever its name."""
+        text = self.train.fingerprint + self.test.fingerprint
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @staticmethod
     def load(name: str, image_size: int, data_root: Path | None = None) -> "TaskData":
@@ -131,6 +138,7 @@ class TransferRow:
     target_kind: str = ""  # of the distilled set; "" without one
     set_bytes: int = 0  # of the images and targets of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
+    settings: dict[str, Any] = field(default_factory=dict)  # see `transfer_rows._settings`
 
 
 @dataclass(frozen=True)
