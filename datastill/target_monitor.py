@@ -15,7 +15,7 @@ from datastill.ground.errors import ConfigError, DataWarning, NotFiniteError
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
 from datastill.images import ImageSet
-from datastill.maths.effective_rank import effective_rank, spread
+from datastill.maths.effective_rank import effective_rank, normalized_std
 from datastill.maths.knn import knn_predict
 from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.metrics import accuracy_percent
@@ -56,7 +56,7 @@ class TargetMonitor:
         """
         network.eval()
         asked = _represent(network, self.asked, machine)
-        signs = {"monitor_rank": effective_rank(asked), "monitor_spread": spread(asked)}
+        signs = {"monitor_rank": effective_rank(asked), "monitor_spread": normalized_std(asked)}
         _warn_of_collapse(signs, asked.shape[1])
         if self.known.num_classes == 0 or self.asked.labels is None:
             return signs
