@@ -15,7 +15,7 @@ from datastill.ground.errors import ConfigError, DataWarning, NotFiniteError
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
 from datastill.images import ImageSet
-from datastill.maths.effective_rank import effective_rank, spread
+from datastill.maths.effective_rank import effective_rank, normalized_std
 from datastill.maths.knn import knn_predict
 from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.metrics import accuracy_percent
@@ -74,7 +74,10 @@ class TargetMonitor:
         """
         network.eval()
         held_out = _represent(network, self.held_out, machine)
-        signs = {"monitor_rank": effective_rank(held_out), "monitor_spread": spread(held_out)}
+        signs = {
+            "monitor_rank": effective_rank(held_out),
+            "monitor_spread": normalized_std(held_out),
+        }
         _warn_of_collapse(signs, held_out.shape[1])
         if self.train.num_classes == 0 or self.held_out.labels is None:
             return signs

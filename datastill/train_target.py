@@ -22,8 +22,8 @@ from datastill.ground.world import World
 from datastill.images import ImageSet
 from datastill.maths.optimizers import AdamW, OptimizerSpec
 from datastill.maths.schedules import Cosine, set_rates
+from datastill.maths.sync_batch_norm import convert_sync_batch_norm
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._joined_batch_norm import join_batch_norms
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives._base import AbstractObjective, Views
 from datastill.objectives.barlow_twins import BarlowTwins
@@ -200,7 +200,7 @@ def _init(
         network = training.architecture(
             image_size=images.image_size, channels=images.channels, outputs=training.outputs
         )
-        join_batch_norms(network, machine.world)
+        convert_sync_batch_norm(network, machine.world)
         heads = training.objective.heads(network, images.num_classes)
     machine.place(network)
     machine.place(heads)

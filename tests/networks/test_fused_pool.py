@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from datastill.networks._rectified_mean import RectifiedMean
+from datastill.networks._fused_pool import FusedReLUAvgPool
 
 SIZES = pytest.mark.parametrize("size", [(4, 4), (5, 6), (6, 7), (3, 1)], ids=str)
 LAYOUTS = pytest.mark.parametrize(
@@ -27,43 +27,43 @@ def there_and_back(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @SIZES
 @LAYOUTS
 @pytest.mark.parametrize("number", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_rectified_mean__is_relu_and_average_pooling(
+def test_fused_pool__is_relu_and_average_pooling(
     size: tuple[int, int], number: torch.dtype, layout: torch.memory_format
 ) -> None:
     x = maps(size, number, layout)
     if min(size) < 2:
         with pytest.raises(RuntimeError, match="too small"):
-            RectifiedMean()(x.clone())
+            FusedReLUAvgPool()(x.clone())
         return
     pair = nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
-    found, expected = there_and_back(RectifiedMean(), x), there_and_back(pair, x)
+    found, expected = there_and_back(FusedReLUAvgPool(), x), there_and_back(pair, x)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
         assert ours.stride() == theirs.stride()
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 6)], ids=str)
-def test_rectified_mean__can_be_differentiated_twice(size: tuple[int, int]) -> None:
+def test_fused_pool__can_be_differentiated_twice(size: tuple[int, int]) -> None:
     """As methods do that match gradients."""
     x = maps(size, torch.float64, torch.channels_last).requires_grad_()
 
     def layer(x: Tensor) -> Tensor:
-        pooled: Tensor = RectifiedMean()(x * 1)
+        pooled: Tensor = FusedReLUAvgPool()(x * 1)
         return pooled.square()
 
     assert gradcheck(layer, x)
     assert gradgradcheck(layer, x)
 
 
-def test_rectified_mean__overwrites_what_it_is_given() -> None:
+def test_fused_pool__overwrites_what_it_is_given() -> None:
     x = maps((4, 4), torch.float32, torch.channels_last)
     before = x.clone()
-    RectifiedMean()(x)
+    FusedReLUAvgPool()(x)
     assert torch.equal(x, before.relu())
 
 
-def test_rectified_mean__never_spoils_what_another_layer_had_kept() -> None:
+def test_fused_pool__never_spoils_what_another_layer_had_kept() -> None:
     x = maps((4, 4), torch.float32, torch.channels_last).requires_grad_()
     kept = x.exp()  # whose gradient needs its own output
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        RectifiedMean()(kept).sum().backward()
+        FusedReLUAvgPool()(kept).sum().backward()

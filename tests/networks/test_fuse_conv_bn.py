@@ -1,11 +1,11 @@
-"""Folded batch norms: the same map, in evaluation mode, of every network that has them."""
+"""Batch norms fused into convolutions: the same map of every network, in evaluation mode."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from datastill.maths.fusion import fuse_conv_bn
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._folding import folded
 from datastill.networks.alexnet import AlexNet
 from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
@@ -35,10 +35,12 @@ def pixels() -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda given: type(given).__name__)
-def test_folded__maps_and_differentiates_as_before(architecture: AbstractArchitecture) -> None:
+def test_fuse_conv_bn__maps_and_differentiates_as_before(
+    architecture: AbstractArchitecture,
+) -> None:
     network, x = trained(architecture), pixels()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    expected, given = network(x), folded(network)(x)
+    expected, given = network(x), fuse_conv_bn(network)(x)
     torch.testing.assert_close(given, expected, rtol=1e-9, atol=1e-9)
     of_given, of_expected = (torch.autograd.grad(y.square().sum(), x)[0] for y in (given, expected))
     torch.testing.assert_close(of_given, of_expected, rtol=1e-8, atol=1e-8)
@@ -46,18 +48,18 @@ def test_folded__maps_and_differentiates_as_before(architecture: AbstractArchite
 
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda given: type(given).__name__)
-def test_folded__has_no_batch_norm_left(architecture: AbstractArchitecture) -> None:
-    layers = list(folded(trained(architecture)).modules())
+def test_fuse_conv_bn__has_no_batch_norm_left(architecture: AbstractArchitecture) -> None:
+    layers = list(fuse_conv_bn(trained(architecture)).modules())
     assert any(isinstance(layer, nn.Conv2d) for layer in layers)
     assert not any(isinstance(layer, BATCH_NORMS) for layer in layers)
 
 
-def test_folded__does_not_learn() -> None:
-    copy = folded(trained(ConvNet()).train())
+def test_fuse_conv_bn__does_not_learn() -> None:
+    copy = fuse_conv_bn(trained(ConvNet()).train())
     assert not copy.training
     assert not any(parameter.requires_grad for parameter in copy.parameters())
 
 
-def test_folded__leaves_alone_what_is_no_neighbour_of_a_convolution() -> None:
+def test_fuse_conv_bn__leaves_alone_what_is_no_neighbour_of_a_convolution() -> None:
     module = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.ReLU())
-    assert isinstance(folded(module)[0], nn.BatchNorm2d)  # type: ignore[index]
+    assert isinstance(fuse_conv_bn(module)[0], nn.BatchNorm2d)  # type: ignore[index]
