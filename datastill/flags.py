@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from datastill.experiments.scale import Scale
 from datastill.ground.options import option
-from datastill.recipes._scale import Scale
 
 DEVICE = "auto, cpu, cuda or cuda:NUMBER"
 RESUME = "continue the run in the out folder; --resume --out DIR is enough"

@@ -16,6 +16,7 @@ LAYERS = (
     ("train_target", "methods", "transfer", "origins"),
     ("protocols",),
     ("distill", "transfer_rows", "report"),
+    ("experiments",),
     ("recipes",),
     ("flags",),
     ("command",),

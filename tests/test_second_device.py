@@ -29,6 +29,8 @@ from toys import (
 
 from datastill.artefact import DistilledSet
 from datastill.distill import distill
+from datastill.experiments.recipe import get_recipe
+from datastill.experiments.runner import Experiment, run_recipe
 from datastill.ground.lookup import find, names
 from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
@@ -37,9 +39,6 @@ from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import pretrain
-from datastill.recipes._base import named
-from datastill.recipes._run import run_recipe
-from datastill.recipes._workshop import Experiment
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import Start
 
@@ -271,7 +270,7 @@ def test_every_task__sends_nothing_in_a_step(name: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore::datastill.ground.errors.NumericalWarning")  # of three steps
 def test_every_recipe__runs_whole_there(name: str, tmp_path: Path) -> None:
-    recipe = named(name, "smoke")
+    recipe = get_recipe(name, "smoke")
     with second_device() as counts:
         files = run_recipe(Experiment(recipe, tmp_path, 0, THERE))
     assert files.page.exists() and not (tmp_path / "failed.json").exists()

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from datastill.experiments.recipe import DistillationSpec, Recipe
+from datastill.experiments.runner import Experiment, run_recipe
 from datastill.ground.machine import Machine, PrecisionName
 from datastill.maths.metrics import difference, summarize
 from datastill.methods.krr_st import KRRST
 from datastill.recipes import cifar100_small, quick
-from datastill.recipes._base import Recipe, Sets
-from datastill.recipes._run import run_recipe
-from datastill.recipes._workshop import Experiment
 from datastill.report.rows import Row, read_rows
 from datastill.report.wording import bounds, mean_and_interval, signed
 
@@ -33,7 +32,7 @@ def small() -> Recipe:
     return replace(
         recipe,
         target=replace(recipe.target, steps=600),
-        sets=(Sets(replace(krr_st, outer_steps=300), 100),),
+        sets=(DistillationSpec(replace(krr_st, outer_steps=300), 100),),
         data=("cifar10", "cub"),
         seeds=1,
     )

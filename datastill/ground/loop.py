@@ -9,8 +9,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,6 +79,20 @@ class _Position:
     seconds: float = 0.0
 
 
+LoopRunner = Callable[[str, Any, Callable[[int], Metrics], int], PhaseCost]
+_replacement: ContextVar[LoopRunner | None] = ContextVar("_replacement", default=None)
+
+
+@contextmanager
+def replaced_loop(runner: LoopRunner) -> Iterator[None]:
+    """Let `run_steps` call `runner(phase, state, step, length)`: an estimate runs a few steps."""
+    token = _replacement.set(runner)
+    try:
+        yield
+    finally:
+        _replacement.reset(token)
+
+
 def run_steps(
     phase: str,
     state: Any,
@@ -105,6 +120,8 @@ def run_steps(
         ResumeError: the checkpoint belongs to another run.
         ConfigError: another process runs this phase in the same folder.
     """
+    if (runner := _replacement.get()) is not None:
+        return runner(phase, state, step, length)
     run = _Run(phase, _Position(state), step, length, saving, log, lower)
     if saving is None:
         return run.continued(Asked())

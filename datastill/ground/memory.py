@@ -11,13 +11,10 @@ from pathlib import Path
 
 import torch
 
-from datastill.ground.errors import MemoryShortError
-
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
+KIBIBYTE = 2**10
 SHARE_OF_FREE = 0.5  # of a device's memory for what is kept there for speed: networks need some too
-FALSE_ALARM = 1.2  # what is predicted must be larger than what is there by this to be refused
 
 
 def available_bytes(device: str = "cpu") -> float:
@@ -31,26 +28,6 @@ def available_bytes(device: str = "cpu") -> float:
 def has_room(needed: float, device: str) -> bool:
     """Whether a device can keep so many bytes that could be elsewhere as well."""
     return needed <= SHARE_OF_FREE * available_bytes(device)
-
-
-def require(needed: float, there: float, *, work: str, lower: str) -> None:
-    """Refuse work that clearly needs more memory than there is.
-
-    Raises:
-        MemoryShortError: it needs more by a margin, `FALSE_ALARM`.
-    """
-    if needed > FALSE_ALARM * there:
-        raise MemoryShortError(
-            f"{work} needs about {readable(needed)} of memory, and {readable(there)} are there;"
-            f" lower {lower}"
-        )
-
-
-def readable(number: float) -> str:
-    """Bytes for people, such as 1.5 GiB or 30 MiB."""
-    if number >= GIBIBYTE:
-        return f"{number / GIBIBYTE:.1f} GiB"
-    return f"{number / MEBIBYTE:.0f} MiB"
 
 
 def _limits() -> Iterator[float]:

@@ -191,6 +191,14 @@ class AbstractMethod(ABC, Generic[State]):
         """The method with each option set that otherwise follows from the problem."""
         return self
 
+    def short_preparations(self) -> tuple[Self, Self, int] | None:
+        """For estimates: return how `init` can be cut short; None where it is short already.
+
+        Returns:
+            This method with one round of its preparation, with two, and the number of all rounds.
+        """
+        return None
+
     @abstractmethod
     def length(self, problem: Problem) -> int:
         """How many steps the method takes."""

@@ -6,7 +6,7 @@ with them. Experts are made ahead (`_experts.py`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -83,6 +83,10 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
                 f" {self.max_start_epoch} and match {self.matched_epochs} more; raise it to"
                 f" {needed} or lower max_start_epoch"
             )
+
+    def short_preparations(self) -> tuple["MTT", "MTT", int]:
+        one = replace(self, experts=1, expert_epochs=1, max_start_epoch=0, matched_epochs=1)
+        return one, replace(one, experts=2), self.experts * self.expert_epochs
 
     def length(self, problem: Problem) -> int:
         return self.outer_steps

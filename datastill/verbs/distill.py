@@ -14,7 +14,6 @@ from datastill.held_out import HeldOut
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.networks._base import AbstractArchitecture
 from datastill.target_model import TargetModel
-from datastill.verbs import _forecast
 from datastill.verbs._components import component, folder_of, load_source, target_for, timm_named
 from datastill.verbs._ranks import joined_machine
 
@@ -34,8 +33,6 @@ def _distill(command: Command, flags: Distill, machine: Machine) -> None:
     problem = _problem(command, flags, method, machine)
     method.check(problem)
     probe = _probe(flags, problem) if flags.probe_every else None
-    if forecast := _forecast.of_distilling(method, problem):
-        forecast.check("distilling", problem.machine.device)
     folder = RunFolder.open(
         flags.out,
         command.config,

@@ -8,10 +8,10 @@ import yaml
 
 from datastill.command.parser import component_help
 from datastill.command.understand import Command
+from datastill.experiments.recipe import describe, get_recipe
 from datastill.flags import List
 from datastill.ground import lookup
 from datastill.protocols._base import protocol
-from datastill.recipes._base import describe, named
 
 # kind -> (package folder, flag that takes a name and its options)
 KINDS = {
@@ -50,7 +50,7 @@ def _about(kind: str, name: str) -> str:
     if kind == "data":
         return _facts(name)
     if kind == "recipes":
-        return _yaml(named(name))
+        return _yaml(get_recipe(name))
     if kind == "protocols":
         return _yaml(protocol(name))
     prefix = KINDS[kind][1] or name.replace("-", "_")

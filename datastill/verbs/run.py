@@ -4,15 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from datastill.command.understand import Command
+from datastill.experiments.recipe import Recipe, describe, get_recipe
+from datastill.experiments.runner import Experiment, run_recipe
 from datastill.flags import Run
 from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import check_name
 from datastill.ground.machine import Machine
 from datastill.ground.progress import say
-from datastill.recipes._base import Recipe, describe, named
-from datastill.recipes._run import Workers, run_recipe
-from datastill.recipes._workshop import Experiment
 from datastill.verbs._components import folder_of
 
 
@@ -20,7 +19,7 @@ def main(command: Command) -> None:
     """Run a recipe and print its table."""
     flags = command.flags
     assert isinstance(flags, Run)
-    recipe = _chosen(named(flags.recipe, flags.scale), flags)
+    recipe = _chosen(get_recipe(flags.recipe, flags.scale), flags)
     _check_same(recipe, flags)
     default = f"runs/{flags.recipe}" + ("" if flags.scale == "full" else f"-{flags.scale}")
     experiment = Experiment(
@@ -32,8 +31,7 @@ def main(command: Command) -> None:
         flags.checkpoint_seconds,
         folder_of(flags.reuse),
     )
-    workers = Workers(flags.workers, flags.ray)
-    files = run_recipe(experiment, resume=flags.resume, workers=workers)
+    files = run_recipe(experiment, resume=flags.resume, workers=flags.workers, ray=flags.ray)
     print(files.table_markdown.read_text(encoding="utf-8"))
     say(f"{files.headline}\nreport: {files.page}")
 

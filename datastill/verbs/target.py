@@ -16,7 +16,6 @@ from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
 from datastill.target_model import FILE_NAME
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
-from datastill.verbs import _forecast
 from datastill.verbs._components import component, folder_of, load_source
 from datastill.verbs._ranks import joined_machine
 
@@ -44,8 +43,6 @@ def _train(command: Command, flags: Target, machine: Machine) -> None:
     if flags.batch is None:
         training = replace(training, batch=min(training.batch, len(images)))
     training.check(images, machine.world.size)
-    if forecast := _forecast.of_training(images, training, machine):
-        forecast.check("training", machine.device)
     monitor = _monitor(flags, images)
     folder = RunFolder.open(
         flags.out,

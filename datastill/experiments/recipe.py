@@ -1,10 +1,11 @@
-"""A recipe: a whole experiment as one value. `_workshop` knows its parts, `_run` runs them."""
+"""A recipe: a whole experiment as one value. `stages` lists its stages, `runner` runs them."""
 
 import importlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from datastill.data._base import source
+from datastill.experiments.scale import Scale
 from datastill.ground import lookup
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import public_name
@@ -13,17 +14,17 @@ from datastill.ground.options import Json, shortened
 from datastill.methods._base import AbstractMethod
 from datastill.networks._base import AbstractArchitecture
 from datastill.protocols._base import Protocol
-from datastill.recipes._scale import Scale
 from datastill.train_target import TargetTraining
 
 FOLDER = "datastill.recipes"
+SAVED_NAMES = {"DistillationSpec": "Sets"}  # in each config.yaml: an older run must resume
 SMOKE_COUNT = 4  # distilled images
 SMOKE_DATA = 2  # target data
 
 
 @dataclass(frozen=True)
-class Sets:
-    """Distilled sets of one method and count; network seed n starts from set n modulo `number`."""
+class DistillationSpec:
+    """Distilled sets of one method and count; the network of seed n uses set n modulo `number`."""
 
     method: AbstractMethod[Any]
     count: int | Literal["all"]
@@ -36,7 +37,7 @@ class Recipe:
     """Source, target model, distilled sets, networks and protocols of one experiment.
 
     Raises:
-        ConfigError: something needs a target model, and there is none.
+        ConfigError: Something needs a target model, and there is none.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Recipe:
     image_size: int
     target: TargetTraining | None  # None: all sets are made without one
     network: AbstractArchitecture  # of the inner models
-    sets: tuple[Sets, ...]
+    sets: tuple[DistillationSpec, ...]
     data: tuple[str, ...]  # target data
     protocols: tuple[Protocol, ...]
     seeds: int  # networks per row
@@ -55,7 +56,7 @@ class Recipe:
     scale: Scale = "full"  # smoke: ten to thirty made images per split instead of the data sets
 
     def __post_init__(self) -> None:
-        needing = [public_name(sets.method) for sets in self.sets if sets.method.needs_target]
+        needing = [public_name(spec.method) for spec in self.sets if spec.method.needs_target]
         needing += ["judge_target"] * self.judge_target + ["probe_every"] * bool(self.probe_every)
         if self.target is None and needing:
             raise ConfigError(
@@ -64,50 +65,50 @@ class Recipe:
             )
 
 
-def named(name: str, scale: Scale = "full") -> Recipe:
-    """The recipe in the file of that name; paper.table3-imagenet is in the folder paper.
+def get_recipe(name: str, scale: Scale = "full") -> Recipe:
+    """Return the recipe of that name; paper.table3-imagenet is in the folder `recipes/paper`.
 
     Raises:
-        ConfigError: there is none, or not at this scale; the message has the nearest name.
+        ConfigError: There is none, or not at this scale; the message has the nearest name.
     """
     lookup.check_name(name, lookup.names(FOLDER), kind="recipes")
     module = importlib.import_module(f"{FOLDER}.{name.replace('-', '_')}")
     if scale == "smoke":
         return smoke(module.recipe())
-    recipe = getattr(module, "recipe" if scale == "full" else scale, None)
-    if recipe is None:
+    make = getattr(module, "recipe" if scale == "full" else scale, None)
+    if make is None:
         raise ConfigError(f"{name} has no scale {scale!r}; choose smoke or full")
-    found: Recipe = recipe()
-    return found
+    recipe: Recipe = make()
+    return recipe
 
 
 def smoke(recipe: Recipe) -> Recipe:
-    """Every method, network and task in a few steps on made images: all works, no number counts.
+    """Shorten a recipe to a test that everything works: a few steps on synthetic images.
 
-    Of many target data the first two are taken: they differ in their readers only, and those have
-    nothing to read here.
+    All methods, networks and tasks stay, and the first two target data. The numbers it measures are
+    meaningless.
     """
     sets = tuple(
-        replace(found, count=_smoke_count(found, recipe), number=1)
-        for found in shortened(recipe.sets)
+        replace(spec, count=_smoke_count(spec, recipe), number=1) for spec in shortened(recipe.sets)
     )
     short = replace(shortened(recipe), sets=sets, data=recipe.data[:SMOKE_DATA])
     return replace(short, seeds=1, probe_every=0, scale="smoke")
 
 
-def _smoke_count(sets: Sets, recipe: Recipe) -> int | Literal["all"]:
-    if sets.count == "all":
+def _smoke_count(spec: DistillationSpec, recipe: Recipe) -> int | Literal["all"]:
+    if spec.count == "all":
         return "all"
-    if sets.method.by_class:  # one image of each class
+    if spec.method.by_class:  # one image of each class
         return source(recipe.source).miniature("train", recipe.image_size).num_classes
     return SMOKE_COUNT
 
 
 def describe(value: Any) -> Any:
-    """Any nest of components as JSON, each with its public name."""
+    """Return nested components as JSON, each with the name of its class."""
     if isinstance(value, tuple | list):
         return [describe(v) for v in value]
     if not hasattr(value, "__dataclass_fields__"):
         return value
+    name = type(value).__name__
     fields: Json = {k: describe(v) for k, v in vars(value).items()}
-    return {"kind": type(value).__name__, **fields}
+    return {"kind": SAVED_NAMES.get(name, name), **fields}
