@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from toys import toy_images, toy_target
 
+from datastill.distill import warm_up
 from datastill.ground.checkpoint import capture
 from datastill.ground.machine import Machine
 from datastill.ground.world import World
@@ -69,12 +70,13 @@ def distilled(name: str, world: World) -> dict[str, Tensor]:
         problem = Problem(source, target, 8, network=NETWORK, machine=machine)
         method.check(problem)
         state = method.init(problem)
+        warm_up(method, problem, state)
         for _ in range(method.length(problem)):
             before = world.traffic.bytes
             losses.append(torch.as_tensor(method.step(problem, state)["outer_loss"]))
             sent.append(world.traffic.bytes - before)
     tensors = capture(state)[1]
-    births = [member.births for member in state.members]
+    births = [model.generation for model in state.pool.models]
     found = {"losses": torch.stack(losses), "sent": torch.tensor(sent)}
     return {**tensors, **found, "births": torch.tensor(births)}
 
