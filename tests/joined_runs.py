@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from toys import toy_images, toy_target
 
+from datastill.distill import warm_up
 from datastill.ground.checkpoint import capture
 from datastill.ground.machine import Machine
 from datastill.ground.world import World
@@ -89,12 +90,13 @@ def distilled(name: str, world: World) -> dict[str, Tensor]:
         problem = Problem(source, target, 8, network=NETWORK, machine=machine)
         method.check(problem)
         state = method.init(problem)
+        warm_up(method, problem, state)
         for _ in range(method.length(problem)):
             with sent_bytes() as sizes:
                 losses.append(torch.as_tensor(method.step(problem, state)["outer_loss"]))
             sent.append(sum(sizes))
     tensors = capture(state)[1]
-    births = [member.births for member in state.members]
+    births = [model.generation for model in state.pool.models]
     found = {"losses": torch.stack(losses), "sent": torch.tensor(sent)}
     return {**tensors, **found, "births": torch.tensor(births)}
 

@@ -41,7 +41,6 @@ def test_plain_step__is_ours_written_out() -> None:
     raw = TargetModel(known.module, known.normalizer, known.image_size)  # not standardized
     problem = replace(problem, target=raw)
     state = METHOD.init(problem)
-    state.step = 1  # untrained inner models, which no step replaces
     plain = PlainKRRST(METHOD, problem, state)
     for _ in range(6):
         ours = METHOD.step(problem, state)["outer_loss"]

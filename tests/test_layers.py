@@ -12,7 +12,7 @@ LAYERS = (
     ("maths",),
     ("images", "networks", "augment", "batches"),
     ("artefact", "data", "target_model", "objectives"),
-    ("target_bank", "held_out", "pretrain", "target_monitor", "convert"),
+    ("target_cache", "held_out", "pretrain", "target_monitor", "convert"),
     ("train_target", "methods", "transfer", "origins"),
     ("protocols",),
     ("distill", "transfer_rows", "report"),

@@ -41,10 +41,8 @@ def problem(size: int, count: int, machine: Machine) -> ds.Problem:
 
 
 def started(method: ds.KRRST, of: ds.Problem):  # type: ignore[no-untyped-def]
-    """A state whose inner models are young: their ages change no time."""
-    state = method.init(of)
-    state.step = 1  # the ages of the pool are not spread
-    return state
+    """A state before its warm-up: the ages of inner models change no time."""
+    return method.init(of)
 
 
 def contestants(arguments: argparse.Namespace) -> dict[str, Contestant]:

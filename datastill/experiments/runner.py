@@ -200,7 +200,7 @@ class ExperimentRunner:
 
     @cached_property
     def problem(self) -> Problem:
-        """The problem of unlabelled images that all sets share, with one target bank."""
+        """The problem of unlabelled images that all sets share, with one target model."""
         return Problem(
             self.images.unlabelled(),
             self.target,
@@ -218,7 +218,7 @@ class ExperimentRunner:
             network=spec.network or self.recipe.network,
         )
         if spec.method.needs_labels:
-            problem = replace(problem, images=self.images, banks={}, whitenings={})
+            problem = replace(problem, images=self.images)
         return problem
 
     def _train_target(self, stage: TargetStage) -> None:
