@@ -187,13 +187,11 @@ class CommandParser(ArgumentParser):
         if wrong and wrong[1] in self.options:
             key, typed = wrong[1], self.value_of(wrong[1])
             value = typed if isinstance(typed, str) else wrong[2]
-            name = key if key in self.positionals else flag_of(key)
             fitting = self.options[key].type
             hint = _nearest(value, choices(fitting))
-            raise ConfigError(f"{name} {value}: expected {expected(fitting)}{hint}") from ex
+            raise ConfigError(f"{flag_of(key)} {value}: expected {expected(fitting)}{hint}") from ex
         if extra := re.match(r"[Uu]nrecognized arguments: (\S+)", text):
-            word = extra[1]
-            raise ConfigError(f"{word!r} was not expected here; flags begin with two dashes")
+            raise ConfigError(f"{extra[1]!r} was not expected here; flags begin with two dashes")
         raise ConfigError(f"{self.prog}: {text}") from ex
 
     def _add_flag(self, group: Any, key: str, option: Option) -> None:
