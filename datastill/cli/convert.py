@@ -44,7 +44,7 @@ class Convert:
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("convert", arguments, __doc__, EXAMPLE, required=("path", "out"))
-    parser.add_positional("path", str, "file or folder to read")
+    parser.add_positional("path", "file or folder to read")
     parser.add_options(Convert)
     parser.add_component("format", FORMATS)
     return parser

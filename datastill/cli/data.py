@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
@@ -12,11 +11,13 @@ from datastill.cli.common import DATA, DATA_ROOT, chosen, data_source, path_or_n
 from datastill.cli.parser import CommandParser
 from datastill.data._base import AbstractImageSource
 from datastill.data._check import check, contact_sheet, prepare
+from datastill.ground import lookup
 from datastill.ground.atomic import whole_file
 from datastill.ground.errors import ConfigError
 from datastill.ground.options import Json, option
 from datastill.ground.progress import say
 
+ACTIONS = ("prepare", "check")
 COLUMNS = 10  # of the contact sheet
 
 
@@ -40,14 +41,15 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
         "datastill data check folder:my-photos --image-size 32",
         required=("action", "data"),
     )
-    parser.add_positional("action", Literal["prepare", "check"], "prepare or check")
-    parser.add_positional("data", str, DATA)
+    parser.add_positional("action", " or ".join(ACTIONS))
+    parser.add_positional("data", DATA)
     parser.add_options(Data)
     return parser
 
 
 def run(config: Json) -> None:
     """Print one line per split, or the facts of the data set as YAML."""
+    lookup.check_name(config["action"], ACTIONS, kind="actions")
     flags, data = chosen(Data, config), data_source(config["data"])
     root = path_or_none(flags.data_root)
     if config["action"] == "check":

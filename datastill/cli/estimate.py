@@ -28,7 +28,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser = CommandParser(
         "estimate", arguments, __doc__, "datastill estimate quick", required=("recipe",)
     )
-    parser.add_positional("recipe", str, "name of a recipe")
+    parser.add_positional("recipe", "name of a recipe")
     parser.add_options(EstimateFlags)
     return parser
 

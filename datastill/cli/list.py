@@ -28,8 +28,8 @@ PACKAGES = {
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("list", arguments, __doc__, "datastill list methods krr-st")
-    parser.add_positional("kind", str, f"what to list: {', '.join(PACKAGES)}; default: everything")
-    parser.add_positional("name", str, "one of them")
+    parser.add_positional("kind", f"what to list: {', '.join(PACKAGES)}; default: everything")
+    parser.add_positional("name", "one of them")
     return parser
 
 

@@ -76,14 +76,12 @@ class CommandParser(ArgumentParser):
         pairs = [*self.written, *self.typed]
         return next((v for k, v in reversed(pairs) if k in (key, f"{key}.name")), None)
 
-    def add_positional(self, name: str, option_type: Any, text: str) -> None:
-        """Add an argument without a flag; one of a tuple type takes all that are left."""
-        many = _is_tuple(option_type)
-        self.options[name] = Option(name, option_type, [] if many else "", text)
+    def add_positional(self, name: str, text: str, *, many: bool = False) -> None:
+        """Add an argument without a flag, or `many` of them; what is not given is empty."""
+        self.options[name] = Option(name, str, [] if many else "", text)
         self.positionals.append(name)
-        form: Json = {"nargs": "*", "type": str} if many else {"nargs": "?", "type": option_type}
-        # Suppressed, because argparse would put the default over the value of the config file.
-        self.add_argument(name, **form, default=argparse.SUPPRESS, metavar=name.upper(), help=text)
+        number = "*" if many else "?"
+        self.add_argument(name, nargs=number, type=str, metavar=name.upper(), help=text)
 
     def add_options(
         self, cls: type, prefix: str = "", *, only: Sequence[str] = (), title: str = "flags"
@@ -166,7 +164,7 @@ class CommandParser(ArgumentParser):
         values: Json = self.parse_args(self._spelled()).as_dict()
         values.pop("config", None)
         for name in self.positionals:
-            values.setdefault(name, self.options[name].default)
+            values[name] = values[name] or self.options[name].default
         for name in self.required:
             if not values[name]:
                 shown = name if name in self.positionals else flag_of(name)
@@ -189,13 +187,11 @@ class CommandParser(ArgumentParser):
         if wrong and wrong[1] in self.options:
             key, typed = wrong[1], self.value_of(wrong[1])
             value = typed if isinstance(typed, str) else wrong[2]
-            name = key if key in self.positionals else flag_of(key)
             fitting = self.options[key].type
             hint = _nearest(value, choices(fitting))
-            raise ConfigError(f"{name} {value}: expected {expected(fitting)}{hint}") from ex
-        if text.startswith("unrecognized arguments: "):
-            word = text.split()[2]
-            raise ConfigError(f"{word!r} was not expected here; flags begin with two dashes")
+            raise ConfigError(f"{flag_of(key)} {value}: expected {expected(fitting)}{hint}") from ex
+        if extra := re.match(r"[Uu]nrecognized arguments: (\S+)", text):
+            raise ConfigError(f"{extra[1]!r} was not expected here; flags begin with two dashes")
         raise ConfigError(f"{self.prog}: {text}") from ex
 
     def _add_flag(self, group: Any, key: str, option: Option) -> None:

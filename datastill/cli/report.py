@@ -26,7 +26,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser = CommandParser(
         "report", arguments, __doc__, "datastill report runs/mine", required=("folders",)
     )
-    parser.add_positional("folders", tuple[str, ...], "run folders, searched to any depth")
+    parser.add_positional("folders", "run folders, searched to any depth", many=True)
     parser.add_options(Report)
     return parser
 

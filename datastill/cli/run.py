@@ -41,7 +41,7 @@ class Run:
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("run", arguments, __doc__, "datastill run quick", required=("recipe",))
-    parser.add_positional("recipe", str, ", ".join(lookup.names("datastill.recipes")))
+    parser.add_positional("recipe", ", ".join(lookup.names("datastill.recipes")))
     parser.add_options(Run)
     parser.add_options(RunOptions, only=RUN, title="run")
     return parser

@@ -28,7 +28,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
         "datastill show runs/mine/distilled.safetensors",
         required=("file",),
     )
-    parser.add_positional("file", str, "the file, or its run folder")
+    parser.add_positional("file", "the file, or its run folder")
     return parser
 
 

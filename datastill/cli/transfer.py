@@ -55,7 +55,7 @@ class Transfer:
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("transfer", arguments, __doc__, EXAMPLE, required=("origins", "to"))
-    parser.add_positional("origins", tuple[str, ...], ORIGINS)
+    parser.add_positional("origins", ORIGINS, many=True)
     parser.add_options(Transfer)
     title = "run; the default folder is transfer/ beside the first of ORIGINS"
     parser.add_options(common.RunOptions, only=RUN, title=title)

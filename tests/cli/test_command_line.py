@@ -69,7 +69,6 @@ def test_parser__reads_values(line: str, key: str, value: object) -> None:
         (f"{TRANSFER} --task linear-probe:3", "did you mean 'linear-probe'?"),
         ("run a b", "'b' was not expected here; flags begin with two dashes"),
         ("run --recipe quick", "datastill run has no --recipe"),
-        ("data checked x", "action checked: expected prepare or check; did you mean check?"),
     ],
 )
 def test_parser__refuses_in_one_sentence(line: str, message: str) -> None:

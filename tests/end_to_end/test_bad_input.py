@@ -39,6 +39,7 @@ WRONG = {
     "target data": ("transfer scratch --to digitz --out {out}", "did you mean 'digits'?"),
     "recipe": ("run quik --out {out}", "did you mean 'quick'?"),
     "kind": ("list method", "did you mean 'methods'?"),
+    "action": ("data checked digits", "among the actions; did you mean 'check'?"),
     "component": ("list methods krr", "did you mean 'krr-st'?"),
     "optimizer": (TRAIN + "--optimizer adam", "expected adamw, sgd or lars; did you mean adamw?"),
     "device": (TRAIN + "--device gpu", "choose auto, cpu, cuda or cuda:NUMBER"),
