@@ -41,7 +41,7 @@ from datastill.target_model import TargetModel
 from datastill.train_target import train_target
 from datastill.transfer._base import AbstractTask, Start, TaskData
 
-FEW = 1000  # images that stand for all where the time is proportional to their number
+FEW = 256  # images that stand for all where the time is proportional to their number
 MAX_STEPS, MAX_SECONDS = 20, 1.0  # of a loop that are timed, but two steps at least
 CLEAR_PEAK = Path("/proc/self/clear_refs")  # man 5 proc
 Step = Callable[[int], Metrics]
@@ -185,8 +185,10 @@ class Estimator:
 
     def forward(self, network: nn.Module, count: int) -> Cost:
         """The cost of evaluating a network on so many images."""
-        few = self.source.take(torch.arange(FEW) % len(self.source))
-        return self.measure(lambda _: few.outputs(network, self.machine))[1].times(count / FEW)
+        if not (few := min(FEW, count)):
+            return Cost()
+        images = self.source.take(torch.arange(few) % len(self.source))
+        return self.measure(lambda _: images.outputs(network, self.machine))[1].times(count / few)
 
     def problem(self, spec: DistillationSpec, images: ImageSet) -> Problem:
         """What a method is to solve; count is the number of all images where those are few."""
