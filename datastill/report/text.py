@@ -128,14 +128,18 @@ def text_tables(table: ResultTable) -> list[TextTable]:
     distilled = [line for line in table.lines if line.method not in CONTROLS]
     varied = [line for line in table.lines if table.default_of(line)]
     parts = (
-        _differences(table, "Difference to random images", distilled, table.control_of),
-        _differences(table, "Difference to the method's defaults", varied, table.default_of),
+        _differences(table, "Difference to random images", distilled, table.control_of, "– †"),
+        _differences(table, "Difference to the method's defaults", varied, table.default_of, "–"),
     )
     return [numbers, *(part for part in parts if part.rows)]
 
 
 def _differences(
-    table: ResultTable, title: str, lines: list[Line], reference: Callable[[Line], Line | None]
+    table: ResultTable,
+    title: str,
+    lines: list[Line],
+    reference: Callable[[Line], Line | None],
+    missing: str,
 ) -> TextTable:
     varying = {  # of the facts in the table above
         title: texts
@@ -147,7 +151,7 @@ def _differences(
         gaps = table.differences(line, reference)
         facts = [texts[table.lines.index(line)] for texts in varying.values()]
         texts = [
-            format_difference(gaps[column], table.digits) if column in gaps else "– †"
+            format_difference(gaps[column], table.digits) if column in gaps else missing
             for column in table.columns
         ]
         rows.append([table.label(line), *facts, *texts])
