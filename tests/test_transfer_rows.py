@@ -11,6 +11,7 @@ from toys import NETWORK, KilledError, killed_at, toy_images, toy_problem
 from transfer_runs import PROBLEM, ROWS_OF_TASKS, numbers, origins, run
 
 from datastill.distill import distill
+from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.machine import Machine
 from datastill.ground.rng import seeded
 from datastill.ground.run_folder import RunFolder
@@ -47,6 +48,34 @@ def test_transfer_rows__row_says_what_was_measured(rows: list[TransferRow]) -> N
     assert row.artefact == distill(RandomSubset(), PROBLEM).fingerprint
     assert row.options["task"]["steps"] == 4 and row.options["pretraining"]["steps"] == 3
     assert row.versions["torch"] and row.wall_seconds >= 0 and row.peak_memory_bytes > 0
+
+
+def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -> None:
+    row = next(r for r in rows if r.method == "random-subset" and r.task == "finetune")
+    made = distill(RandomSubset(), PROBLEM).provenance
+    assert row.settings["method"] == made["method"]["options"]
+    assert row.settings["source"] == made["source"]["fingerprint"]
+    assert row.settings["target"] == made["target"]["fingerprint"]
+    assert row.settings["image_size"] == 8 and row.settings["precision"] == "float32"
+    assert len(row.settings["data"]) == 64 and row.settings["distillation_seed"] == 0
+    scratch = next(r for r in rows if r.method == "scratch" and r.task == "finetune")
+    assert scratch.settings.keys() == {"data", "precision", "image_size", "outputs"}
+
+
+def test_transfer_rows__a_set_made_anew_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "rows.jsonl"
+    fingerprint = distill(RandomSubset(), PROBLEM).fingerprint
+    file.write_text(file.read_text().replace(fingerprint, "0" * 64))
+    with pytest.raises(ConfigError, match="rows of another random-subset set"):
+        run(tmp_path)
+
+
+def test_transfer_rows__rows_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"method": "krr-st", "new": 1}) + "\n")
+    with pytest.raises(DataError, match="cannot read"):
+        read_rows(file)
 
 
 def test_transfer_rows__file_has_what_is_returned(tmp_path: Path) -> None:

@@ -208,16 +208,20 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
     title = first["data"]
     if kind == RESULTS:
         title, context_text = "", first["heading"]
-    has_counts = kind != SIZES and (points["count"].replace(0, np.nan).nunique() > 1)
-    groups = list(points.groupby(["series", "count"] if kind != SIZES else ["series"], sort=False))
+    units = {"count": "images", "pretrain_steps": "updates"}  # in a label where they vary
+    shown = {SIZES: [], RESULTS: list(units)}.get(kind, ["count"])
+    shown = [name for name in shown if points[name].replace(0, np.nan).nunique() > 1]
+    groups = list(points.groupby(["series", *shown], sort=False))
     ticks = sorted(points["x"].unique(), key=lambda x: natural_sort_key(str(x)))
     longest = max(len(str(key[0])) for key, _ in groups)
-    legend_columns = max(1, min(len(groups), LEGEND_CHARACTERS // (longest + 12)))
+    legend_columns = max(1, min(len(groups), LEGEND_CHARACTERS // (longest + 10 + 12 * len(shown))))
     height = 2.7 + 0.18 * math.ceil(len(groups) / legend_columns)
     png_title = "\n".join([title, *wrap(context_text, LEGEND_CHARACTERS)]).strip()
     with drawing(6.2, height, png_title=png_title) as chart:
         for k, (key, part) in enumerate(groups):
             shift = (k + 0.5) / len(groups) - 0.5  # series with the same x stand side by side
+            facts = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in shown)
+            label = f"{key[0]} ({facts})" if shown and part["count"].iloc[0] else str(key[0])
             part = part[np.isfinite(part["mean"])]
             if isinstance(ticks[0], str):
                 x = part["x"].map(ticks.index) + 0.8 * shift
@@ -233,7 +237,7 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
                 markersize=4.5,
                 linestyle="none" if isinstance(ticks[0], str) else "-",
                 linewidth=0.9,
-                label=f"{key[0]} ({key[1]:,})" if has_counts and key[1] else str(key[0]),
+                label=label,
             )
         chart.axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
         _set_ticks(chart.axes, kind, ticks)

@@ -110,7 +110,7 @@ def read_json_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Json
 
 def read_runs(locations: Sequence[RunLocation], problems: list[str]) -> list[Run]:
     """Read all run folders; damaged files count as missing."""
-    return [_run(place, problems) for place in locations if place.files & RUN_FILES]
+    return [_run(location, problems) for location in locations if location.files & RUN_FILES]
 
 
 def read_failures(locations: Sequence[RunLocation], problems: list[str]) -> list[str]:
@@ -132,10 +132,9 @@ def read_failures(locations: Sequence[RunLocation], problems: list[str]) -> list
 def number(value: object) -> float:
     """Return a finite number as it is and anything else as NaN."""
     try:
-        result = float(value) if isinstance(value, int | float) else math.nan
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
     except OverflowError:
         return math.nan
-    return result if math.isfinite(result) else math.nan
 
 
 def _run(location: RunLocation, problems: list[str]) -> Run:

@@ -58,12 +58,7 @@ def render(
 def _costs(runs: Sequence[Run], rows: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """Run, phase, wall time and peak memory of every phase, and of all rows of a task."""
     costs = [
-        (
-            run.name,
-            str(line.get("phase", "")),
-            line.get("wall_seconds"),
-            line.get("peak_memory_bytes"),
-        )
+        (run.name, *(line.get(key, "") for key in ("phase", "wall_seconds", "peak_memory_bytes")))
         for run in runs
         for line in run.phases
     ]
@@ -72,7 +67,7 @@ def _costs(runs: Sequence[Run], rows: pd.DataFrame) -> list[tuple[str, str, str,
         seconds, memory = group["wall_seconds"].sum(), float(group["peak_memory_bytes"].max())
         costs.append((f"{len(group):,} rows", task_title(task), seconds, memory))
     return [
-        (name, phase, format_seconds(number(seconds)), format_bytes(number(memory)))
+        (name, str(phase), format_seconds(number(seconds)), format_bytes(number(memory)))
         for name, phase, seconds, memory in costs
     ]
 

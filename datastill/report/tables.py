@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import pandas as pd
@@ -33,6 +33,10 @@ class Line:
     @property
     def name(self) -> str:
         return f"{self.method} · {self.variant}" if self.variant else self.method
+
+    @property
+    def length(self) -> tuple[int, int]:
+        return self.count, self.pretrain_steps
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -68,6 +72,10 @@ class Column:
     def order(self) -> tuple[object, ...]:
         names = natural_sort_key(self.data), natural_sort_key(self.setting)
         return *names, self.data_fingerprint, self.task_options
+
+
+TABLE = ["protocol", "task", "network", "source", "is_r_squared"]
+LINE, COLUMN = ([part.name for part in fields(kind)] for kind in (Line, Column))
 
 
 @dataclass(frozen=True)
@@ -157,13 +165,9 @@ class ResultTable:
         """
         marked: set[Line] = set()
         competing = [
-            (line, self.cells[line, column])
-            for line in self.lines
-            if line.method not in REFERENCES and (line, column) in self.cells
-        ]
-        competing = [
             (line, cell)
-            for line, cell in competing
+            for (line, other), cell in self.cells.items()
+            if other == column and line.method not in REFERENCES
             if cell.summary.n >= MIN_N and math.isfinite(cell.summary.mean)
         ]
         for count in {line.count for line, _ in competing}:
@@ -184,26 +188,19 @@ class ResultTable:
         same = (*OF_CONTROL, "target") if is_regressed else OF_CONTROL
         candidates = [
             other
-            for other in self._as_long_as(line)
+            for other in self.lines
             if other.method == RANDOM and line.method not in CONTROLS
-            if other.target_kind == line.target_kind and (line.target_kind or not other.variant)
+            if other.length == line.length and other.target_kind == line.target_kind
+            if line.target_kind or not other.variant
             if not any(key.startswith(same) for key in line.differs_in(other))
         ]
         return min(candidates, key=line.distance, default=None)
 
     def default_of(self, line: Line) -> Line | None:
         """Find the method's defaults, of the same M and updates, for a variant."""
-        candidates = [
-            other
-            for other in self._as_long_as(line)
-            if line.variant and other.method == line.method and not other.variant
-        ]
-        return min(candidates, key=line.distance, default=None)
-
-    def _as_long_as(self, line: Line) -> list[Line]:
-        """Lines of the same M and as many updates of pre-training."""
-        same = (line.count, line.pretrain_steps)
-        return [other for other in self.lines if (other.count, other.pretrain_steps) == same]
+        same = [x for x in self.lines if (x.method, x.length) == (line.method, line.length)]
+        defaults = [other for other in same if line.variant and not other.variant]
+        return min(defaults, key=line.distance, default=None)
 
     def differences(
         self, line: Line, reference: Callable[[Line], Line | None]
@@ -223,13 +220,8 @@ def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
     Rows are averaged only where nothing but seeds differs. Lines, columns and tables that would
     look the same show the options in which they differ, as few as are needed.
     """
-    keys = ["protocol", "task", "network", "source", "is_r_squared"]
-    tables = [
-        _table(part)
-        for _, group in _replicate_reference_rows(rows).groupby(keys)
-        for same_task in _by_task_options(group)
-        for part in _by_setting(same_task)
-    ]
+    groups = _replicate_reference_rows(rows).groupby(TABLE)
+    tables = [_table(part) for _, group in groups for part in _split(group)]
     tables.sort(key=_table_order)
     options = [json.loads(table.columns[0].task_options) for table in tables]
     texts = differing_options([table.heading for table in tables], options)
@@ -286,34 +278,25 @@ def _option_text(key: str, options: dict[str, object]) -> str:
     return f"{name}={value[:8] if re.fullmatch('[0-9a-f]{64}', value) else value}"
 
 
-def _by_task_options(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Split rows by the options of their task, unless each setting has its own."""
-    if rows.groupby("setting")["task_options"].nunique().max() == 1:
-        return [rows]
-    return [part for _, part in rows.groupby("task_options")]
-
-
-def _by_setting(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Split rows by setting, unless all are of one target data."""
-    if rows["data"].nunique() == 1:
-        return [rows]
-    return [part for _, part in rows.groupby("setting")]
+def _split(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split rows by the options of their task and by setting, where a table would mix them up."""
+    keys = []
+    if rows.groupby("setting")["task_options"].nunique().max() > 1:
+        keys.append("task_options")
+    if rows["data"].nunique() > 1:
+        keys.append("setting")
+    return [part for _, part in rows.groupby(keys)] if keys else [rows]
 
 
 def _table(rows: pd.DataFrame) -> ResultTable:
-    line_keys = ["method", "variant", "count", "target_kind", "pretrain_steps", "set_bytes"]
-    column_keys = ["data", "setting", "data_fingerprint", "task_options"]
     cells = {}
-    for _, group in rows.groupby([*line_keys, "settings", *column_keys]):
-        group = group.sort_values(["seed", "artefact"])
+    for _, group in rows.groupby([*LINE, *COLUMN]):
         first = group.iloc[0].to_dict()
-        line = Line(**{key: first[key] for key in [*line_keys, "settings"]})
-        column = Column(**{key: first[key] for key in column_keys})
+        line, column = Line(*(first[k] for k in LINE)), Column(*(first[k] for k in COLUMN))
+        group = group.sort_values(["seed", "artefact"])
         sets = len(set(group["artefact"]) - {""})
         cells[line, column] = Cell(tuple(group["seed"]), tuple(group["value"]), sets)
-    first = rows.iloc[0].to_dict()
-    keys = ["protocol", "task", "network", "source", "is_r_squared"]
-    table = ResultTable(**{key: first[key] for key in keys}, cells=cells)
+    table = ResultTable(**{key: rows[key].iloc[0] for key in TABLE}, cells=cells)
     visible = list(zip((line.name for line in table.lines), *table.facts.values(), strict=True))
     lines = differing_options(visible, [line.options for line in table.lines])
     data: list[dict[str, object]] = [{"data": c.data_fingerprint} for c in table.columns]
@@ -341,16 +324,13 @@ def _replicate_reference_rows(rows: pd.DataFrame) -> pd.DataFrame:
     learned = ~rows["method"].isin(["target-model", "scratch"])
     tables = rows.loc[learned, ["protocol", "source", "network"]].drop_duplicates()
 
-    target = rows[is_target].merge(
-        tables, "left", ["protocol", "source"], suffixes=("", "_of_table")
-    )
+    suffixes = ("", "_of_table")
+    target = rows[is_target].merge(tables, "left", ["protocol", "source"], suffixes=suffixes)
     network = target["network_of_table"].fillna(target["network"])
     is_named = (target["variant"] != "") | (network == target["network"])
     variant = target["variant"].where(is_named, target["network"])
     target = target.assign(variant=variant, network=network)
 
-    scratch = rows[is_scratch].merge(
-        tables, "left", ["protocol", "network"], suffixes=("", "_of_table")
-    )
+    scratch = rows[is_scratch].merge(tables, "left", ["protocol", "network"], suffixes=suffixes)
     scratch = scratch.assign(source=scratch["source_of_table"].fillna(""))
     return pd.concat([rows[~is_target & ~is_scratch], target, scratch])[rows.columns]

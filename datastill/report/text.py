@@ -128,25 +128,34 @@ def text_tables(table: ResultTable) -> list[TextTable]:
     distilled = [line for line in table.lines if line.method not in CONTROLS]
     varied = [line for line in table.lines if table.default_of(line)]
     parts = (
-        _differences(table, "Difference to random images", distilled, table.control_of),
-        _differences(table, "Difference to the method's defaults", varied, table.default_of),
+        _differences(table, "Difference to random images", distilled, table.control_of, "– †"),
+        _differences(table, "Difference to the method's defaults", varied, table.default_of, "–"),
     )
     return [numbers, *(part for part in parts if part.rows)]
 
 
 def _differences(
-    table: ResultTable, title: str, lines: list[Line], reference: Callable[[Line], Line | None]
+    table: ResultTable,
+    title: str,
+    lines: list[Line],
+    reference: Callable[[Line], Line | None],
+    missing: str,
 ) -> TextTable:
+    varying = {  # of the facts in the table above
+        title: texts
+        for title, texts in table.facts.items()
+        if title == "M" or (title != "size" and len(set(texts) - {"–"}) > 1)
+    }
     rows = []
     for line in lines:
         gaps = table.differences(line, reference)
-        facts = [texts[table.lines.index(line)] for texts in table.facts.values()]
+        facts = [texts[table.lines.index(line)] for texts in varying.values()]
         texts = [
-            format_difference(gaps[column], table.digits) if column in gaps else "– †"
+            format_difference(gaps[column], table.digits) if column in gaps else missing
             for column in table.columns
         ]
         rows.append([table.label(line), *facts, *texts])
-    head = ["difference", *table.facts, *map(table.label, table.columns)]
+    head = ["difference", *varying, *map(table.label, table.columns)]
     is_missing = any("– †" in row for row in rows)
     return TextTable(title, head, rows, set(), NO_CONTROL if is_missing else "")
 
@@ -210,14 +219,13 @@ def _csv_lines(table: ResultTable) -> Iterator[dict[str, object]]:
         gaps = table.differences(line, table.control_of)
         for column in table.columns:
             if cell := table.cells.get((line, column)):
-                metric = "r_squared" if table.is_r_squared else "accuracy_percent"
                 yield {
                     **names,
                     **asdict(column),
                     **asdict(line),
                     "protocol": table.protocol,
                     "label": table.label(line),
-                    "metric": metric,
+                    "metric": "r_squared" if table.is_r_squared else "accuracy_percent",
                     **asdict(cell.summary),
                     "low": cell.summary.low,
                     "high": cell.summary.high,

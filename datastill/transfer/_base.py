@@ -138,7 +138,7 @@ class TransferRow:
     target_kind: str = ""  # of the distilled set; "" without one
     set_bytes: int = 0  # of the images and targets of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
-    settings: dict[str, Any] = field(default_factory=dict)  # see `transfer_rows._settings`
+    settings: dict[str, Any] = field(default_factory=dict)  # what else decides the number
 
 
 @dataclass(frozen=True)
