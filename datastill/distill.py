@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
-from datastill.ground.loop import run_steps
+from datastill.ground.loop import PhaseCost, Saving, run_steps
 from datastill.ground.profile import profiled
 from datastill.ground.progress import say
 from datastill.ground.rng import derive
@@ -19,9 +19,23 @@ from datastill.pretrain import Pretraining, pretrain
 
 @dataclass(frozen=True)
 class Probe:
-    """Every so often, pre-train a fresh network on the set as it is and ask held-out images."""
+    """Periodically pre-train a new network on the current set and log its held-out R².
 
-    held_out: HeldOut  # source images that are not distilled
+    Args:
+        held_out: Source images that are not distilled, and the target model.
+        every_steps: Steps between two evaluations.
+        pretraining: How the network is trained. Default: as usual for representations.
+
+    Example:
+        >>> import datastill as ds, torch
+        >>> from datastill.held_out import HeldOut
+        >>> images = ds.source("digits").load("test")
+        >>> target = ds.TargetModel(torch.nn.Flatten(), images.normalizer, images.image_size)
+        >>> Probe(HeldOut(images, target), every_steps=100).every_steps
+        100
+    """
+
+    held_out: HeldOut
     every_steps: int
     pretraining: Pretraining | None = None
 
@@ -35,12 +49,27 @@ def distill(
 ) -> DistilledSet:
     """Run a method on a problem; with a folder, log, checkpoint and save the artefact there.
 
-    The folder gets `initial.safetensors` (before the first step) and `distilled.safetensors`; one
-    that has this run in it is continued, and where the run was finished, its artefact is read.
+    Args:
+        method: The method with its hyperparameters.
+        problem: Source, target model and number of images.
+        folder: Gets `initial.safetensors` (before the first step) and `distilled.safetensors`. One
+            that has this run in it is continued, and where the run was finished, its artefact is
+            read. None: nothing is written.
+        probe: Evaluates the set while it is distilled.
+
+    Returns:
+        The distilled set.
 
     Raises:
-        ConfigError: the method needs a target model or labels that the problem lacks.
-        NotFiniteError: the loss or the result is not finite; the last checkpoint is unharmed.
+        ConfigError: The method needs a target model or labels that the problem lacks.
+        NotFiniteError: The loss or the result is not finite; the last checkpoint is unharmed.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
+        >>> distilled = ds.distill(ds.KIP(outer_steps=2, outer_batch=100), problem)
+        >>> distilled.images.shape
+        torch.Size([10, 1, 8, 8])
     """
     method.check(problem)
     identity = {"method": method.identity(), **problem.identity}
@@ -50,15 +79,29 @@ def distill(
         return DistilledSet.load(folder.path)
     state = method.init(problem)
     if folder is not None and folder.writes:
-        _keep_initial(folder.path / "initial.safetensors", method.result(problem, state))
+        initial = folder.path / "initial.safetensors"
+        if not initial.exists():  # it is there where a run goes on
+            method.result(problem, state).save(initial)
+
+    saving = None if folder is None else folder.saving("distill", identity)
+    if saving is None or not saving.path.exists():  # else the checkpoint is of a warm state
+        cost = warm_up(method, problem, state, saving)
+        if folder is not None and cost is not None:
+            folder.finish_phase("warm-up", cost)
 
     def step(number: int) -> dict[str, Tensor | float | int]:
         metrics = method.step(problem, state)
         if probe is not None and (number + 1) % probe.every_steps == 0:
-            metrics["held_out_r2"] = _probe(problem, method.result(problem, state), probe, number)
+            network = pretrain(
+                problem.network,
+                method.result(problem, state),
+                seed=derive(problem.seed, "probe", number),
+                pretraining=probe.pretraining,
+                machine=problem.machine,
+            )
+            metrics["held_out_r2"] = probe.held_out.r2(network, problem.machine)
         return metrics
 
-    saving = None if folder is None else folder.saving("distill", identity)
     cost = run_steps(
         "distill",
         state,
@@ -76,18 +119,28 @@ def distill(
     return distilled
 
 
-def _keep_initial(file: Path, initial: DistilledSet) -> None:
-    """What the first step starts from; it is there already where a run goes on."""
-    if not file.exists():
-        initial.save(file)
+def warm_up(
+    method: AbstractMethod[Any], problem: Problem, state: Any, saving: Saving | None = None
+) -> PhaseCost | None:
+    """Take the warm-up steps of a method, with checkpoints of their own.
 
+    Args:
+        method: The method; most have no warm-up.
+        problem: What is distilled.
+        state: The state from `method.init`, which is changed in place.
+        saving: Where the checkpoints of the run stand. None: there are none.
 
-def _probe(problem: Problem, distilled: DistilledSet, probe: Probe, number: int) -> float:
-    network = pretrain(
-        problem.network,
-        distilled,
-        seed=derive(problem.seed, "probe", number),
-        pretraining=probe.pretraining,
-        machine=problem.machine,
+    Returns:
+        What it took; None without a warm-up.
+    """
+    length = method.warm_up_length(problem)
+    if not length:
+        return None
+    return run_steps(
+        "warm-up",
+        state,
+        lambda _: method.warm_up_step(problem, state),
+        length=length,
+        saving=None if saving is None else saving.part("warm-up"),
+        lower="--count",
     )
-    return probe.held_out.r2(network, problem.machine)

@@ -9,10 +9,8 @@ import pytest
 import torch
 from toys import toy_problem
 
-from datastill.ground import graphs
 from datastill.ground.machine import Machine
 from datastill.methods.krr_st import KRRST
-from datastill.recipes._meter import Meter
 from datastill.target_model import TargetModel
 
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
@@ -43,7 +41,6 @@ def test_plain_step__is_ours_written_out() -> None:
     raw = TargetModel(known.module, known.normalizer, known.image_size)  # not standardized
     problem = replace(problem, target=raw)
     state = METHOD.init(problem)
-    state.step = 1  # untrained inner models, which no step replaces
     plain = PlainKRRST(METHOD, problem, state)
     for _ in range(6):
         ours = METHOD.step(problem, state)["outer_loss"]
@@ -69,40 +66,6 @@ def test_regression__says_who_became_slower_than_recorded(tmp_path: Path) -> Non
     assert verdicts(recorded, slower) == {"plain": True, "fast": False}
 
 
-def test_prediction__counts_the_operations_of_a_step() -> None:
-    from predicted import Gpu, Operation, operations
-
-    problem = toy_problem(6)
-    one, other = METHOD.init(problem), METHOD.init(problem)
-    one.step = other.step = 1
-    done = operations(lambda: METHOD.step(problem, one))
-    counted = Meter(problem.machine).count(lambda: METHOD.step(problem, other))
-    assert sum(x.flop for x in done) == counted.flop > 0
-    product = operations(lambda: torch.ones(3, 4).double().T @ torch.ones(3, 5).double())[-1]
-    nbytes = 8 * (12 + 15 + 20)
-    assert product == Operation("aten.mm.default", torch.float64, 2 * 60, nbytes, recorded=False)
-    gpu = Gpu(bfloat16=1e3, float64=100, bandwidth=1e3, launch=0.1)
-    assert gpu.seconds(product) == 1.2  # by what it multiplies
-    assert gpu.seconds(replace(product, flop=0)) == 0.376  # by what it reads and writes
-    small = replace(product, flop=0, nbytes=1)
-    assert gpu.seconds(small) == gpu.seconds(small, graphs=True) == 0.1
-    assert gpu.seconds(replace(small, recorded=True), graphs=True) == 0.001
-
-
-def test_prediction__knows_what_is_recorded() -> None:
-    from predicted import Marking, operations
-
-    problem = toy_problem(6)
-    vars(problem)["graphs"] = Marking()
-    state = METHOD.init(problem)
-    state.step = 1
-    done = operations(lambda: METHOD.step(problem, state))
-    recorded = {x.name for x in done if x.recorded}
-    assert "aten.linalg_cholesky_ex.default" in recorded and len(recorded) < len(done)
-    assert not any("cholesky" in x.name for x in done if not x.recorded)
-    assert not any("randint" in name or "uint8" in name for name in recorded)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["inner steps", "pre-training", "fine-tuning", "target training", "bank filling"]
@@ -110,12 +73,9 @@ def test_prediction__knows_what_is_recorded() -> None:
 def test_loops__mix_no_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second device, in float32: it has no autocast."""
     import loops
-    from second_device import NAME, record, second_device
+    from second_device import NAME, second_device
 
-    monkeypatch.setattr(graphs, "record", record)
-    monkeypatch.setattr(graphs, "new_pool", object)
-    ways = {"plain": Machine(NAME), "recorded": Machine(NAME, graphs=True)}
-    monkeypatch.setattr(loops, "machines", lambda device: ways)
+    monkeypatch.setattr(loops, "machines", lambda device: {"float32": Machine(NAME)})
     assert name in loops.LOOPS
     with second_device() as counts:
         for run in loops.LOOPS[name](3, NAME).values():
@@ -132,3 +92,14 @@ def test_drawings__show_every_contestant_of_a_record() -> None:
     assert (
         "M 1000, B 1024: plain" in found["outer_step.svg"] and "bank filling" in found["loops.svg"]
     )
+
+
+def test_roofline__is_the_slowest_of_products_bytes_and_launches() -> None:
+    from roofline import Rates
+
+    rates = Rates(bfloat16=1e3, float64=100, bandwidth=1e3, launch=0.1)
+    a, b = torch.ones(4, 3).double(), torch.ones(3, 5).double()
+    assert rates.least_seconds(lambda: a @ b) == 2 * 60 / 100
+    assert rates.least_seconds(lambda: a + 1) == 2 * 8 * 12 / 1e3
+    assert rates.least_seconds(lambda: torch.ones(1).half() + 1) == pytest.approx(0.3)
+    assert rates.least_seconds(lambda: torch.linalg.cholesky_ex(torch.eye(9).double())) > 9**3 / 300

@@ -1,18 +1,16 @@
 """What the second device only plays, on a GPU: run where there is one."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from test_every_method import CHAOS, methods, small, solvable, title
-from toys import NETWORK, moved, toy_images, toy_set, weights
+from test_every_method import CHAOS, methods, solvable, title
+from toys import moved, toy_images, weights
 
 from datastill.distill import distill
 from datastill.ground.machine import Machine
 from datastill.methods._base import AbstractMethod
-from datastill.pretrain import Pretraining, pretrain
 from datastill.train_target import TargetTraining, train_target
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -34,26 +32,6 @@ def test_every_method__makes_nearly_the_same_set_on_a_gpu(method: AbstractMethod
     atol = CHAOS.get(method.identity()["name"], 1e-3)
     torch.testing.assert_close(near.images, far.images, atol=atol, rtol=1e-3)
     torch.testing.assert_close(near.targets, far.targets, atol=atol, rtol=1e-3)
-
-
-@pytest.mark.parametrize("bank", ["off", "full"])
-def test_krr_st__recorded_steps_make_nearly_the_same_set_on_a_gpu(bank: str) -> None:
-    method = small("krr-st", outer_steps=20, max_age=4, bank=bank)
-    plain, recorded = (
-        distill(method, moved(solvable(method), replace(GPU, graphs=graphs)))
-        for graphs in (False, True)
-    )
-    torch.testing.assert_close(plain.images, recorded.images, atol=1e-3, rtol=1e-3)
-
-
-def test_pretrain__recorded_makes_nearly_the_same_network_on_a_gpu() -> None:
-    training = Pretraining(steps=20, batch=5)
-    plain, recorded = (
-        weights(pretrain(NETWORK, toy_set(), pretraining=training, machine=machine).cpu())
-        for machine in (GPU, replace(GPU, graphs=True))
-    )
-    for one, other in zip(plain, recorded, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
 def test_train_target__makes_nearly_the_same_model_on_a_gpu() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import small as small_objective
-from second_device import NAME, record, second_device, traffic
+from second_device import NAME, second_device, traffic
 from test_every_method import CHAOS, methods, small, solvable, title
 from test_every_task import FOLDER as TASKS
 from test_every_task import SMALL, having
@@ -30,7 +30,8 @@ from toys import (
 from datastill.artefact import DistilledSet
 from datastill.augment.views import TwoViews
 from datastill.distill import distill
-from datastill.ground import graphs
+from datastill.experiments.recipe import get_recipe
+from datastill.experiments.runner import Experiment, run_recipe
 from datastill.ground.lookup import find, names
 from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
@@ -39,9 +40,6 @@ from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import pretrain
-from datastill.recipes._base import named
-from datastill.recipes._run import run_recipe
-from datastill.recipes._workshop import Experiment
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer._base import Start
 
@@ -224,13 +222,16 @@ def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> N
 class Echo(World):
     """Two ranks that say the same."""
 
-    def _reduced(self, total: Tensor, how: object) -> Tensor:
-        return 2 * total
-
     def gather(self, rows: Tensor, dim: int = 0) -> Tensor:
         return torch.cat([rows, rows], dim)
 
 
+@pytest.fixture
+def _echoed_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
+
+
+@pytest.mark.usefixtures("_echoed_sums")
 def test_ranks__share_a_step_of_training_without_waiting() -> None:
     """But for the loss, which is read for the log."""
     training = TargetTraining(NETWORK, 5, BarlowTwins((8, 8)), batch=10)
@@ -243,6 +244,7 @@ def test_ranks__share_a_step_of_training_without_waiting() -> None:
     assert (found["reads"], found["writes"]) == (2, 0)
 
 
+@pytest.mark.usefixtures("_echoed_sums")
 def test_ranks__share_a_step_of_distilling_without_waiting() -> None:
     method = small("krr-st", bank="full")
     with second_device() as counts:
@@ -266,121 +268,6 @@ def test_every_task__sends_nothing_in_a_step(name: str) -> None:
     assert sent_in(measure) == 0
 
 
-GRAPHS = replace(THERE, graphs=True)
-KRR_ST = [m for m in methods() if m.identity()["name"] == "krr-st"]
-
-
-@pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recordings are made by the second device."""
-    monkeypatch.setattr(graphs, "record", record)
-    monkeypatch.setattr(graphs, "new_pool", object)
-
-
-def recorded(problem: Problem) -> Problem:
-    """The same problem on the second device, where work is recorded."""
-    return moved(problem, GRAPHS)
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("method", KRR_ST, ids=title)
-def test_krr_st__recorded_steps_make_the_same_set_bit_for_bit(method: Method) -> None:
-    longer = replace(method, outer_steps=20, max_age=4)  # models die, and epochs end
-    with second_device():
-        plain, found = (distill(longer, on(solvable(method))) for on in (there, recorded))
-    assert torch.equal(plain.images, found.images) and torch.equal(plain.targets, found.targets)
-
-
-@pytest.mark.usefixtures("recordings")
-def test_krr_st__recorded_steps_resume_bit_for_bit(tmp_path: Path) -> None:
-    method = small("krr-st", outer_steps=12)
-
-    def run(folder: str, problem: Problem) -> DistilledSet:
-        opened = RunFolder.open(tmp_path / folder, {}, resume=True, checkpoint_seconds=0.0)
-        return distill(method, problem, folder=opened)
-
-    with second_device(), pytest.MonkeyPatch.context() as patch:
-        whole = run("whole", there(solvable(method)))
-        patch.setattr(type(method), "step", killed_at(7, type(method).step))
-        with pytest.raises(KilledError):
-            run("killed", recorded(solvable(method)))
-        patch.undo()
-        again = run("killed", recorded(solvable(method)))
-    assert torch.equal(whole.images, again.images) and torch.equal(whole.targets, again.targets)
-
-
-@pytest.mark.usefixtures("recordings")
-def test_krr_st__a_recorded_step_is_a_few_launches() -> None:
-    method = small("krr-st", outer_steps=24, outer_batch=8, max_age=100, bank="full")
-    with second_device() as counts:
-        launched = []
-        for problem in (there(solvable(method)), recorded(solvable(method))):
-            state = method.init(problem)
-            for _ in range(24):
-                counts.clear()
-                method.step(problem, state)
-            assert (counts["reads"], counts["writes"]) == (3, 0)
-            launched.append(counts["operations"])
-    assert launched[1] < launched[0] / 2  # the updates, tensor by tensor here, are not recorded
-
-
-def on_each(work: Callable[[Machine], list[Tensor]], counts: Counter[str]) -> tuple[int, int]:
-    """Operations of the same work, unrecorded and recorded, which must give equal bits."""
-    found, done = [], []
-    for machine in (THERE, GRAPHS):
-        counts.clear()
-        found.append(work(machine))
-        done.append(counts["operations"])
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
-    return done[0], done[1]
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("name", ["frepo", "mtt", "dsa"])
-def test_every_method__recorded_networks_make_the_same_set_bit_for_bit(name: str) -> None:
-    """The pool of FRePo, the experts of MTT, and the networks of DSA."""
-    longer = {"frepo": {"outer_steps": 8, "max_age": 3}, "mtt": {"expert_epochs": 8}}
-    method = small(name, **longer.get(name, {"inner_epochs": 6}))
-
-    def made(machine: Machine) -> list[Tensor]:
-        found = distill(method, moved(solvable(method), machine))
-        return [found.images, found.targets]
-
-    with second_device() as counts:
-        plain, recorded = on_each(made, counts)
-    assert recorded < plain
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("kind", KINDS)
-def test_pretraining__recorded_is_the_same_bit_for_bit(kind: str) -> None:
-    training, distilled = replace(short(kind), steps=30), a_set(kind)  # epochs end with less
-
-    def trained(machine: Machine) -> list[Tensor]:
-        network = pretrain(NETWORK, distilled, pretraining=training, machine=machine)
-        return [x.cpu() for x in weights(network)]
-
-    with second_device() as counts:
-        plain, recorded = on_each(trained, counts)
-    assert recorded < 0.7 * plain
-
-
-@pytest.mark.usefixtures("recordings")
-@pytest.mark.parametrize("name", ["finetune", "data-free-kd"])
-def test_every_task__measures_the_same_of_recorded_networks(name: str) -> None:
-    task = having(find(TASKS, name)(), {**SMALL, "steps": 30, "epochs": 10, "batch": 7})
-
-    def measured(machine: Machine) -> list[Tensor]:
-        network = machine.place(toy_network())
-        start = Start(network, NETWORK, 0, distilled=toy_set(), machine=machine)
-        return [torch.tensor(one.accuracy_percent) for one in task.measure(start, toy_task())]
-
-    with second_device() as counts:
-        plain, recorded = on_each(measured, counts)
-    assert recorded < plain
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -390,7 +277,7 @@ def test_every_task__measures_the_same_of_recorded_networks(name: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore::datastill.ground.errors.NumericalWarning")  # of three steps
 def test_every_recipe__runs_whole_there(name: str, tmp_path: Path) -> None:
-    recipe = named(name, "smoke")
+    recipe = get_recipe(name, "smoke")
     with second_device() as counts:
         files = run_recipe(Experiment(recipe, tmp_path, 0, THERE))
     assert files.page.exists() and not (tmp_path / "failed.json").exists()

@@ -22,7 +22,6 @@ from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import Pretraining, pretrain
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.finetune import Finetune
-from datastill.verbs import _forecast
 
 SECONDS = float(os.environ.get("DATASTILL_SOAK_SECONDS", "120"))
 METHODS: tuple[AbstractMethod[object], ...] = (
@@ -68,7 +67,6 @@ def one_round(number: int, folder: Path) -> None:
         folder=folder / f"target-{number}",
     )
     problem = toy_problem(8, seed=number)
-    _forecast.of_distilling(method, problem)
     distilled = distill(method, problem, folder=folder / f"set-{number}")
     network = pretrain(NETWORK, distilled, seed=number, pretraining=Pretraining(batch=4, steps=3))
     finetune = shortened(Finetune())

@@ -79,7 +79,7 @@ def moved(problem: Problem, machine: Machine) -> Problem:
     """The same problem, to be solved elsewhere, with nothing of what is filled on demand."""
     known = problem.needed_target
     target = replace(known, module=deepcopy(known.module), machine=machine)
-    return replace(problem, target=target, machine=machine, banks={}, whitenings={}, experts={})
+    return replace(problem, target=target, machine=machine)
 
 
 def toy_set(count: int = 12) -> DistilledSet:

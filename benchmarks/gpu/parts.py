@@ -39,6 +39,7 @@ PUBLISHED = {
     "cifar10": {"scratch": "87.34", "random-subset": "87.55"},
 }
 TARGET_MODEL_COST = 5  # its one fine-tuning takes about as long as that of five small networks
+RELEASED = "outer step of the released code"
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
 
 
@@ -250,33 +251,27 @@ def tests(part: Part) -> None:
 def speed(part: Part) -> None:
     """Time a step of each loop, and compare it with the least that the machine's rates allow."""
     sys.path.insert(0, str(SPEED))
-    from predicted import Gpu, operations
+    from roofline import Rates
 
     facts = json.loads((part.work / "facts.json").read_text())
-    tera, micro = 1e12, 1e-6
-    machine = Gpu(
-        bfloat16=facts["bfloat16 TFLOP/s"] * tera,
-        float64=facts["float64 TFLOP/s"] * tera,
-        bandwidth=facts["copy TB/s"] * tera,
-        launch=facts["launch us"] * micro,
+    rates = Rates(
+        bfloat16=1e12 * facts["bfloat16 TFLOP/s"],
+        float64=1e12 * facts["float64 TFLOP/s"],
+        bandwidth=1e12 * facts["copy TB/s"],
+        launch=1e-6 * facts["launch us"],
     )
     few, many = part.sizes.timed_steps
     rows = []
     for name, work in loops(part):
         if part.seconds_left < 5:
             break
-        measured = milliseconds_per_step(work, (few, many))
-        least = None
-        if name != "released code, outer step":
-            counted = [
-                sum(map(machine.seconds, operations(lambda w=work, n=n: w(n))))
-                for n in (few, few + 1)
-            ]
-            least = 1e3 * (counted[1] - counted[0])
-        rows.append({"step": name, "ms": measured, "roofline ms": least})
-        table = pd.DataFrame(rows)
-        table["times the roofline"] = table["ms"] / table["roofline ms"]
-        (part.work / "speed.table.md").write_text(markdown(table.round(3)))
+        row = {"step": name, "ms": milliseconds_per_step(work, (few, many))}
+        if name != RELEASED:  # it computes the same
+            short, long = (rates.least_seconds(lambda w=work, n=n: w(n)) for n in (few, few + 1))
+            row["roofline ms"] = 1e3 * (long - short)
+            row["times the roofline"] = row["ms"] / row["roofline ms"]
+        rows.append(row)
+        (part.work / "speed.table.md").write_text(markdown(pd.DataFrame(rows).round(3)))
         part.write_json("speed.json", rows)
     part.summarize(f"{len(rows)} loops timed, {many - few} steps each")
 
@@ -294,7 +289,7 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
     yield "outer step, full bank", lambda n: ds.distill(replace(full, outer_steps=n), problem)
     released = Path(os.environ["PACKED"]) / "released"
     if released.exists():
-        yield "released code, outer step", released_step(released, problem, method)
+        yield RELEASED, released_step(released, problem, method)
     yield (
         "target training",
         lambda n: ds.train_target(images, replace(training, steps=n), machine=machine),
@@ -474,8 +469,8 @@ def transfer(part: Part) -> None:
         finetuning(part, images, part.sizes.target_network), sizes.timed_steps
     )
     if part.seconds_left > 1.1e-3 * slow * steps * len(part.tasks) + 5:
-        folder = RunFolder.open(part.work / f"{part.name}-rows", {}, resume=True)
-        rows = measure(part, [from_target(part.target)], 0, judges, folder)
+        target = measure(part, "target-model", [from_target(part.target)], 0, judges)
+        rows = pd.concat([rows, target])
     (part.work / "transfer.table.md").write_text(markdown(transfer_table(rows)))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
@@ -504,29 +499,30 @@ def seed_by_seed(
 ) -> pd.DataFrame:
     """All origins with one seed, then with the next, so that a stop leaves whole comparisons."""
     rows, longest = pd.DataFrame(), 0.0
-    path = part.work / f"{part.name}-rows"
-    folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
     for seed in range(part.sizes.seeds):
         if part.seconds_left < 1.1 * longest + 3:
             print(f"no time for seed {seed}", flush=True)
             break
         start = time.monotonic()
-        rows = measure(part, origins(seed), seed, judges, folder)
+        rows = pd.concat([rows, measure(part, f"seed-{seed}", origins(seed), seed, judges)])
         longest = max(longest, time.monotonic() - start)
         (part.work / f"{part.name}.table.md").write_text(markdown(transfer_table(rows)))
     return rows
 
 
 def measure(
-    part: Part, origins: Sequence[Origin], seed: int, judges: Judges, folder: RunFolder
+    part: Part, name: str, origins: Sequence[Origin], seed: int, judges: Judges
 ) -> pd.DataFrame:
-    """Measure networks with one seed; return all rows of the folder."""
-    work, machine = [(origin, [seed]) for origin in origins], part.sizes.machine
+    """Measure networks with one seed, in a folder of their own, and return the rows."""
+    path, machine = part.work / f"{part.name}-rows" / name, part.sizes.machine
+    folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
+    work = [(origin, [seed]) for origin in origins]
     return pd.DataFrame(map(vars, transfer_rows(work, judges, machine=machine, folder=folder)))
 
 
 def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation and number of seeds of each row and data set."""
+    rows = rows.reset_index(drop=True)
     rows["result"] = rows["accuracy_percent"].astype(float).fillna(rows["r_squared"].astype(float))
     rows["column"] = rows["task"] + " " + rows["data"]
     keys = ["method", "variant", "target_kind", "count", "set_bytes"]

@@ -23,12 +23,11 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 import datastill as ds
 from datastill.artefact import DistilledSet
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.graphs import Graphs
 from datastill.ground.machine import Machine, PrecisionName
 from datastill.images import ImageSet, Normalizer
 from datastill.maths.optimizers import Sgd
 from datastill.methods._pool import ModelPool
-from datastill.target_bank import Keeping, TargetBank
+from datastill.target_cache import TargetCache
 from datastill.transfer._base import Start
 
 BATCH = 256
@@ -73,11 +72,8 @@ class TwoByTwo(Dataset[tuple[Tensor, Tensor]]):
 
 
 def machines(device: str) -> dict[str, Machine]:
-    """Ways in which ours computes; on a GPU recorded, too."""
-    found = {f"ours, {precision}": Machine(device, precision) for precision in PRECISIONS}
-    if device != "cpu":
-        found["ours, bfloat16, recorded"] = Machine(device, "bfloat16", graphs=True)
-    return found
+    """The precisions in which ours computes."""
+    return {f"ours, {precision}": Machine(device, precision) for precision in PRECISIONS}
 
 
 def plain(
@@ -118,19 +114,16 @@ def inner_steps(steps: int, device: str) -> dict[str, Contestant]:
         "plain loop": lambda: plain(network, [(x, y)], F.mse_loss, steps, device)
     }
     for name, machine in machines(device).items():
-        placed = machine.place(deepcopy(network))
         pool = ModelPool(
-            born=lambda slot, birth, placed=placed: placed,  # type: ignore[misc]
+            ds.Problem(made(100), None, 100, machine=machine),
+            outputs=512,
             size=1,
             max_age=2**62,
             optimizer=Sgd(0.01, 0.9, 5e-4),
             loss=F.mse_loss,
-            machine=machine,
-            graphs=Graphs(machine.graphs),
         )
-        members = pool.members()
-        found[name] = lambda pool=pool, members=members: [  # type: ignore[misc]
-            pool.advance(members, 0, x, y) for _ in range(steps)
+        found[name] = lambda pool=pool: [  # type: ignore[misc]
+            pool.train_or_replace(0, x, y) for _ in range(steps)
         ]
     return found
 
@@ -216,9 +209,9 @@ def bank_filling(steps: int, device: str) -> dict[str, Contestant]:
     found: dict[str, Contestant] = {"plain loop": plain_loop}
     for name, machine in machines(device).items():
         target = ds.TargetModel(deepcopy(network), images.normalizer, 32, machine=machine)
-        found[name] = lambda t=target: TargetBank(  # type: ignore[misc]
-            t, images, crop_flip, Keeping("full")
-        ).fill()
+        found[name] = lambda t=target: TargetCache(  # type: ignore[misc]
+            t, images, crop_flip, mode="full"
+        )
     return found
 
 

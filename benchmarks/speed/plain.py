@@ -26,7 +26,7 @@ class PlainKRRST:
         self.state = copy.deepcopy(state)
         self.x, self.y = self.state.x_syn, self.state.y_syn
         self.outer = torch.optim.AdamW([self.x, self.y], lr=method.outer_lr, weight_decay=0.0)
-        self.models = [nchw(member.model) for member in self.state.members]
+        self.models = [nchw(inner.network) for inner in self.state.pool.models]
         self.inner = [
             torch.optim.SGD(
                 model.parameters(),
@@ -40,7 +40,7 @@ class PlainKRRST:
 
     def step(self) -> Tensor:
         method, normalizer = self.method, self.problem.images.normalizer
-        slot = int(torch.randint(method.pool_size, (), generator=self.state.slots))
+        slot = int(torch.randint(method.pool_size, (), generator=self.state.slot_generator))
         model = self.models[slot].eval()
         x_real = self._real_batch()
         with torch.no_grad():
@@ -64,8 +64,8 @@ class PlainKRRST:
     def _real_batch(self) -> Tensor:  # (B, C, H, W) in [0, 1]
         crop_flip = CropFlip(self.method.crop_padding, self.method.flip)
         index = self.state.batches.draw(self.method.outer_batch)
-        view = crop_flip.draw(len(index), self.state.views)
-        return crop_flip(self.problem.real(index), view).float() / 255
+        view = crop_flip.draw(len(index), self.state.view_generator)
+        return crop_flip(self.problem.source_pixels(index), view).float() / 255
 
     def _train(self, slot: int) -> None:
         model = self.models[slot].train()

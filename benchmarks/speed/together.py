@@ -2,8 +2,8 @@
 
 python benchmarks/speed/together.py --steps 20 --rounds 7 --out speed-together.csv
 
-The processes are those of `datastill run --workers N`; they live through all rounds. Fine-tuning is
-that of loops.py, batch 256, with the paper's ConvNet and with the one of small recipes.
+The processes are those of `datastill run --workers N`: one per fine-tuning, with its start.
+Fine-tuning is that of loops.py, batch 256, with the paper's ConvNet and that of small recipes.
 """
 
 import argparse
@@ -17,9 +17,8 @@ from interleaved import Contestant, Race
 from loops import PRECISIONS, made
 
 import datastill as ds
-from datastill.ground.grid import Submit, Work
+from datastill.experiments.scheduler import RunStage, Submit, in_subprocesses
 from datastill.ground.machine import Machine
-from datastill.ground.processes import processes
 from datastill.transfer._base import Start
 
 NETWORKS = {"paper": ds.ConvNet(), "small": ds.ConvNet(widths=(16, 32, 64))}
@@ -55,8 +54,8 @@ def doing(submit: Submit, kind: str, number: int) -> Contestant:
     return run
 
 
-def race(work: Work, kind: str, number: int, rounds: int) -> Race:
-    with processes(work, 1) as one, processes(work, number) as many:
+def race(work: RunStage, kind: str, number: int, rounds: int) -> Race:
+    with in_subprocesses(work, 1) as one, in_subprocesses(work, number) as many:
         contestants = {
             "one after the other": doing(one, kind, number),
             f"{number} at once": doing(many, kind, number),

@@ -5,19 +5,20 @@ may each be the narrowest. What is not known, as on other systems than Linux, do
 """
 
 import math
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
-from datastill.ground.errors import MemoryShortError
+import torch
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
+KIBIBYTE = 2**10
 SHARE_OF_FREE = 0.5  # of a device's memory for what is kept there for speed: networks need some too
-FALSE_ALARM = 1.2  # what is predicted must be larger than what is there by this to be refused
 
 
 def available_bytes(device: str = "cpu") -> float:
@@ -33,30 +34,10 @@ def has_room(needed: float, device: str) -> bool:
     return needed <= SHARE_OF_FREE * available_bytes(device)
 
 
-def require(needed: float, there: float, *, work: str, lower: str) -> None:
-    """Refuse work that clearly needs more memory than there is.
-
-    Raises:
-        MemoryShortError: it needs more by a margin, `FALSE_ALARM`.
-    """
-    if needed > FALSE_ALARM * there:
-        raise MemoryShortError(
-            f"{work} needs about {readable(needed)} of memory, and {readable(there)} are there;"
-            f" lower {lower}"
-        )
-
-
-def readable(number: float) -> str:
-    """Bytes for people, such as 1.5 GiB or 30 MiB."""
-    if number >= GIBIBYTE:
-        return f"{number / GIBIBYTE:.1f} GiB"
-    return f"{number / MEBIBYTE:.0f} MiB"
-
-
 def _limits() -> Iterator[float]:
     """Of this process; a limit counts all that is mapped, or all that is written to."""
     pages = _numbers(PROC / "self" / "statm")
-    if len(pages) < 6:
+    if len(pages) < 6 or not resource:
         return
     page = resource.getpagesize()
     for limit, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):

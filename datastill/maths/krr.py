@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from datastill.ground.errors import NotFiniteError, NumericalWarning, SingularKernelError
-from datastill.ground.graphs import recording
 from datastill.ground.profile import part_of_step
 
 JITTERS = (1e-12, 1e-10, 1e-8, 1e-6)  # added to the diagonal, as shares of its mean
@@ -161,8 +160,6 @@ def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
         NotFiniteError: The matrix has a value that is not finite.
     """
     factor, failed = _factor(matrix)
-    if recording():  # nobody can look now; whoever repeats this sees that the result is not finite
-        return factor.masked_fill(failed, torch.nan)
     if not failed:
         return factor
     if not bool(matrix.isfinite().all()):

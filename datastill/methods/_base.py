@@ -1,7 +1,7 @@
-"""What a distillation method is, and the problem that it solves."""
+"""The interface of distillation methods, and the problem that they solve."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet, PixelSpace, TargetKind
-from datastill.augment.crop_flip import CropFlip
 from datastill.ground.errors import ConfigError
-from datastill.ground.graphs import Graphs
 from datastill.ground.lookup import public_name
 from datastill.ground.machine import Machine
 from datastill.ground.options import to_json
+from datastill.ground.progress import say
 from datastill.ground.run_folder import versions
 from datastill.ground.world import World
 from datastill.images import ImageSet, Normalizer
-from datastill.networks._base import AbstractArchitecture
+from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.convnet import ConvNet
-from datastill.target_bank import Keeping, TargetBank
 from datastill.target_model import TargetModel
 
 State = TypeVar("State")
@@ -29,20 +27,35 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Everything that is fixed during a distillation; never part of a checkpoint."""
+    """What is distilled: a source, a target model and a number of images. It never changes.
 
-    images: ImageSet  # the source, N images
+    Args:
+        images: The source, N images.
+        target: The target model of methods that learn from representations; None for the others.
+        count: Number of distilled images, M.
+        seed: Root of all random streams.
+        network: Architecture of the inner models.
+        machine: Device, precision and ranks that are used.
+        cache: Folder for what can be computed again and shared between runs (target
+            representations, expert trajectories). None: in memory only.
+
+    Raises:
+        ConfigError: `count` is not within 1 and N, the images are too small for the network, or the
+            target model was made for other images.
+
+    Example:
+        >>> import datastill as ds
+        >>> ds.Problem(ds.source("digits").load("train"), None, count=10).by_class[3].shape
+        torch.Size([145])
+    """
+
+    images: ImageSet
     target: TargetModel | None
-    count: int  # M
+    count: int
     seed: int = 0
-    network: AbstractArchitecture = ConvNet()  # of the inner models
+    network: AbstractArchitecture = ConvNet()
     machine: Machine = Machine()
-    banks: dict[tuple[CropFlip, Keeping], TargetBank] = field(
-        default_factory=dict, repr=False
-    )  # filled on demand
-    whitenings: dict[float, Normalizer] = field(default_factory=dict, repr=False)  # likewise
-    experts: dict[str, Tensor] = field(default_factory=dict, repr=False)  # likewise, by their key
-    cache: Path | None = None  # folder for what may be made again; None: memory only
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -59,54 +72,57 @@ class Problem:
         """The ranks that distil together."""
         return self.machine.world
 
-    @cached_property
-    def graphs(self) -> Graphs:
-        """What is recorded on a GPU of the work on inner models."""
-        return Graphs(self.machine.graphs)
-
     @property
     def needed_target(self) -> TargetModel:
-        """The target model, for methods that have said that they need one."""
+        """The target model of a method that needs one."""
         assert self.target is not None, "AbstractMethod.check refuses this before any work"
         return self.target
 
+    @property
+    def labels(self) -> Tensor:  # (N,) int64
+        """The labels of the source, for a method that needs them."""
+        assert self.images.labels is not None, "AbstractMethod.check refuses this before any work"
+        return self.images.labels
+
     def represent(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, D)
-        """g of some source images, not augmented."""
+        """Return the target representations of source images, not augmented."""
         return self.needed_target.represent_images(self.images.take(index))
 
-    def real(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8, on the device
-        """The bytes of some source images."""
+    def source_pixels(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8
+        """Return the bytes of source images, on the device."""
         return self.images.pixels(index, self.machine.device)
 
-    def bank(self, crop_flip: CropFlip, keeping: Keeping) -> TargetBank:
-        """g of every view of every source image; a full one is filled at the first call.
+    def network_input(self, index: Tensor, source: ImageSet | None = None) -> Tensor:
+        """Return normalized pixels (B, C, H, W) of source images (B,), on the device.
 
-        Problems made from this one by `dataclasses.replace` (of count and seed) share it.
+        `source` is the whitened source where a method whitens.
         """
-        if (crop_flip, keeping) not in self.banks:
-            bank = TargetBank(self.needed_target, self.images, crop_flip, keeping, self.cache)
-            if keeping.filling == "full":
-                bank.fill()
-            self.banks[crop_flip, keeping] = bank
-        return self.banks[crop_flip, keeping]
+        return (source or self.images).normalizer(self.source_pixels(index).float() / 255)
 
-    def whitened(self, ridge_of_mean: float) -> ImageSet:
-        """The source with a normalizer that whitens, on the device; fitted at the first call."""
-        if ridge_of_mean not in self.whitenings:
-            fitted = self.images.whitened(ridge_of_mean).normalizer
-            self.whitenings[ridge_of_mean] = fitted.to(self.machine.device)
-        return self.images.normalized_by(self.whitenings[ridge_of_mean])
+    def whitened_source(self, ridge_of_mean: float) -> ImageSet:
+        """Return the source with a normalizer that whitens by ZCA, on the device."""
+        say(f"computing the whitening of {self.images.name}")
+        whitened = self.images.whitened(ridge_of_mean)
+        return whitened.normalized_by(whitened.normalizer.to(self.machine.device))
+
+    def new_classifier(self) -> Network:
+        """Return an untrained classifier of the source, weights from the global generator."""
+        return self.machine.place(
+            self.network(
+                image_size=self.images.image_size,
+                channels=self.images.channels,
+                outputs=self.images.num_classes,
+            )
+        ).train()
 
     @cached_property
     def by_class(self) -> list[Tensor]:
         """Indices of the source images of each class: K tensors (n_k,) int64."""
-        labels = self.images.labels
-        assert labels is not None, "AbstractMethod.check refuses this before any work"
-        return [torch.nonzero(labels == k).flatten() for k in range(self.images.num_classes)]
+        return [torch.nonzero(self.labels == k).flatten() for k in range(self.images.num_classes)]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes this problem this one: stored in artefacts, compared on resume."""
+        """The values that identify this problem: stored in artefacts, compared on resume."""
         return {
             "source": {"name": self.images.name, "fingerprint": self.images.fingerprint},
             "target": self.target
@@ -123,28 +139,45 @@ class Problem:
 
 @dataclass(frozen=True)
 class AbstractMethod(ABC, Generic[State]):
-    """How a distilled set is made. Fields are hyperparameters; the state is a dataclass apart.
+    """A way to make a distilled set. Its frozen fields are the hyperparameters.
 
-    `distill.distill` calls `check`, `init`, then `step` `length` times, then `result`.
+    `distill` calls `check` and `init`, then `warm_up_step` `warm_up_length` times (none unless a
+    method has a warm-up), then `step` `length` times, then `result`. Whatever changes meanwhile is
+    in the state, a dataclass whose fields are what a checkpoint holds: tensors, generators,
+    optimizers, networks, numbers, and lists or dataclasses of these. What `init` computes again
+    after a resume, such as a `TargetCache`, is an attribute of the state that is no field (see
+    `KRRSTState`).
+
+    A new method is one file in `datastill/methods`; docs/extend.md has a complete one.
+
+    Raises:
+        ConfigError: `check` refuses the problem, or an option is outside of its bounds.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
+        >>> method = ds.RandomSubset(targets="class-label", balanced=True)
+        >>> method.result(problem, method.init(problem)).targets.sort().values
+        tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
-    takes_all: ClassVar[bool] = False  # whether the count must be that of the source
-    without_target: ClassVar[str] = ""  # words by which no target model is needed, if there are any
-    draws: ClassVar[bool] = True  # whether another seed can give another set
-    by_class: ClassVar[bool] = False  # whether every class gets the same number of images
-    shares_work: ClassVar[bool] = False  # whether many ranks are faster than one
+    takes_all: ClassVar[bool] = False  # the count must be that of the source
+    without_target: ClassVar[str] = ""  # flags with which no target model is needed
+    draws: ClassVar[bool] = True  # another seed can give another set
+    by_class: ClassVar[bool] = False  # every class gets the same number of images
+    shares_work: ClassVar[bool] = False  # several ranks are faster than one
     default_network: ClassVar[AbstractArchitecture] = ConvNet()  # of inner models, as published
 
     @property
-    @abstractmethod
     def needs_target(self) -> bool:
-        """Whether the problem must have a target model."""
+        """Whether the problem must have a target model; not, unless a method says so."""
+        return False
 
     @property
-    @abstractmethod
     def needs_labels(self) -> bool:
-        """Whether the source must have labels."""
+        """Whether the source must have labels; those with as many images per class need them."""
+        return self.by_class
 
     def check(self, problem: Problem) -> None:
         """Refuse a problem that this method cannot solve, before any work.
@@ -172,12 +205,10 @@ class AbstractMethod(ABC, Generic[State]):
                 f"{name} takes all {len(problem.images)} images of {problem.images.name};"
                 f" pass --count all instead of {problem.count}"
             )
-        if self.by_class:
-            self._check_classes(problem, name)
-
-    def _check_classes(self, problem: Problem, name: str) -> None:
-        classes, fewest = len(problem.by_class), min(map(len, problem.by_class), default=0)
-        if fewest == 0:
+        if not self.by_class:
+            return
+        classes, smallest = len(problem.by_class), min(map(len, problem.by_class), default=0)
+        if smallest == 0:
             raise ConfigError(
                 f"{problem.images.name} has a class without images; {name} needs some of each"
             )
@@ -187,39 +218,55 @@ class AbstractMethod(ABC, Generic[State]):
                 f" {problem.images.name}; pass --count a multiple of {classes} instead of"
                 f" {problem.count}"
             )
-        if problem.count // classes > fewest:
+        if problem.count // classes > smallest:
             raise ConfigError(
                 f"{name} was asked for {problem.count // classes} images per class of"
-                f" {problem.images.name}, whose smallest class has {fewest}; lower --count"
+                f" {problem.images.name}, whose smallest class has {smallest}; lower --count"
             )
 
     def settled(self, problem: Problem) -> Self:
-        """The method with each option set that otherwise follows from the problem."""
+        """Return the method with each option set that otherwise follows from the problem."""
         return self
+
+    def short_preparations(self) -> tuple[Self, Self, int] | None:
+        """For estimates: return how `init` can be cut short; None where it is short already.
+
+        Returns:
+            This method with one round of its preparation, with two, and the number of all rounds.
+        """
+        return None
 
     @abstractmethod
     def length(self, problem: Problem) -> int:
-        """How many steps the method takes."""
+        """Return the number of steps."""
 
     @abstractmethod
     def init(self, problem: Problem) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
+
+    def warm_up_length(self, problem: Problem) -> int:
+        """Return the number of warm-up steps: a stage of its own before the first step."""
+        return 0
+
+    def warm_up_step(self, problem: Problem, state: State) -> dict[str, Tensor | float | int]:
+        """Take one warm-up step, in place; return its metrics."""
+        raise NotImplementedError(f"{public_name(self)} has no warm-up")
 
     @abstractmethod
     def step(self, problem: Problem, state: State) -> dict[str, Tensor | float | int]:
-        """Take one step, in place; return the metrics of this step."""
+        """Take one step, in place; return its metrics, which are logged."""
 
     @abstractmethod
     def result(self, problem: Problem, state: State) -> DistilledSet:
-        """The distilled set that the state holds now."""
+        """Return a copy of the distilled set that the state holds now."""
 
     def identity(self) -> dict[str, Any]:
-        """Name and all hyperparameters."""
+        """Return name and all hyperparameters."""
         return {"name": public_name(self), "variant": self.variant, "options": to_json(self)}
 
     @property
     def variant(self) -> str:
-        """What sets this row apart from the method's defaults, such as `stale_pool`."""
+        """What distinguishes this row of a table from the defaults, such as `stale_pool`."""
         defaults = {f: type(self).__dataclass_fields__[f].default for f in self.variant_options}
         changed = {k: getattr(self, k) for k, d in defaults.items() if getattr(self, k) != d}
         return ", ".join(k if v is True else f"{k}={v}" for k, v in changed.items())
@@ -235,10 +282,16 @@ class AbstractMethod(ABC, Generic[State]):
         normalizer: Normalizer | None = None,
         learned: dict[str, float] | None = None,
     ) -> DistilledSet:
-        """Put tensors and the facts about problem and method into an artefact, on the CPU.
+        """Return an artefact with copies of the tensors, and with problem and method as provenance.
 
-        `normalizer` replaces the source's where the method whitens; `learned` are numbers that were
-        learned beside the images, such as a learning rate.
+        Args:
+            problem: What was distilled.
+            images: (M, C, H, W) in `pixel_space`.
+            targets: (M, D), (M, K), or (M,) class numbers, as `target_kind` says.
+            target_kind: Decides how networks are pre-trained on the set.
+            pixel_space: Whether the images are unit or normalized pixels.
+            normalizer: Replaces the source's where the method whitens.
+            learned: Numbers that were learned beside the images, such as a learning rate.
         """
         classes = problem.images.classes
         return DistilledSet(

@@ -16,24 +16,26 @@ from torch import Generator, Tensor
 
 from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
-from datastill.ground.options import option
+from datastill.ground.machine import Machine
+from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
 from datastill.maths.optimizers import Sgd
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._class_matching import (
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._classes import (
     InitialImages,
     MatchingState,
+    balanced_labels,
     batch_norm_layers,
-    class_pair,
+    class_batches,
+    images_per_class,
     initial_images,
-    normalized_real,
     random_network,
+    sample_each_class,
 )
-from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
-from datastill.methods._update import update
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._learner import Learner
 from datastill.networks.convnet import ConvNet
+from datastill.networks.train_step import train_step
 
 # images per class: (outer loops, inner epochs), as released
 PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -45,15 +47,15 @@ class GradientMatchingState(MatchingState):
     """The distilled images and the network on which gradients are matched now."""
 
     network: Network
-    order: Generator  # shuffles distilled images while they train the network
+    order_generator: Generator  # shuffles distilled images while they train the network
 
 
 @dataclass(frozen=True)
 class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
-    """Algorithm 1; a method says how the batches of a class are augmented.
+    """Algorithm 1; a method says how images are augmented.
 
-    One step is one outer loop: all classes are matched once, then the network is trained. It lives
-    `outer_loops` steps, after the last of which the next one takes its place.
+    One step is one outer loop: all classes are matched once, then the network is trained. After
+    `outer_loops` steps a new network takes its place.
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("initial_images",)
@@ -84,49 +86,65 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
     )
     initial_images: InitialImages = option("noise", "what distilled images start from")
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
     @property
     @abstractmethod
-    def dsa(self) -> Dsa:
+    def augmentation(self) -> Dsa:
         """The augmentation of all images, real and distilled."""
 
-    @property
-    def needs_target(self) -> bool:
-        return False
-
-    @property
-    def needs_labels(self) -> bool:
-        return True
-
     def settled(self, problem: Problem) -> Self:
-        outer_loops, inner_epochs = self._loops(problem)
+        outer_loops, inner_epochs = published_loops(images_per_class(problem))
+        if self.outer_loops is not None:
+            outer_loops = self.outer_loops
+        if self.inner_epochs is not None:
+            inner_epochs = self.inner_epochs
         return replace(self, outer_loops=outer_loops, inner_epochs=inner_epochs)
 
     def length(self, problem: Problem) -> int:
-        return self.networks * self._loops(problem)[0]
+        return self.networks * (self.settled(problem).outer_loops or 0)
 
     def init(self, problem: Problem) -> GradientMatchingState:
         x_syn, seed = initial_images(problem, self.initial_images), problem.seed
         return GradientMatchingState(
             x_syn=x_syn,
             optimizer=torch.optim.SGD([x_syn], lr=self.outer_lr, momentum=self.outer_momentum),
-            real=fork(seed, "real-images"),
-            views=fork(seed, "views"),
+            real_generator=fork(seed, "real-images"),
+            augmentation_generator=fork(seed, "views"),
             network=random_network(problem, 0),
-            order=fork(seed, "inner-order"),
+            order_generator=fork(seed, "inner-order"),
         )
 
     def step(
         self, problem: Problem, state: GradientMatchingState
     ) -> dict[str, Tensor | float | int]:
-        outer_loops, inner_epochs = self._loops(problem)
-        outer_loop = state.step % outer_loops
-        self._freeze_batch_norm(problem, state)
-        loss = self._match_classes(problem, state)
+        settled, network = self.settled(problem), state.network
+        assert settled.outer_loops is not None and settled.inner_epochs is not None
+        outer_loop = state.step % settled.outer_loops
+
+        self._set_batch_norm_statistics(problem, state)
+        losses = []
+        state.optimizer.zero_grad()
+        for label in range(len(problem.by_class)):
+            x_real, x_syn = class_batches(
+                problem,
+                state,
+                label,
+                class_batch=self.class_batch,
+                augmentation=self.augmentation,
+            )
+            distance = matching_loss(network, x_real, x_syn, label, problem.machine)
+            distance.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]
+            losses.append(distance.detach())
+        loss = torch.stack(losses).mean()
+        checked_optimizer_step(state.optimizer, loss, {"x_syn": state.x_syn})
+
         state.step += 1
-        if state.step % outer_loops:
-            self._train_network(problem, state, inner_epochs)
+        if state.step % settled.outer_loops:
+            self._train_network(problem, state, settled.inner_epochs)
         else:
-            state.network = random_network(problem, state.step // outer_loops)
+            state.network = random_network(problem, state.step // settled.outer_loops)
         return {"outer_loss": loss, "outer_loop": outer_loop}
 
     def result(self, problem: Problem, state: GradientMatchingState) -> DistilledSet:
@@ -138,71 +156,53 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
             pixel_space="normalized",
         )
 
-    def _loops(self, problem: Problem) -> tuple[int, int]:
-        """(outer loops, inner epochs): what the options say, else what was published."""
-        outer_loops, inner_epochs = published_loops(images_per_class(problem))
-        return (
-            outer_loops if self.outer_loops is None else self.outer_loops,
-            inner_epochs if self.inner_epochs is None else self.inner_epochs,
-        )
-
-    def _match_classes(self, problem: Problem, state: GradientMatchingState) -> Tensor:
-        """One update of the distilled images; return the mean distance of the classes."""
-        losses = []
-        state.optimizer.zero_grad()
-        for label in range(len(problem.by_class)):
-            loss = self._matching_loss(problem, state, label)
-            loss.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        mean = torch.stack(losses).mean()
-        update(state.optimizer, mean, {"x_syn": state.x_syn})
-        return mean
-
-    def _matching_loss(self, problem: Problem, state: GradientMatchingState, label: int) -> Tensor:
-        """D(∇_θ L(real images of a class), ∇_θ L(its distilled images))."""
-        x_real, x_syn = class_pair(
-            problem, state, label, class_batch=self.class_batch, dsa=self.dsa
-        )
-        weights = [p for p in state.network.parameters() if p.dim() > 1]  # vectors do not count
-        loss_real = _class_loss(problem, state.network, x_real, label)
-        loss_syn = _class_loss(problem, state.network, x_syn, label)
-        g_real = torch.autograd.grad(loss_real, weights)
-        g_syn = torch.autograd.grad(loss_syn, weights, create_graph=True)
-        return gradient_distance(g_real, g_syn)
-
-    def _train_network(
-        self, problem: Problem, state: GradientMatchingState, inner_epochs: int
-    ) -> None:
-        """Epochs of SGD on the distilled images, each batch augmented, each image for itself."""
-        network, x_syn, y_syn = state.network, state.x_syn.detach(), balanced_labels(problem)
-        optimizer = Sgd(self.inner_lr, momentum=0).make(network.parameters())  # it keeps no state
-        learner = Learner(network, optimizer, F.cross_entropy, problem.machine, problem.graphs)
-        for _ in range(inner_epochs):
-            order = problem.machine.here(torch.randperm(len(x_syn), generator=state.order))
-            for index in torch.split(order, self.inner_batch):
-                learner.learn(self.dsa(x_syn[index], state.views), y_syn[index])
-
-    def _freeze_batch_norm(self, problem: Problem, state: GradientMatchingState) -> None:
+    def _set_batch_norm_statistics(self, problem: Problem, state: GradientMatchingState) -> None:
         """Let batch norm see real images of all classes, then use its running statistics.
 
         A few distilled images of one class would make poor statistics.
         """
         if layers := batch_norm_layers(state.network.train()):
-            index = draw_of_each_class(problem, self.statistics_batch, state.real)
+            index = sample_each_class(problem, self.statistics_batch, state.real_generator)
             with torch.no_grad():
-                problem.machine.run(state.network, normalized_real(problem, index))
+                problem.machine.run(state.network, problem.network_input(index))
             for layer in layers:
                 layer.eval()
 
+    def _train_network(self, problem: Problem, state: GradientMatchingState, epochs: int) -> None:
+        """Train the network by SGD on the distilled images, each image augmented by itself."""
+        x_syn, y_syn = state.x_syn.detach(), balanced_labels(problem)
+        optimizer = Sgd(self.inner_lr, momentum=0).make(state.network.parameters())  # stateless
+        for _ in range(epochs):
+            order = torch.randperm(len(x_syn), generator=state.order_generator)
+            for index in torch.split(problem.machine.here(order), self.inner_batch):
+                x = self.augmentation(x_syn[index], state.augmentation_generator)
+                train_step(
+                    state.network, optimizer, F.cross_entropy, x, y_syn[index], problem.machine
+                )
+
+
+def matching_loss(
+    network: Network, x_real: Tensor, x_syn: Tensor, label: int, machine: Machine
+) -> Tensor:
+    """Return D(∇_θ L(x_real), ∇_θ L(x_syn)) of images of one class; differentiable in x_syn."""
+    weights = [p for p in network.parameters() if p.dim() > 1]  # vectors do not count
+    real_loss, syn_loss = (
+        F.cross_entropy(machine.run(network, x), torch.full((len(x),), label, device=x.device))
+        for x in (x_real, x_syn)
+    )
+    real_gradients = torch.autograd.grad(real_loss, weights)
+    syn_gradients = torch.autograd.grad(syn_loss, weights, create_graph=True)
+    return gradient_distance(real_gradients, syn_gradients)
+
 
 def published_loops(per_class: int) -> tuple[int, int]:
-    """(outer loops, inner epochs) of the next larger published count; above 50, those of 50."""
+    """Return (outer loops, inner epochs) of the next larger published count; above 50, of 50."""
     larger = [count for count in PUBLISHED_LOOPS if count >= per_class]
     return PUBLISHED_LOOPS[min(larger, default=max(PUBLISHED_LOOPS))]
 
 
 def gradient_distance(g_real: Sequence[Tensor], g_syn: Sequence[Tensor]) -> Tensor:
-    """Σ over layers and their output channels of 1 - cos; each gradient (channels, ...)."""
+    """Return Σ over layers and their output channels of 1 - cos; each gradient (channels, ...)."""
     layers = zip(g_real, g_syn, strict=True)
     return torch.stack([_layer_distance(a.flatten(1), b.flatten(1)) for a, b in layers]).sum()
 
@@ -210,8 +210,3 @@ def gradient_distance(g_real: Sequence[Tensor], g_syn: Sequence[Tensor]) -> Tens
 def _layer_distance(a: Tensor, b: Tensor) -> Tensor:  # (channels, n), (channels, n) -> ()
     lengths: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     return (1 - (a * b).sum(1) / (lengths + SMALLEST_PRODUCT)).sum()
-
-
-def _class_loss(problem: Problem, network: Network, x: Tensor, label: int) -> Tensor:
-    outputs = problem.machine.run(network, x)
-    return F.cross_entropy(outputs, torch.full((len(x),), label, device=x.device))

@@ -4,114 +4,96 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from datastill.ground.graphs import Graphs
-from datastill.ground.machine import Machine
 from datastill.ground.profile import part_of_step
 from datastill.ground.rng import seeded
 from datastill.maths.optimizers import OptimizerSpec
 from datastill.methods._base import Problem
 from datastill.networks._base import Network
-from datastill.networks._learner import Learner
+from datastill.networks.train_step import train_step
 
 
 @dataclass
-class Member:
-    """An inner model, how often it was trained, and the clock that ends its life."""
+class InnerModel:
+    """A network that is trained on the distilled set until it is replaced."""
 
-    model: Network
+    network: Network
     optimizer: torch.optim.Optimizer
-    age: int = 0  # inner steps that this very model has taken
-    clock: int = 0  # the age, unless it was set ahead, or inherited in a stale pool
-    births: int = 1  # models that this slot has held so far
+    age: int = 0  # training steps of this network
+    reset_counter: int = 0  # at max_age it is replaced; the age, unless it started ahead
+    generation: int = 1  # networks that this slot of the pool has held
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class ModelPool:
-    """How the members of a pool are born, trained by one step on a batch of pairs, and replaced.
+    """Inner models that are trained by single steps, and replaced by new ones when they are old.
 
-    The pools of KRR-ST and FRePo differ in `optimizer` and `loss`, and in how lives begin:
-    `spread_ages` trains every member for a while, `staggered` only shortens first lives.
+    `models` is the only field, hence all that a checkpoint holds; the arguments never change.
 
-    `stale` keeps the clock of a slot running when its model is replaced, as the released code of
-    KRR-ST does: a slot that has once expired then holds untrained models for ever
-    (docs/fidelity.md#pool).
+    Args:
+        problem: Gives architecture, seed and machine.
+        outputs: Of each network, D or K.
+        size: Models in the pool.
+        max_age: Training steps after which a model is replaced.
+        optimizer: Of each model.
+        loss: Maps (outputs, targets), both (B, outputs), to a scalar.
+        norm_momentum: Share of a new batch in the running statistics of batch normalisation.
+            Default: PyTorch's 0.1.
     """
 
-    born: Callable[[int, int], Network]  # (slot, birth) -> a new inner model
-    size: int
-    max_age: int
-    optimizer: OptimizerSpec
-    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets), both (B, D) -> scalar
-    machine: Machine
-    stale: bool = False
-    graphs: Graphs = Graphs()  # of training
+    models: list[InnerModel]
 
-    def members(self, *, staggered: bool = False) -> list[Member]:
-        """`size` untrained members; the first lives of staggered ones end one after another.
-
-        The clock of member i then starts at i · ⌊max_age / size⌋, as in FRePo's released code.
-        """
-        members = [self._untrained(self.born(slot, 1), birth=1) for slot in range(self.size)]
-        for slot, member in enumerate(members if staggered else []):
-            member.clock = slot * (self.max_age // self.size)
-        return members
-
-    def spread_ages(
-        self, members: list[Member], x_syn: Tensor, y_syn: Tensor, generator: Generator
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        outputs: int,
+        size: int,
+        max_age: int,
+        optimizer: OptimizerSpec,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        norm_momentum: float | None = None,
     ) -> None:
-        """Train each untrained member to an age drawn uniformly from 1..max_age - 1.
+        self.problem, self.outputs, self.max_age = problem, outputs, max_age
+        self.optimizer, self.loss, self.norm_momentum = optimizer, loss, norm_momentum
+        self.models = [self._new_model(slot, generation=1) for slot in range(size)]
 
-        The upper end is left out as in the released code, whose `numpy.random.randint` excludes it.
-        """
-        for member in members:
-            age = torch.randint(1, max(2, self.max_age), (), generator=generator)
-            for _ in range(int(age)):
-                self._train(member, x_syn, y_syn)
+    def train(self, slot: int, x: Tensor, y: Tensor) -> Tensor:
+        """Train a model by one step on images (B, C, H, W) and targets (B, outputs); its loss."""
+        model, machine = self.models[slot], self.problem.machine
+        loss = train_step(model.network, model.optimizer, self.loss, x, y, machine)
+        model.age += 1
+        model.reset_counter += 1
+        return loss
 
     @part_of_step("inner model")
-    def advance(self, members: list[Member], slot: int, x_syn: Tensor, y_syn: Tensor) -> None:
-        """Train a member by one step, or replace it by a new one when its clock has run out."""
-        member = members[slot]
-        if member.clock < self.max_age:
-            self._train(member, x_syn, y_syn)
+    def train_or_replace(self, slot: int, x: Tensor, y: Tensor, *, stale: bool = False) -> None:
+        """Train a model by one step, or put a new one in its place once it has reached max_age.
+
+        `stale` keeps the reset counter of the slot, as the released code of KRR-ST does: a slot
+        that has once expired then holds untrained models for ever (docs/fidelity.md#pool).
+        """
+        old = self.models[slot]
+        if old.reset_counter < self.max_age:
+            self.train(slot, x, y)
             return
-        members[slot] = self._reborn(member, slot)
-        if self.stale:
-            members[slot].clock = member.clock
+        self.models[slot] = self._new_model(slot, old.generation + 1)
+        if stale:
+            self.models[slot].reset_counter = old.reset_counter
 
-    def _untrained(self, model: Network, birth: int) -> Member:
-        return Member(model, self.optimizer.make(model.parameters()), births=birth)
-
-    def _reborn(self, member: Member, slot: int) -> Member:
-        """A new model in the place of an old one: in its tensors, which recordings refer to."""
-        birth = member.births + 1
-        member.model.load_state_dict(self.born(slot, birth).state_dict())
-        return self._untrained(member.model, birth)
-
-    def _train(self, member: Member, x_syn: Tensor, y_syn: Tensor) -> None:
-        learner = Learner(member.model, member.optimizer, self.loss, self.machine, self.graphs)
-        learner.learn(x_syn, y_syn)
-        member.age += 1
-        member.clock += 1
-
-
-def born(
-    problem: Problem, slot: int, birth: int, *, outputs: int, norm_momentum: float | None = None
-) -> Network:
-    """The `birth`-th inner model of a slot: the same on every machine and after any resume.
-
-    `norm_momentum` is the share of a new batch in the running statistics of batch normalisation.
-    """
-    with seeded(problem.seed, "pool", slot, birth):
-        network = problem.network(
-            image_size=problem.images.image_size,
-            channels=problem.images.channels,
-            outputs=outputs,
-        )
-    if norm_momentum is not None:
+    def _new_model(self, slot: int, generation: int) -> InnerModel:
+        """Return an untrained model: the same on every machine and after any resume."""
+        problem = self.problem
+        with seeded(problem.seed, "pool", slot, generation):
+            network = problem.network(
+                image_size=problem.images.image_size,
+                channels=problem.images.channels,
+                outputs=self.outputs,
+            )
         for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = norm_momentum
-    return problem.machine.place(network)
+            if self.norm_momentum is not None and isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = self.norm_momentum
+        problem.machine.place(network)
+        optimizer = self.optimizer.make(network.parameters())
+        return InnerModel(network, optimizer, generation=generation)

@@ -2,15 +2,21 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from datastill.artefact import DistilledSet
+from datastill.ground.errors import ConfigError, NotFiniteError
+from datastill.ground.lookup import public_name
 from datastill.ground.options import check_bounds, option
+from datastill.ground.rng import derive
 from datastill.methods._base import AbstractMethod, Problem
 
 RealTargets = Literal["representation", "class-label"]
+Space = Literal["representation", "pixels"]
+BLOCK = 1024  # images whose features are computed at a time
 
 
 @dataclass
@@ -28,7 +34,7 @@ class AbstractRealImages(AbstractMethod[RealImagesState]):
 
     @abstractmethod
     def choose(self, problem: Problem) -> Tensor:  # (M,) int64
-        """Indices of the source images."""
+        """Return the indices of the source images."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -60,11 +66,74 @@ def real_pairs(
     chosen: Tensor,  # (M,) int64
     targets: RealTargets,
 ) -> DistilledSet:
-    """The source images at `chosen` in unit pixels, paired with what `targets` names."""
+    """Return the source images at `chosen` in unit pixels, with representations or labels."""
     unit = problem.images.unit_pixels(chosen)
     if targets == "representation":
         g = problem.represent(chosen)
         return method.pack(problem, unit, g, target_kind="representation", pixel_space="unit")
-    labels = problem.images.labels
-    assert labels is not None, "AbstractMethod.check refuses this before any work"
-    return method.pack(problem, unit, labels[chosen], target_kind="hard-label", pixel_space="unit")
+    labels = problem.labels[chosen]
+    return method.pack(problem, unit, labels, target_kind="hard-label", pixel_space="unit")
+
+
+@dataclass(frozen=True)
+class AbstractSelection(AbstractRealImages):
+    """M different source images, selected by their features: of all, or so many of each class."""
+
+    variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
+    without_target: ClassVar[str] = "--method.targets class-label --method.space pixels"
+
+    space: Space = option("representation", "features by which images are selected")
+
+    @abstractmethod
+    def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:  # (n, F) -> (count,) int64
+        """Return the positions of `count` different rows, one or more."""
+
+    @property
+    def needs_target(self) -> bool:
+        return "representation" in (self.targets, self.space)
+
+    def choose(self, problem: Problem) -> Tensor:
+        chosen, name = [], public_name(self)
+        for number, (index, count) in enumerate(groups(problem, self.targets)):
+            x, seed = features(problem, index, self.space), derive(problem.seed, name, number)
+            chosen.append(index[self.select(x, count, seed=seed)])
+        return torch.cat(chosen)
+
+
+def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
+    """Return (source indices (n,), images to select of them): per class for labels, else of all.
+
+    Where M / K leaves a rest, the first classes get one more; classes that give none are left out.
+
+    Raises:
+        ConfigError: A class has fewer images than it has to give.
+    """
+    if targets == "representation":
+        return [(torch.arange(len(problem.images)), problem.count)]
+    share, rest = divmod(problem.count, len(problem.by_class))
+    shares = [(index, share + (k < rest)) for k, index in enumerate(problem.by_class)]
+    for k, (index, wanted) in enumerate(shares):
+        if len(index) < wanted:
+            raise ConfigError(
+                f"{wanted} images of each class were asked for, and class"
+                f" {problem.images.classes[k]} of {problem.images.name} has {len(index)};"
+                " lower --count"
+            )
+    return [(index, wanted) for index, wanted in shares if wanted]
+
+
+def features(problem: Problem, index: Tensor, space: Space) -> Tensor:  # (n,) -> (n, F) float32
+    """Return the representations of source images, or their normalized pixels; on the CPU.
+
+    Raises:
+        NotFiniteError: A representation has a NaN or an infinity.
+    """
+    if space == "pixels":
+        return problem.images.normalized(index).flatten(1)
+    g = torch.cat([problem.represent(block).cpu() for block in torch.split(index, BLOCK)])
+    if not g.isfinite().all():
+        raise NotFiniteError(
+            f"the target model gives some images of {problem.images.name} representations that are"
+            " not finite; train another target model, or select by --method.space pixels"
+        )
+    return g

@@ -9,17 +9,40 @@ trained on x_syn between two updates; then comes the next one.
 from dataclasses import dataclass
 
 from datastill.augment.dsa import Dsa
-from datastill.ground.options import check_bounds
 from datastill.methods._gradient_matching import AbstractGradientMatching
 
 
 @dataclass(frozen=True)
 class DC(AbstractGradientMatching):
-    """Gradient matching of images as they are; the defaults are the paper's."""
+    """Distill a labelled source by matching gradients, class by class, without augmentation.
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
+    The defaults are the paper's.
+
+    Args:
+        networks: Random networks, one after another.
+        outer_loops: Steps that each network lives. Default: as published for the images per class.
+        inner_epochs: Epochs that a network is trained on distilled images between two steps.
+            Default: as published for the images per class.
+        class_batch: Real images per class and step.
+        outer_lr: SGD learning rate of distilled images.
+        outer_momentum: SGD momentum of distilled images.
+        inner_batch: Distilled images per training step of a network.
+        inner_lr: SGD learning rate of networks.
+        statistics_batch: Real images per class for the statistics of batch norm.
+        initial_images: Start from `real` images or from `noise`.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the source does not have enough labelled
+            images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
+        ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
+        >>> ds.distill(ds.DC(networks=2), problem).images.shape
+        torch.Size([10, 1, 8, 8])
+    """
 
     @property
-    def dsa(self) -> Dsa:
+    def augmentation(self) -> Dsa:
         return Dsa(strategies=())

@@ -6,9 +6,8 @@
 A is differentiable Siamese augmentation, with the same amounts ω for both batches of a class.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,23 +18,45 @@ from datastill.augment.dsa import Dsa
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._class_matching import (
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._classes import (
     InitialImages,
     MatchingState,
+    balanced_labels,
     batch_norm_layers,
-    class_pair,
+    class_batches,
     initial_images,
     random_network,
 )
-from datastill.methods._classes import balanced_labels
-from datastill.methods._update import update
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks._base import AbstractArchitecture
 from datastill.networks.convnet import ConvNet
 
 
 @dataclass(frozen=True)
 class DM(AbstractMethod[MatchingState]):
-    """Distribution matching; the defaults are the paper's for up to 50 images per class."""
+    """Distill a labelled source by matching mean features of random networks, class by class.
+
+    The defaults are the paper's for up to 50 images per class.
+
+    Args:
+        outer_steps: Updates of the distilled images, each with another random network.
+        class_batch: Real images per class and step.
+        outer_lr: SGD learning rate of distilled images.
+        outer_momentum: SGD momentum of distilled images.
+        initial_images: Start from `real` images or from `noise`.
+        strategies: Augmentations, one of which is drawn per batch; none: no augmentation.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the source does not have enough labelled
+            images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
+        ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
+        >>> ds.distill(ds.DM(outer_steps=3), problem).images.shape
+        torch.Size([10, 1, 8, 8])
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("initial_images",)
     by_class: ClassVar[bool] = True
@@ -58,14 +79,6 @@ class DM(AbstractMethod[MatchingState]):
         check_bounds(self)
         Dsa(self.strategies)  # refuses unknown ones
 
-    @property
-    def needs_target(self) -> bool:
-        return False
-
-    @property
-    def needs_labels(self) -> bool:
-        return True
-
     def length(self, problem: Problem) -> int:
         return self.outer_steps
 
@@ -74,22 +87,42 @@ class DM(AbstractMethod[MatchingState]):
         return MatchingState(
             x_syn=x_syn,
             optimizer=torch.optim.SGD([x_syn], lr=self.outer_lr, momentum=self.outer_momentum),
-            real=fork(seed, "real-images"),
-            views=fork(seed, "views"),
+            real_generator=fork(seed, "real-images"),
+            augmentation_generator=fork(seed, "views"),
         )
 
     def step(self, problem: Problem, state: MatchingState) -> dict[str, Tensor | float | int]:
         network = random_network(problem, state.step).requires_grad_(False)
+        classes = range(len(problem.by_class))
+        # Class by class saves memory; batch norm needs the statistics of all classes together.
+        groups = [classes] if batch_norm_layers(network) else [(label,) for label in classes]
+
         losses = []
         state.optimizer.zero_grad()
-        for labels in _embedded_together(network, len(problem.by_class)):
-            loss = self._matching_loss(problem, state, network, labels)
+        for labels in groups:
+            pairs = [
+                class_batches(
+                    problem,
+                    state,
+                    label,
+                    class_batch=self.class_batch,
+                    augmentation=Dsa(self.strategies),
+                )
+                for label in labels
+            ]
+            x_real, x_syn = zip(*pairs, strict=True)
+            with torch.no_grad():
+                real_features = problem.machine.run(network.embed, torch.cat(x_real))
+            syn_features = problem.machine.run(network.embed, torch.cat(x_syn))
+            real_means = class_means(real_features, x_real)  # (k, F)
+            loss = (real_means - class_means(syn_features, x_syn)).square().sum()
             loss.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        total = torch.stack(losses).sum()
-        update(state.optimizer, total, {"x_syn": state.x_syn})
+        loss = torch.stack(losses).sum()
+        checked_optimizer_step(state.optimizer, loss, {"x_syn": state.x_syn})
+
         state.step += 1
-        return {"outer_loss": total / len(problem.by_class)}
+        return {"outer_loss": loss / len(classes)}
 
     def result(self, problem: Problem, state: MatchingState) -> DistilledSet:
         return self.pack(
@@ -100,27 +133,7 @@ class DM(AbstractMethod[MatchingState]):
             pixel_space="normalized",
         )
 
-    def _matching_loss(
-        self, problem: Problem, state: MatchingState, network: Network, labels: Sequence[int]
-    ) -> Tensor:
-        """Σ over `labels` of the squared distance between mean features."""
-        embed = partial(problem.machine.run, network.embed)
-        dsa, size = Dsa(self.strategies), self.class_batch
-        pairs = [class_pair(problem, state, k, class_batch=size, dsa=dsa) for k in labels]
-        with torch.no_grad():
-            real = _class_means(embed, [x_real for x_real, _ in pairs])  # (k, F)
-        syn = _class_means(embed, [x_syn for _, x_syn in pairs])  # (k, F)
-        return (real - syn).square().sum()
 
-
-def _embedded_together(network: Network, classes: int) -> list[range]:
-    """Class by class, to save memory; with batch norm all at once, for statistics of them all."""
-    if batch_norm_layers(network):
-        return [range(classes)]
-    return [range(label, label + 1) for label in range(classes)]
-
-
-def _class_means(embed: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Tensor:  # (k, F)
-    """Mean feature of each of k batches, embedded as one."""
-    features = embed(torch.cat(list(batches)))
+def class_means(features: Tensor, batches: Sequence[Tensor]) -> Tensor:  # (B, F) -> (k, F)
+    """Return the mean of the features that belong to each of k batches."""
     return torch.stack([f.mean(0) for f in torch.split(features, [len(x) for x in batches])])

@@ -9,14 +9,42 @@ each class and step; and the batches that train the network θ are augmented too
 from dataclasses import dataclass
 
 from datastill.augment.dsa import Dsa
-from datastill.ground.options import check_bounds, option
-from datastill.methods._class_matching import InitialImages
+from datastill.ground.options import option
+from datastill.methods._classes import InitialImages
 from datastill.methods._gradient_matching import AbstractGradientMatching
 
 
 @dataclass(frozen=True)
 class DSA(AbstractGradientMatching):
-    """Gradient matching of images that are augmented alike; the defaults are the paper's."""
+    """Distill a labelled source by matching gradients of real and distilled images augmented alike.
+
+    The defaults are the paper's.
+
+    Args:
+        networks: Random networks, one after another.
+        outer_loops: Steps that each network lives. Default: as published for the images per class.
+        inner_epochs: Epochs that a network is trained on distilled images between two steps.
+            Default: as published for the images per class.
+        class_batch: Real images per class and step.
+        outer_lr: SGD learning rate of distilled images.
+        outer_momentum: SGD momentum of distilled images.
+        inner_batch: Distilled images per training step of a network.
+        inner_lr: SGD learning rate of networks.
+        statistics_batch: Real images per class for the statistics of batch norm.
+        initial_images: Start from `real` images or from `noise`.
+        strategies: Augmentations, one of which is drawn per batch; none: as DC.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the source does not have enough labelled
+            images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
+        ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
+        >>> ds.distill(ds.DSA(networks=2), problem).images.shape
+        torch.Size([10, 1, 8, 8])
+    """
 
     initial_images: InitialImages = option("real", "what distilled images start from")
     strategies: tuple[str, ...] = option(
@@ -24,9 +52,9 @@ class DSA(AbstractGradientMatching):
     )
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         Dsa(self.strategies)  # refuses unknown ones
 
     @property
-    def dsa(self) -> Dsa:
+    def augmentation(self) -> Dsa:
         return Dsa(self.strategies)

@@ -5,8 +5,7 @@ them, kernel ridge regression from them predicts the labels of real images.
 """
 
 import math
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import InitVar, dataclass
 from typing import ClassVar
 
 import torch
@@ -21,33 +20,73 @@ from datastill.maths.krr import krr_predict
 from datastill.maths.optimizers import AdamW, Lamb
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
-from datastill.methods._label_vectors import capped_margin, centred, labelled_batch
-from datastill.methods._pool import Member, ModelPool, born
-from datastill.methods._update import update
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._classes import (
+    balanced_labels,
+    centred_one_hot,
+    images_per_class,
+    sample_each_class,
+    source_label_vectors,
+)
+from datastill.methods._pool import ModelPool
 from datastill.networks._folding import folded
 from datastill.pretrain import LOSSES
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FRePoState:
-    """What changes during a distillation; whole in every checkpoint."""
+    """Everything that changes while distilling; a checkpoint stores all fields."""
 
     x_syn: Tensor  # (M, C, H, W), normalized pixels
-    y_syn: Tensor  # (M, K)
-    optimizer: torch.optim.Optimizer
-    members: list[Member]
+    y_syn: Tensor  # (M, K), label vectors
+    optimizer: torch.optim.Optimizer  # of what is learned
+    pool: ModelPool
     batches: Batches
-    slots: Generator
-    pairs: Generator
+    slot_generator: Generator
+    pair_generator: Generator
     step: int = 0
+    whitened: InitVar[ImageSet]
+
+    def __post_init__(self, whitened: ImageSet) -> None:
+        self.source = whitened  # no field: it is whitened again after a resume
 
 
 @dataclass(frozen=True)
 class FRePo(AbstractMethod[FRePoState]):
-    """The defaults are the released code's for CIFAR-10; the number of steps is its README's."""
+    """Distill a labelled source into M images with learned label vectors.
+
+    As KRR-ST, but what the regression predicts are labels. The defaults are the released code's for
+    CIFAR-10; the number of steps is its README's.
+
+    Args:
+        outer_steps: Updates of the distilled set.
+        outer_batch: Real images per outer step (B).
+        outer_lr: LAMB learning rate of distilled images and labels, with a cosine schedule.
+        learn_labels: Learn the label vectors too.
+        margin_weight: Weight of the loss on the margins of the label vectors.
+        ridge_of_mean: Ridge as a share of the mean diagonal of the kernel matrix.
+        mirror: Mirror images join the regression.
+        pool_size: Inner models that are kept side by side.
+        max_age: Training steps after which an inner model is replaced.
+        inner_lr: Adam learning rate of inner models.
+        inner_batch: Distilled pairs per training step of an inner model.
+        norm_momentum: Momentum of the running statistics of batch norm.
+        zca: Whiten the images.
+        zca_ridge_of_mean: Ridge of the whitening as a share of the mean eigenvalue.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the source does not have enough labelled
+            images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
+        ...                      network=ds.ConvNet(widths=(8,)))
+        >>> ds.distill(ds.FRePo(outer_steps=3, pool_size=2, max_age=4), problem).targets.shape
+        torch.Size([10, 10])
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("learn_labels", "mirror", "zca")
     by_class: ClassVar[bool] = True
@@ -72,56 +111,78 @@ class FRePo(AbstractMethod[FRePoState]):
     def __post_init__(self) -> None:
         check_bounds(self)
 
-    @property
-    def needs_target(self) -> bool:
-        return False
-
-    @property
-    def needs_labels(self) -> bool:
-        return True
-
     def length(self, problem: Problem) -> int:
         return self.outer_steps
 
     def init(self, problem: Problem) -> FRePoState:
-        seed, per_class = problem.seed, images_per_class(problem)
-        chosen = draw_of_each_class(problem, per_class, fork(seed, "initial-images"))
-        x_syn = self._source(problem).normalized(chosen).to(problem.machine.device)
-        y_syn = centred(balanced_labels(problem), problem.images.num_classes).float()
-        y_syn /= math.sqrt(y_syn.shape[1] / 10)
+        seed, num_classes = problem.seed, problem.images.num_classes
+        source = problem.whitened_source(self.zca_ridge_of_mean) if self.zca else problem.images
+        generator = fork(seed, "initial-images")
+        chosen = sample_each_class(problem, images_per_class(problem), generator)
+        x_syn = problem.network_input(chosen, source)
+        y_syn = centred_one_hot(balanced_labels(problem), num_classes).float()
+        y_syn /= math.sqrt(num_classes / 10)
         learned = [x_syn, y_syn] if self.learn_labels else [x_syn]
+        pool = ModelPool(
+            problem,
+            outputs=num_classes,
+            size=self.pool_size,
+            max_age=self.max_age,
+            optimizer=AdamW(self.inner_lr),
+            loss=half_square,
+            norm_momentum=self.norm_momentum,
+        )
+        # First lives end one after another, as in the released code.
+        for slot, inner in enumerate(pool.models):
+            inner.reset_counter = slot * (self.max_age // self.pool_size)
         return FRePoState(
             x_syn=x_syn,
             y_syn=y_syn,
             optimizer=Lamb(self.outer_lr).make([tensor.requires_grad_() for tensor in learned]),
-            members=self._pool(problem).members(staggered=True),
+            pool=pool,
             batches=Batches.over(len(problem.images), fork(seed, "batches")),
-            slots=fork(seed, "pool-slots"),
-            pairs=fork(seed, "pairs"),
+            slot_generator=fork(seed, "pool-slots"),
+            pair_generator=fork(seed, "pairs"),
+            whitened=source,
         )
 
     def step(self, problem: Problem, state: FRePoState) -> dict[str, Tensor | float | int]:
-        slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, inner = state.members[slot].age, folded(state.members[slot].model.body)
+        slot = int(torch.randint(self.pool_size, (), generator=state.slot_generator))
+        inner = state.pool.models[slot]
+        age = inner.age
+
         index = state.batches.draw(self.outer_batch)
-        x_real, y_real = labelled_batch(problem, self._source(problem), index)
-        f_real = problem.machine.run_each(inner, x_real)  # (B, F)
-        x_syn, y_syn = self._regressed(state)
-        f_syn = problem.machine.run(inner, x_syn)  # (M, F)
+        x_real = problem.network_input(index, state.source)  # (B, C, H, W)
+        y_real = source_label_vectors(problem, index).float()  # (B, K)
+        x_syn, y_syn = state.x_syn, state.y_syn
+        if self.mirror:  # 2 M pairs
+            x_syn, y_syn = torch.cat([x_syn, x_syn.flip(3)]), torch.cat([y_syn, y_syn])
+        # Nothing below trains the inner model: batch norm can be folded into the convolutions.
+        body, machine = folded(inner.network.body), problem.machine
+        f_real = machine.run_each(body, x_real)  # (B, F), without gradient
+        f_syn = machine.run(body, x_syn)  # (M, F)
         prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)
         outer_loss = half_square(prediction, y_real)
         margin_loss = -capped_margin(state.y_syn).mean()
+        loss = outer_loss + self.margin_weight * margin_loss
 
         set_rates(state.optimizer, Cosine(end=0.1), state.step, self.outer_steps)
         state.optimizer.zero_grad()
-        loss = outer_loss + self.margin_weight * margin_loss
         loss.backward(inputs=state.optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
-        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
-        self._pool(problem).advance(state.members, slot, *self._inner_batch(problem, state))
+        learned = {"x_syn": state.x_syn, "y_syn": state.y_syn}
+        checked_optimizer_step(state.optimizer, loss, learned)
+
+        order = torch.randperm(len(state.x_syn), generator=state.pair_generator)
+        pairs = machine.here(order[: self.inner_batch])
+        state.pool.train_or_replace(slot, state.x_syn.detach()[pairs], state.y_syn.detach()[pairs])
         state.step += 1
-        accuracy = (prediction.argmax(1) == y_real.argmax(1)).double().mean()
-        losses = {"outer_loss": outer_loss.detach(), "margin_loss": margin_loss.detach()}
-        return {**losses, "accuracy": accuracy, "age": age, "kernel_condition": condition}
+        return {
+            "outer_loss": outer_loss.detach(),
+            "margin_loss": margin_loss.detach(),
+            "accuracy": (prediction.argmax(1) == y_real.argmax(1)).double().mean(),
+            "age": age,
+            "kernel_condition": condition,
+        }
 
     def result(self, problem: Problem, state: FRePoState) -> DistilledSet:
         return self.pack(
@@ -130,33 +191,12 @@ class FRePo(AbstractMethod[FRePoState]):
             state.y_syn,
             target_kind="soft-label",
             pixel_space="normalized",
-            normalizer=self._source(problem).normalizer,
+            normalizer=state.source.normalizer,
         )
 
-    def _regressed(self, state: FRePoState) -> tuple[Tensor, Tensor]:
-        """The distilled pairs, and their mirror images with the same labels."""
-        x_syn, y_syn = state.x_syn, state.y_syn
-        if not self.mirror:
-            return x_syn, y_syn
-        return torch.cat([x_syn, x_syn.flip(3)]), torch.cat([y_syn, y_syn])
 
-    def _pool(self, problem: Problem) -> ModelPool:
-        num_classes, momentum = problem.images.num_classes, self.norm_momentum
-        return ModelPool(
-            born=partial(born, problem, outputs=num_classes, norm_momentum=momentum),
-            size=self.pool_size,
-            max_age=self.max_age,
-            optimizer=AdamW(self.inner_lr),
-            loss=half_square,
-            machine=problem.machine,
-            graphs=problem.graphs,
-        )
-
-    def _source(self, problem: Problem) -> ImageSet:
-        return problem.whitened(self.zca_ridge_of_mean) if self.zca else problem.images
-
-    def _inner_batch(self, problem: Problem, state: FRePoState) -> tuple[Tensor, Tensor]:
-        """Different distilled pairs to train an inner model on."""
-        order = torch.randperm(len(state.x_syn), generator=state.pairs)
-        index = problem.machine.here(order[: self.inner_batch])
-        return state.x_syn.detach()[index], state.y_syn.detach()[index]
+def capped_margin(labels: Tensor) -> Tensor:  # (M, K) -> (M,)
+    """Return by how much the largest of K numbers exceeds the second; at most 1 / K."""
+    num_classes = labels.shape[1]
+    top = labels.topk(min(2, num_classes), dim=1).values
+    return (top[:, 0] - top[:, -1]).clamp_max(1 / num_classes)

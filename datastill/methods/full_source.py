@@ -12,7 +12,21 @@ from datastill.methods._real_images import AbstractRealImages
 
 @dataclass(frozen=True)
 class FullSource(AbstractRealImages):
-    """All N source images; nothing is distilled."""
+    """Take all N source images with their targets; nothing is distilled.
+
+    Args:
+        targets: Pair the images with their target `representation` or `class-label`.
+
+    Raises:
+        ConfigError: The problem lacks the target model or the labels that are needed.
+
+    Example:
+        >>> import datastill as ds
+        >>> images = ds.source("digits").load("train")
+        >>> problem = ds.Problem(images, None, count=len(images))
+        >>> len(ds.distill(ds.FullSource(targets="class-label"), problem)) == len(images)
+        True
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
     without_target: ClassVar[str] = "--method.targets class-label"

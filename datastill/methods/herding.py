@@ -9,21 +9,37 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from datastill.methods._selection import AbstractSelection
+from datastill.methods._real_images import AbstractSelection
 
 
 @dataclass(frozen=True)
 class Herding(AbstractSelection):
-    """M different source images whose features have almost the mean of all; nothing is drawn."""
+    """Pick M source images, one by one, whose features have almost the mean of all.
+
+    Nothing is drawn: every seed gives the same images.
+
+    Args:
+        targets: Pair the images with their target `representation` or `class-label`.
+        space: Select by target `representation`, or by normalized `pixels`.
+
+    Raises:
+        ConfigError: The problem lacks the target model or the labels that are needed.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=20)
+        >>> len(ds.distill(ds.Herding(targets="class-label", space="pixels"), problem))
+        20
+    """
 
     draws: ClassVar[bool] = False
 
     def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:
-        return herd(x, count)
+        return herding_indices(x, count)
 
 
-def herd(x: Tensor, count: int) -> Tensor:  # (n, F) -> (count,) int64, distinct
-    """Rows picked one by one, each so that the mean of the picked comes closest to the mean."""
+def herding_indices(x: Tensor, count: int) -> Tensor:  # (n, F) -> (count,) int64, distinct
+    """Pick rows one by one, each so that the mean of the picked comes closest to the mean."""
     x = x.double()
     mean, picked_sum = x.mean(0), torch.zeros_like(x[0])
     squares, free = x.square().sum(1), torch.ones(len(x), dtype=torch.bool)

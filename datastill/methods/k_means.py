@@ -11,18 +11,34 @@ import torch
 from torch import Tensor
 
 from datastill.ground.options import option
-from datastill.methods._selection import AbstractSelection
+from datastill.methods._real_images import AbstractSelection
 
 
 @dataclass(frozen=True)
 class KMeans(AbstractSelection):
-    """M different source images, each the nearest to the centre of its cluster."""
+    """Take the source images that are nearest to the centres of M clusters.
+
+    Args:
+        targets: Pair the images with their target `representation` or `class-label`.
+        space: Select by target `representation`, or by normalized `pixels`.
+        max_iterations: Iterations of Lloyd's algorithm.
+        starts: Runs from other first centres, of which the best is kept.
+
+    Raises:
+        ConfigError: The problem lacks the target model or the labels that are needed.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
+        >>> len(ds.distill(ds.KMeans(targets="class-label", space="pixels"), problem))
+        10
+    """
 
     max_iterations: int = option(300, "iterations of Lloyd's algorithm", at_least=1, smoke=3)
     starts: int = option(1, "runs from other first centres, of which the best is kept", at_least=1)
 
     def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:
-        """The row nearest to the centre of each cluster, clusters in the order of their numbers."""
+        """Return the row nearest to the centre of each cluster, in the order of clusters."""
         clusters = importlib.import_module("sklearn.cluster")  # takes a second
         lloyd = clusters.KMeans(
             n_clusters=count,
@@ -37,9 +53,9 @@ class KMeans(AbstractSelection):
 
 
 def _first_of_each(cluster: Tensor, count: int) -> Tensor:  # (n,) -> (count,) positions
-    """Where each cluster occurs first; an empty one (of equal images) takes the last of all."""
+    """Return where each cluster occurs first; an empty one (of equal images) takes the last."""
     first = [torch.nonzero(cluster == k).flatten()[:1] for k in range(count)]
-    found = torch.cat(first)
+    indices = torch.cat(first)
     spare = torch.arange(len(cluster) - 1, -1, -1)
-    spare = spare[~torch.isin(spare, found)]
-    return torch.cat([found, spare[: count - len(found)]])
+    spare = spare[~torch.isin(spare, indices)]
+    return torch.cat([indices, spare[: count - len(indices)]])

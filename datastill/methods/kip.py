@@ -5,7 +5,7 @@ of an infinitely wide network, predicts the labels of real images. Where labels 
 the best ones have a closed form: label solve.
 """
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -21,31 +21,65 @@ from datastill.maths.krr import solve_positive
 from datastill.maths.label_solve import solve_labels
 from datastill.maths.optimizers import AdamW
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
-from datastill.methods._label_vectors import centred, centred_labels
-from datastill.methods._update import update
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._classes import (
+    balanced_labels,
+    centred_one_hot,
+    images_per_class,
+    sample_each_class,
+    source_label_vectors,
+)
 
 Learned = Literal["images", "labels", "images-and-labels"]
 Kernel = Literal["ntk", "nngp"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class KIPState:
-    """What changes during a distillation; whole in every checkpoint."""
+    """Everything that changes while distilling; a checkpoint stores all fields."""
 
     x_syn: Tensor  # (M, C, H, W), normalized pixels
     y_syn: Tensor  # (M, K), centred
-    optimizer: torch.optim.Optimizer
-    real: Generator
+    optimizer: torch.optim.Optimizer  # of what is learned
+    real_generator: Generator
+    whitened: InitVar[ImageSet]
+
+    def __post_init__(self, whitened: ImageSet) -> None:
+        self.source = whitened  # no field: it is whitened again after a resume
 
 
 @dataclass(frozen=True)
 class KIP(AbstractMethod[KIPState]):
-    """Algorithm 1 of KIP with a fully connected kernel (FC1 by default).
+    """Distill a labelled source for kernel regression with an infinitely wide network.
 
-    The kernel is all that stands for a network: the problem's own is not used. The published
-    results with convolutional kernels took thousands of GPU hours, and are not what this kernel
-    gives. Defaults: the released notebook's for 100 images of CIFAR-10, and the second paper's ZCA.
+    Algorithm 1 of KIP with a fully connected kernel. The kernel is all that stands for a network:
+    the problem's own is not used. The published results with convolutional kernels took thousands
+    of GPU hours, and are not what this kernel gives. Defaults: the released notebook's for 100
+    images of CIFAR-10, and the second paper's ZCA.
+
+    Args:
+        learn: Learn `images`, `images-and-labels`, or `labels`: these are solved for the whole
+            source at once, in one step.
+        outer_steps: Updates of the distilled set.
+        outer_batch: Real images per step, equally many of each class (rounded up).
+        outer_lr: Adam learning rate of images and labels.
+        kernel: `ntk`, the tangent kernel, or `nngp`, the covariance of random networks.
+        depth: Infinitely wide hidden layers, fully connected.
+        weight_variance: Variance of weights, over fan-in.
+        bias_variance: Variance of biases.
+        ridge_of_mean: Ridge as a share of the mean diagonal of K_mm.
+        zca: Whiten the images.
+        zca_ridge_of_mean: Ridge of the whitening as a share of the mean eigenvalue.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the source does not have enough labelled
+            images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
+        >>> ds.distill(ds.KIP(outer_steps=3, outer_batch=100), problem).targets.shape
+        torch.Size([10, 10])
     """
 
     by_class: ClassVar[bool] = True
@@ -77,46 +111,46 @@ class KIP(AbstractMethod[KIPState]):
     def __post_init__(self) -> None:
         check_bounds(self)
 
-    @property
-    def needs_target(self) -> bool:
-        return False
-
-    @property
-    def needs_labels(self) -> bool:
-        return True
-
     def length(self, problem: Problem) -> int:
         return 1 if self.learn == "labels" else self.outer_steps
 
     def init(self, problem: Problem) -> KIPState:
-        first = fork(problem.seed, "initial-images")
-        index = draw_of_each_class(problem, images_per_class(problem), first)
-        x_syn = self._pixels(problem, index)
-        y_syn = centred(balanced_labels(problem), problem.images.num_classes).float()
-        learned = [x.requires_grad_() for x in self._learned(x_syn, y_syn)]
-        optimizer = AdamW(lr=self.outer_lr).make(learned)  # without decay: Adam
-        return KIPState(x_syn, y_syn, optimizer, fork(problem.seed, "batches"))
+        source = problem.whitened_source(self.zca_ridge_of_mean) if self.zca else problem.images
+        generator = fork(problem.seed, "initial-images")
+        index = sample_each_class(problem, images_per_class(problem), generator)
+        x_syn = problem.network_input(index, source)
+        y_syn = centred_one_hot(balanced_labels(problem), problem.images.num_classes).float()
+        learned = [tensor.requires_grad_() for tensor in self._learned(x_syn, y_syn)]
+        return KIPState(
+            x_syn=x_syn,
+            y_syn=y_syn,
+            optimizer=AdamW(lr=self.outer_lr).make(learned),  # without decay: Adam
+            real_generator=fork(problem.seed, "batches"),
+            whitened=source,
+        )
 
     def step(self, problem: Problem, state: KIPState) -> dict[str, Tensor | float | int]:
         if self.learn == "labels":
             return self._solve_labels(problem, state)
-        each = -(-self.outer_batch // len(problem.by_class))
-        index = draw_of_each_class(problem, each, state.real)
-        x_real, y_real = self._pixels(problem, index), centred_labels(problem, index)
-        k_bm = self._kernel(x_real, state.x_syn)
-        weights, condition = solve_positive(self._k_mm(state.x_syn), state.y_syn.double())
+        per_class = -(-self.outer_batch // len(problem.by_class))
+        index = sample_each_class(problem, per_class, state.real_generator)
+        x_real = problem.network_input(index, state.source)  # (B, C, H, W)
+        y_real = source_label_vectors(problem, index)  # (B, K) float64
+        k_bm = self._kernel(x_real, state.x_syn)  # (B, M) float64
+        k_mm = self._regularised_kernel(state.x_syn)  # (M, M)
+        weights, condition = solve_positive(k_mm, state.y_syn.double())
         prediction = k_bm @ weights
         loss = F.mse_loss(prediction, y_real) / 2
 
         learned = self._learned(state.x_syn, state.y_syn)
         for tensor, gradient in zip(learned, torch.autograd.grad(loss, learned), strict=True):
             tensor.grad = gradient
-        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
-        hits = prediction.argmax(1) == y_real.argmax(1)
-        accuracy = 100 * hits.double().mean()
+        names = {"x_syn": state.x_syn, "y_syn": state.y_syn}
+        checked_optimizer_step(state.optimizer, loss, names)
+        correct = prediction.argmax(1) == y_real.argmax(1)
         return {
             "outer_loss": loss.detach(),
-            "accuracy_percent": accuracy,
+            "accuracy_percent": 100 * correct.double().mean(),
             "kernel_condition": condition,
         }
 
@@ -127,18 +161,21 @@ class KIP(AbstractMethod[KIPState]):
             state.y_syn,
             target_kind="soft-label",
             pixel_space="normalized",
-            normalizer=self._source(problem).normalizer,
+            normalizer=state.source.normalizer,
         )
 
     @torch.no_grad()
     def _solve_labels(self, problem: Problem, state: KIPState) -> dict[str, Tensor | float | int]:
-        """The best labels for the whole source, `outer_batch` of its images at a time."""
-        index = torch.split(torch.arange(len(problem.images)), self.outer_batch)
+        """Set the best labels for the whole source, read `outer_batch` images at a time."""
+        parts = torch.split(torch.arange(len(problem.images)), self.outer_batch)
         blocks = (
-            (self._kernel(self._pixels(problem, i), state.x_syn), centred_labels(problem, i))
-            for i in index
+            (
+                self._kernel(problem.network_input(index, state.source), state.x_syn),
+                source_label_vectors(problem, index),
+            )
+            for index in parts
         )
-        y_syn, mean_square, condition = solve_labels(self._k_mm(state.x_syn), blocks)
+        y_syn, mean_square, condition = solve_labels(self._regularised_kernel(state.x_syn), blocks)
         state.y_syn.copy_(y_syn)
         return {"outer_loss": mean_square / 2, "kernel_condition": condition}
 
@@ -151,15 +188,8 @@ class KIP(AbstractMethod[KIPState]):
         kernel = wide.ntk if self.kernel == "ntk" else wide.nngp
         return kernel(x_a.flatten(1), x_b.flatten(1))
 
-    def _k_mm(self, x_syn: Tensor) -> Tensor:  # (M, M) float64
-        """K_mm + λI; the trace in λ has its gradient, as in the released code."""
+    def _regularised_kernel(self, x_syn: Tensor) -> Tensor:  # (M, M) float64
+        """Return K_mm + λI; the trace in λ has its gradient, as in the released code."""
         k_mm = self._kernel(x_syn, x_syn)
         ridge = self.ridge_of_mean * k_mm.diagonal().mean()
         return k_mm + ridge * torch.eye(len(k_mm), dtype=k_mm.dtype, device=k_mm.device)
-
-    def _source(self, problem: Problem) -> ImageSet:
-        return problem.whitened(self.zca_ridge_of_mean) if self.zca else problem.images
-
-    def _pixels(self, problem: Problem, index: Tensor) -> Tensor:  # (B,) -> (B, C, H, W)
-        unit = problem.real(index).float() / 255
-        return self._source(problem).normalizer(unit)

@@ -4,8 +4,7 @@ M images and M target vectors are learned so that, for the features of an inner 
 them, kernel ridge regression from them predicts the target representations of real images.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import InitVar, dataclass
 from typing import ClassVar
 
 import torch
@@ -21,30 +20,72 @@ from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
-from datastill.methods._pool import Member, ModelPool, born
-from datastill.methods._update import update
-from datastill.networks._base import Network
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._pool import ModelPool
 from datastill.networks._folding import folded
-from datastill.target_bank import Filling, Keeping, StoredPrecision
+from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 
 
-@dataclass
+@dataclass(kw_only=True)
 class KRRSTState:
-    """What changes during a distillation; whole in every checkpoint."""
+    """Everything that changes while distilling; a checkpoint stores all fields."""
 
-    x_syn: Tensor  # (M, C, H, W), in the method's pixel space
-    y_syn: Tensor  # (M, D)
-    optimizer: torch.optim.Optimizer
-    members: list[Member]
+    x_syn: Tensor  # (M, C, H, W), learned images, in the method's pixel space
+    y_syn: Tensor  # (M, D), learned target representations
+    optimizer: torch.optim.Optimizer  # of both
+    pool: ModelPool
     batches: Batches
-    views: Generator
-    slots: Generator
+    view_generator: Generator
+    slot_generator: Generator
     step: int = 0
+    cache: InitVar[TargetCache]
+
+    def __post_init__(self, cache: TargetCache) -> None:
+        self.target_cache = cache  # no field: it is filled again after a resume
 
 
 @dataclass(frozen=True)
 class KRRST(AbstractMethod[KRRSTState]):
-    """Algorithm 1; the defaults are the paper's for CIFAR-100."""
+    """Distill a source into M images with learned target representations.
+
+    In every outer step an inner model, trained for a while on the current distilled set, maps
+    images to features. Kernel ridge regression from the M distilled pairs predicts the target
+    model's representations of a batch of real images, and the distilled images and representations
+    take a gradient step on the squared error. Then the inner model is trained by one more step, or
+    replaced by a new one once it has reached `max_age`. The defaults are the paper's for CIFAR-100.
+
+    Args:
+        outer_steps: Updates of the distilled set.
+        outer_batch: Real images per outer step (B).
+        outer_lr: AdamW learning rate of the distilled images, decayed linearly to a thousandth.
+        target_lr: AdamW learning rate of the distilled representations. Default: `outer_lr`.
+        ridge_of_trace: Ridge as a share of the trace of the M x M kernel matrix.
+        ridge_of_mean: Ridge as a share of its mean diagonal, added.
+        pool_size: Inner models that are kept side by side.
+        max_age: Training steps after which an inner model is replaced.
+        inner_lr: SGD learning rate of inner models.
+        inner_momentum: SGD momentum of inner models.
+        inner_weight_decay: SGD weight decay of inner models.
+        stale_pool: Replaced inner models stay untrained, as in the released code.
+        pixel_space: Learn `unit` pixels, or `normalized` ones.
+        crop_padding: Zero padding before random crops of real images; 0 for no crops.
+        flip: Flip half of the real images.
+        bank: Cache of target representations: `off`, `lazy` or `full` (`TargetCache`).
+        bank_precision: Number format of cached representations.
+        bank_gigabytes: Room for them, in 10^9 bytes.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, or the problem has no target model.
+
+    Example:
+        >>> import datastill as ds, torch
+        >>> images = ds.source("digits").load("train").take(torch.arange(50))
+        >>> target = ds.TargetModel(torch.nn.Flatten(), images.normalizer, images.image_size)
+        >>> problem = ds.Problem(images, target, count=10, network=ds.ConvNet(widths=(8,)))
+        >>> distilled = ds.distill(ds.KRRST(outer_steps=3, pool_size=2, max_age=4), problem)
+        >>> distilled.images.shape, distilled.targets.shape
+        (torch.Size([10, 1, 8, 8]), torch.Size([10, 64]))
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
     shares_work: ClassVar[bool] = True
@@ -72,7 +113,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         4, "random crops of real images after this zero padding; 0: none", at_least=0
     )
     flip: bool = option(True, "random horizontal flips of real images")
-    bank: Filling = option(
+    bank: CacheMode = option(
         "off", "whether target representations of views are kept, as they come or all ahead"
     )
     bank_precision: StoredPrecision = option(
@@ -89,75 +130,89 @@ class KRRST(AbstractMethod[KRRSTState]):
     def needs_target(self) -> bool:
         return True
 
-    @property
-    def needs_labels(self) -> bool:
-        return False
-
     def length(self, problem: Problem) -> int:
         return self.outer_steps
 
     def init(self, problem: Problem) -> KRRSTState:
-        seed, images = problem.seed, problem.images
-        chosen = torch.randperm(len(images), generator=fork(seed, "initial-images"))[
-            : problem.count
-        ]
-        unit = images.unit_pixels(chosen)
-        x_syn = images.normalizer(unit) if self.pixel_space == "normalized" else unit
+        seed, images, target = problem.seed, problem.images, problem.needed_target
+        order = torch.randperm(len(images), generator=fork(seed, "initial-images"))
+        chosen = order[: problem.count]
+        x_syn = images.unit_pixels(chosen)
+        if self.pixel_space == "normalized":
+            x_syn = images.normalizer(x_syn)
         x_syn = x_syn.to(problem.machine.device).requires_grad_()
         y_syn = problem.represent(chosen).requires_grad_()
+        target_lr = self.outer_lr if self.target_lr is None else self.target_lr
         return KRRSTState(
             x_syn=x_syn,
             y_syn=y_syn,
-            optimizer=self._optimizer(x_syn, y_syn),
-            members=self._pool(problem).members(),
+            optimizer=AdamW().make(
+                [{"params": [x_syn], "lr": self.outer_lr}, {"params": [y_syn], "lr": target_lr}]
+            ),
+            pool=ModelPool(
+                problem,
+                outputs=target.dim,
+                size=self.pool_size,
+                max_age=self.max_age,
+                optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
+                loss=F.mse_loss,
+            ),
             batches=Batches.over(len(images), fork(seed, "batches")),
-            views=fork(seed, "views"),
-            slots=fork(seed, "pool-slots"),
+            view_generator=fork(seed, "views"),
+            slot_generator=fork(seed, "pool-slots"),
+            cache=TargetCache(
+                target,
+                images,
+                CropFlip(self.crop_padding, self.flip),
+                mode=self.bank,
+                precision=self.bank_precision,
+                max_gigabytes=self.bank_gigabytes,
+                folder=problem.cache,
+            ),
         )
 
+    def warm_up_length(self, problem: Problem) -> int:
+        return sum(self._initial_ages(problem))
+
+    def warm_up_step(self, problem: Problem, state: KRRSTState) -> dict[str, Tensor | float | int]:
+        """Train the first inner model that has not reached its initial age by one step."""
+        ages = zip(state.pool.models, self._initial_ages(problem), strict=True)
+        slot = next(slot for slot, (inner, age) in enumerate(ages) if inner.age < age)
+        return {"inner_loss": state.pool.train(slot, *self._training_pairs(problem, state))}
+
     def step(self, problem: Problem, state: KRRSTState) -> dict[str, Tensor | float | int]:
-        pool = self._pool(problem)
-        if state.step == 0:  # not in init: a resumed run must not pay for it again
-            pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
-            pool.spread_ages(state.members, *pairs, fork(problem.seed, "pool-ages"))
-        slot = int(torch.randint(self.pool_size, (), generator=state.slots))
-        age, model = state.members[slot].age, state.members[slot].model
-        x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D); a rank's share
-        given = x_real, g_real, state.x_syn, state.y_syn
-        outer = partial(self._outer, problem, model)
-        condition, *shares = problem.graphs("outer", outer, model, *given, redo=True)
+        slot = int(torch.randint(self.pool_size, (), generator=state.slot_generator))
+        inner = state.pool.models[slot]
+        age = inner.age
 
-        set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
-        joined = problem.world.mean(shares, rows=len(x_real))
-        loss, state.x_syn.grad, state.y_syn.grad = joined
-        update(state.optimizer, loss, {"x_syn": state.x_syn, "y_syn": state.y_syn})
-        pairs = self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()
-        pool.advance(state.members, slot, *pairs)
-        state.step += 1
-        return {"outer_loss": loss, "age": age, "kernel_condition": condition}
-
-    def _outer(
-        self,
-        problem: Problem,
-        model: Network,
-        x_real: Tensor,  # (B, C, H, W)
-        g_real: Tensor,  # (B, D)
-        x_syn: Tensor,  # (M, C, H, W), in the method's pixel space
-        y_syn: Tensor,  # (M, D)
-    ) -> tuple[Tensor, ...]:
-        """The condition of the kernel, the loss, and its gradients in x_syn and y_syn."""
-        inner = folded(model.body)
-        f_real = with_bias(problem.machine.run_each(inner, x_real))  # (B, F + 1)
-        f_syn = with_bias(problem.machine.run(inner, self._network_input(problem, x_syn)))
-        prediction, condition = krr_predict(
+        x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D)
+        # Nothing below trains the inner model: batch norm can be folded into the convolutions.
+        body, machine = folded(inner.network.body), problem.machine
+        f_real = with_bias(machine.run_each(body, x_real))  # (B, F + 1), without gradient
+        f_syn = with_bias(machine.run(body, self._network_input(problem, state.x_syn)))
+        prediction, condition = krr_predict(  # (B, D) from (M, F + 1) and (M, D)
             f_real,
             f_syn,
-            y_syn,
+            state.y_syn,
             ridge_of_trace=self.ridge_of_trace,
             ridge_of_mean=self.ridge_of_mean,
         )
-        loss = F.mse_loss(prediction, g_real.to(prediction))  # torch 2.11 refuses mixed types
-        return condition, loss.detach(), *torch.autograd.grad(loss, [x_syn, y_syn])
+        loss = F.mse_loss(prediction, g_real.to(prediction))
+        gradients = torch.autograd.grad(loss, [state.x_syn, state.y_syn])
+
+        # Each rank has seen its share of the batch; all of them take the same step.
+        loss, state.x_syn.grad, state.y_syn.grad = problem.world.mean(
+            [loss.detach(), *gradients], rows=len(x_real)
+        )
+        set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
+        # Checked before the update: one NaN would spoil the distilled set for good.
+        learned = {"x_syn": state.x_syn, "y_syn": state.y_syn}
+        checked_optimizer_step(state.optimizer, loss, learned)
+
+        x_syn, y_syn = self._training_pairs(problem, state)
+        state.pool.train_or_replace(slot, x_syn, y_syn, stale=self.stale_pool)
+        state.step += 1
+        return {"outer_loss": loss, "age": age, "kernel_condition": condition}
 
     def result(self, problem: Problem, state: KRRSTState) -> DistilledSet:
         return self.pack(
@@ -168,35 +223,31 @@ class KRRST(AbstractMethod[KRRSTState]):
             pixel_space=self.pixel_space,
         )
 
-    def _optimizer(self, x_syn: Tensor, y_syn: Tensor) -> torch.optim.Optimizer:
-        target_lr = self.outer_lr if self.target_lr is None else self.target_lr
-        images = {"params": [x_syn], "lr": self.outer_lr}
-        return AdamW().make([images, {"params": [y_syn], "lr": target_lr}])
+    def _real_batch(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
+        """Return a view of each image of the next batch, and its target representation.
 
-    def _pool(self, problem: Problem) -> ModelPool:
-        return ModelPool(
-            born=partial(born, problem, outputs=problem.needed_target.dim),
-            size=self.pool_size,
-            max_age=self.max_age,
-            optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
-            loss=F.mse_loss,
-            machine=problem.machine,
-            stale=self.stale_pool,
-            graphs=problem.graphs,
-        )
+        All ranks draw the whole batch, and each takes its share.
+        """
+        crop_flip = state.target_cache.crop_flip
+        index = state.batches.draw(self.outer_batch)
+        view = crop_flip.draw(len(index), state.view_generator)
+        index, view = problem.world.share(index), problem.world.share(view)
+        unit = crop_flip(problem.source_pixels(index), view).float() / 255
+        return problem.images.normalizer(unit), state.target_cache(index, view)
+
+    def _initial_ages(self, problem: Problem) -> list[int]:
+        """Draw the initial age of each inner model uniformly from 1..max_age - 1.
+
+        The upper end is left out as in the released code, whose `numpy.random.randint` excludes it.
+        """
+        generator, above = fork(problem.seed, "pool-ages"), max(2, self.max_age)
+        return [
+            int(torch.randint(1, above, (), generator=generator)) for _ in range(self.pool_size)
+        ]
 
     def _network_input(self, problem: Problem, x_syn: Tensor) -> Tensor:
         return problem.images.normalizer(x_syn) if self.pixel_space == "unit" else x_syn
 
-    def _real_batch(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
-        """A view of each image of the next batch, and its target representation.
-
-        All ranks draw the whole batch, and each takes its share.
-        """
-        crop_flip = CropFlip(self.crop_padding, self.flip)
-        index = state.batches.draw(self.outer_batch)
-        view = crop_flip.draw(len(index), state.views)
-        index, view = problem.world.share(index), problem.world.share(view)
-        unit = crop_flip(problem.real(index), view).float() / 255
-        keeping = Keeping(self.bank, self.bank_precision, self.bank_gigabytes)
-        return problem.images.normalizer(unit), problem.bank(crop_flip, keeping)(index, view)
+    def _training_pairs(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
+        """Return what inner models are trained on: normalized images and representations."""
+        return self._network_input(problem, state.x_syn).detach(), state.y_syn.detach()

@@ -2,54 +2,111 @@
 
 M images are learned so that a student, which starts where an expert was after some epoch and takes
 N steps on them, arrives where the expert was M⁺ epochs later. The student's step size is learned
-with them. Experts are made ahead (`_experts.py`).
+with them. Experts are trained ahead (`_experts.py`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.func import functional_call
 
 from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
+from datastill.ground.errors import ConfigError, NumericalWarning
+from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork, seeded
-from datastill.methods._base import Problem
-from datastill.methods._classes import balanced_labels, draw_of_each_class, images_per_class
-from datastill.methods._experts import new_network
-from datastill.methods._flat import FlatNetwork
-from datastill.methods._student import clip, share_of_distance, train_on
-from datastill.methods._trajectory_matching import AbstractTrajectoryMatching
-from datastill.methods._update import update
-from datastill.networks._base import AbstractArchitecture
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.methods._checked_step import checked_optimizer_step
+from datastill.methods._classes import balanced_labels, images_per_class, sample_each_class
+from datastill.methods._experts import Experts, ExpertTraining
+from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.convnet import ConvNet
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MTTState:
-    """What changes during a distillation; the experts do not."""
+    """Everything that changes while distilling; a checkpoint stores all fields."""
 
     x_syn: Tensor  # (M, C, H, W), normalized pixels
     student_lr: Tensor  # ()
-    optimizer: torch.optim.Optimizer
-    starts: Generator
-    batches: Generator
-    augmentation: Generator
+    optimizer: torch.optim.Optimizer  # of both
+    start_generator: Generator
+    batch_generator: Generator
+    augmentation_generator: Generator
     step: int = 0
     clipped: int = 0  # steps after which student_lr was put back into its range
+    trained: InitVar[Experts]
+
+    def __post_init__(self, trained: Experts) -> None:
+        self.experts = trained  # no field: they never change
 
 
 @dataclass(frozen=True)
-class MTT(AbstractTrajectoryMatching[MTTState]):
-    """Algorithm 1; the defaults are those for CIFAR-10 with 10 images per class."""
+class MTT(AbstractMethod[MTTState]):
+    """Distill a labelled source by matching the trajectories of networks trained on it.
+
+    The defaults are those for CIFAR-10 with 10 images per class.
+
+    Args:
+        experts: Networks trained on the source.
+        expert_epochs: Epochs of each; `max_start_epoch + matched_epochs` are enough.
+        expert_batch: Source images per step of an expert.
+        expert_lr: SGD learning rate of experts.
+        expert_momentum: SGD momentum of experts.
+        expert_weight_decay: SGD weight decay of experts.
+        expert_seed: Seed of the experts, so that runs may share them. Default: the problem's.
+        zca: Whiten the images.
+        zca_ridge_of_mean: Ridge of the whitening as a share of the mean eigenvalue.
+        outer_steps: Updates of the distilled images.
+        outer_lr: SGD learning rate of distilled images.
+        outer_momentum: SGD momentum of distilled images and of the student's step size.
+        syn_steps: Steps of the student on distilled images (N).
+        syn_batch: Distilled images per step of the student. Default: all of them.
+        student_lr: First step size of the student; it is learned.
+        student_lr_lr: SGD learning rate of the step size; 0 for a fixed one.
+        student_lr_range: The step size stays within its first value divided and multiplied by this.
+        matched_epochs: Epochs of the expert that the student has to match (M⁺).
+        max_start_epoch: Latest epoch of an expert at which a student starts.
+
+    Raises:
+        ConfigError: An option is outside of its bounds, experts have too few epochs, or the source
+            does not have enough labelled images of each class.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
+        ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
+        >>> method = ds.MTT(experts=1, expert_epochs=2, max_start_epoch=0, outer_steps=2)
+        >>> ds.distill(method, problem).images.shape
+        torch.Size([10, 1, 8, 8])
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("zca", "student_lr_range")
+    by_class: ClassVar[bool] = True
     default_network: ClassVar[AbstractArchitecture] = ConvNet(widths=(128,), norm="instance")
 
+    experts: int = option(100, "networks trained on the source", at_least=1, smoke=2)
+    expert_epochs: int = option(
+        50, "epochs of each; max_start_epoch + matched_epochs are enough", at_least=1, smoke=2
+    )
+    expert_batch: int = option(256, "source images per step of an expert", at_least=1, smoke=12)
+    expert_lr: float = option(0.01, "SGD learning rate of experts", above=0)
+    expert_momentum: float = option(0.0, "SGD momentum of experts", at_least=0, below=1)
+    expert_weight_decay: float = option(0.0, "SGD weight decay of experts", at_least=0)
+    expert_seed: int | None = option(
+        None, "seed of the experts, so that runs may share them; default: the run's", at_least=0
+    )
+    zca: bool = option(True, "whiten images")
+    zca_ridge_of_mean: float = option(
+        1.6, "ridge of the whitening as a share of the mean eigenvalue", at_least=0
+    )
     outer_steps: int = option(5000, "updates of the distilled images", at_least=1, smoke=3)
     outer_lr: float = option(100.0, "SGD learning rate of distilled images", above=0)
     outer_momentum: float = option(
@@ -84,40 +141,80 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
                 f" {needed} or lower max_start_epoch"
             )
 
+    def short_preparations(self) -> tuple["MTT", "MTT", int]:
+        one = replace(self, experts=1, expert_epochs=1, max_start_epoch=0, matched_epochs=1)
+        return one, replace(one, experts=2), self.experts * self.expert_epochs
+
     def length(self, problem: Problem) -> int:
         return self.outer_steps
 
     def init(self, problem: Problem) -> MTTState:
-        self.experts_of(problem).make(self.experts)
-        seed, per_class = problem.seed, images_per_class(problem)
-        chosen = draw_of_each_class(problem, per_class, fork(seed, "initial-images"))
-        x_syn = self.images_of(problem).normalized(chosen).to(problem.machine.device)
-        student_lr = torch.tensor(self.student_lr, device=problem.machine.device)
+        seed, device = problem.seed, problem.machine.device
+        source = problem.whitened_source(self.zca_ridge_of_mean) if self.zca else problem.images
+        training = ExpertTraining(
+            epochs=self.expert_epochs,
+            batch=self.expert_batch,
+            lr=self.expert_lr,
+            momentum=self.expert_momentum,
+            weight_decay=self.expert_weight_decay,
+            seed=seed if self.expert_seed is None else self.expert_seed,
+            zca_ridge_of_mean=self.zca_ridge_of_mean if self.zca else None,
+        )
+        experts = Experts(problem, source, training)
+        experts.make(range(self.experts))
+        generator = fork(seed, "initial-images")
+        chosen = sample_each_class(problem, images_per_class(problem), generator)
+        x_syn = problem.network_input(chosen, source).requires_grad_()
+        student_lr = torch.tensor(self.student_lr, device=device).requires_grad_()
+        images = {"params": [x_syn], "lr": self.outer_lr}
+        rates = {"params": [student_lr], "lr": self.student_lr_lr}
         return MTTState(
-            x_syn=x_syn.requires_grad_(),
-            student_lr=student_lr.requires_grad_(),
-            optimizer=self._optimizer(x_syn, student_lr),
-            starts=fork(seed, "starts"),
-            batches=fork(seed, "batches"),
-            augmentation=fork(seed, "augmentation"),
+            x_syn=x_syn,
+            student_lr=student_lr,
+            optimizer=torch.optim.SGD([images, rates], momentum=self.outer_momentum),
+            start_generator=fork(seed, "starts"),
+            batch_generator=fork(seed, "batches"),
+            augmentation_generator=fork(seed, "augmentation"),
+            trained=experts,
         )
 
     def step(self, problem: Problem, state: MTTState) -> dict[str, Tensor | float | int]:
-        start, goal, epoch = self._draw(problem, state)
+        machine, y_syn = problem.machine, balanced_labels(problem)
+        number = int(torch.randint(self.experts, (), generator=state.start_generator))
+        epoch = int(torch.randint(self.max_start_epoch + 1, (), generator=state.start_generator))
+        trajectory = state.experts.trajectory(number)  # (epochs + 1, P)
+        start = machine.here(trajectory[epoch])
+        goal = machine.here(trajectory[epoch + self.matched_epochs])
         student_lr = float(state.student_lr.detach())
+
+        batches = []
+        drawn = Batches.over(len(y_syn), state.batch_generator)
+        for _ in range(self.syn_steps):
+            index = machine.here(drawn.draw(self.syn_batch or len(y_syn)))
+            x = Dsa()(state.x_syn[index], state.augmentation_generator)
+            batches.append((x, y_syn[index]))
         with seeded(problem.seed, "student", state.step):
-            student = FlatNetwork(new_network(problem), problem.machine)
-            batches = self._batches(problem, state)
-            theta = train_on(student, start, batches, state.student_lr)
-        loss = share_of_distance(theta, start, goal)
-        learned = {"x_syn": state.x_syn, "student_lr": state.student_lr}
-        gradients = torch.autograd.grad(loss, list(learned.values()))
+            student = problem.new_classifier()
+            theta = unroll(student, start, batches, state.student_lr, machine)
+        loss = normalized_distance(theta, start, goal)
+
+        gradients = torch.autograd.grad(loss, [state.x_syn, state.student_lr])
         state.x_syn.grad, state.student_lr.grad = gradients
-        update(state.optimizer, loss, learned, advice=_advice(student_lr))
-        self._keep_in_range(state)
+        checked_optimizer_step(
+            state.optimizer,
+            loss,
+            {"x_syn": state.x_syn, "student_lr": state.student_lr},
+            advice=f"student_lr is {student_lr:.3g}; lower --method.outer_lr,"
+            " --method.student_lr or --method.syn_steps",
+        )
+        self._clip_student_lr(state)
         state.step += 1
-        numbers = {"student_lr": student_lr, "start_epoch": epoch, "clipped": state.clipped}
-        return {"outer_loss": loss.detach(), **numbers}
+        return {
+            "outer_loss": loss.detach(),
+            "student_lr": student_lr,
+            "start_epoch": epoch,
+            "clipped": state.clipped,
+        }
 
     def result(self, problem: Problem, state: MTTState) -> DistilledSet:
         return self.pack(
@@ -126,39 +223,64 @@ class MTT(AbstractTrajectoryMatching[MTTState]):
             balanced_labels(problem),
             target_kind="hard-label",
             pixel_space="normalized",
-            normalizer=self.images_of(problem).normalizer,
+            normalizer=state.experts.source.normalizer,
             learned={"student_lr": float(state.student_lr.detach())},
         )
 
-    def _draw(self, problem: Problem, state: MTTState) -> tuple[Tensor, Tensor, int]:
-        """(θ of an expert at an epoch, θ `matched_epochs` later, that epoch): (P,), (P,)."""
-        number = int(torch.randint(self.experts, (), generator=state.starts))
-        epoch = int(torch.randint(self.max_start_epoch + 1, (), generator=state.starts))
-        trajectory = self.experts_of(problem).trajectory(number)
-        start, goal = trajectory[epoch], trajectory[epoch + self.matched_epochs]
-        return problem.machine.here(start), problem.machine.here(goal), epoch
+    def _clip_student_lr(self, state: MTTState) -> None:
+        """Put the learned step size back into its range, with a warning the first time.
 
-    def _batches(self, problem: Problem, state: MTTState) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the student sees at each step: (B, C, H, W) augmented pixels, (B,) labels."""
-        y_syn = balanced_labels(problem)
-        batches = Batches.over(len(y_syn), state.batches)
-        for _ in range(self.syn_steps):
-            index = problem.machine.here(batches.draw(self.syn_batch or len(y_syn)))
-            yield Dsa()(state.x_syn[index], state.augmentation), y_syn[index]
-
-    def _keep_in_range(self, state: MTTState) -> None:
-        if (factor := self.student_lr_range) is not None:
-            within, quiet = (self.student_lr / factor, self.student_lr * factor), state.clipped > 0
-            state.clipped += clip(state.student_lr, within, step=state.step, quiet=quiet)
-
-    def _optimizer(self, x_syn: Tensor, student_lr: Tensor) -> torch.optim.Optimizer:
-        rates = {"params": [student_lr], "lr": self.student_lr_lr}
-        images = {"params": [x_syn], "lr": self.outer_lr}
-        return torch.optim.SGD([images, rates], momentum=self.outer_momentum)
+        Warns:
+            NumericalWarning: It was outside, for the first time.
+        """
+        if self.student_lr_range is None:
+            return
+        low, high = self.student_lr / self.student_lr_range, self.student_lr * self.student_lr_range
+        learned = float(state.student_lr.detach())
+        state.student_lr.detach().clamp_(low, high)
+        if float(state.student_lr.detach()) == learned:
+            return
+        state.clipped += 1
+        if state.clipped == 1:
+            warnings.warn(
+                f"student_lr became {learned:.3g} at step {state.step} and is kept in [{low:.3g},"
+                f" {high:.3g}] from now on; the metric 'clipped' counts how often. Lower"
+                " --method.student_lr_lr or --method.outer_lr",
+                NumericalWarning,
+                stacklevel=2,
+            )
 
 
-def _advice(student_lr: float) -> str:
-    return (
-        f"student_lr is {student_lr:.3g}; lower --method.outer_lr, --method.student_lr or"
-        " --method.syn_steps"
-    )
+def unroll(
+    student: Network,
+    start: Tensor,  # (P,)
+    batches: Sequence[tuple[Tensor, Tensor]],
+    lr: Tensor,  # ()
+    machine: Machine,
+) -> Tensor:  # (P,)
+    """θ ← θ - lr · ∇ CE(student(θ, x), y) for each batch (x, y); differentiable in x and lr."""
+    theta = start.detach().requires_grad_()
+    for x, y in batches:
+        loss = F.cross_entropy(functional_forward(student, theta, x, machine), y)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta = theta - lr * gradient
+    return theta
+
+
+def normalized_distance(theta: Tensor, start: Tensor, goal: Tensor) -> Tensor:  # () of (P,) each
+    """‖θ - goal‖² / ‖start - goal‖²: 1 where the student did not move, 0 where it arrived."""
+    return (theta - goal).square().sum() / (start - goal).square().sum()
+
+
+def functional_forward(network: Network, theta: Tensor, x: Tensor, machine: Machine) -> Tensor:
+    """Return outputs (B, K) of a network with all its parameters taken from θ (P,), for x.
+
+    The network must be in training mode: batch normalisation then uses the statistics of each
+    batch, and what it counts in its buffers has no influence on anything.
+    """
+    own = dict(network.named_parameters())
+    parts = torch.split(theta, [p.numel() for p in own.values()])
+    parameters = {
+        name: part.view(p.shape) for (name, p), part in zip(own.items(), parts, strict=True)
+    }
+    return machine.run(lambda x: functional_call(network, parameters, (x,)), x)

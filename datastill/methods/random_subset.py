@@ -18,7 +18,22 @@ from datastill.methods._real_images import AbstractRealImages
 
 @dataclass(frozen=True)
 class RandomSubset(AbstractRealImages):
-    """M source images, drawn uniformly without replacement, from all or class by class."""
+    """Draw M source images uniformly without replacement, from all or class by class.
+
+    Args:
+        targets: Pair the images with their target `representation` or `class-label`.
+        balanced: Draw as many images of each class, as the random row of the DC family.
+
+    Raises:
+        ConfigError: The problem lacks the target model or the labels that are needed.
+
+    Example:
+        >>> import datastill as ds
+        >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
+        >>> subset = ds.distill(ds.RandomSubset(targets="class-label", balanced=True), problem)
+        >>> sorted(subset.targets.tolist())
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "balanced")
     without_target: ClassVar[str] = "--method.targets class-label"
@@ -37,14 +52,12 @@ class RandomSubset(AbstractRealImages):
 
 
 def _class_by_class(problem: Problem, order: Tensor) -> Tensor:  # (N,) int64 -> (N,)
-    """The same order within each class, but one image of every class in turn.
+    """Return the same order within each class, but one image of every class in turn.
 
     The first M hold as many of each class as of any other, or one more where M / K leaves a rest.
     """
-    labels = problem.images.labels
-    assert labels is not None, "AbstractMethod.check refuses this before any work"
     turn = torch.empty_like(order)
     for k in range(problem.images.num_classes):
-        members = torch.nonzero(labels[order] == k).flatten()
+        members = torch.nonzero(problem.labels[order] == k).flatten()
         turn[members] = torch.arange(len(members))
     return order[turn.argsort(stable=True)]

@@ -6,6 +6,7 @@ About 90 minutes on two CPU cores. Widths, counts and steps are reduced from the
 
 from dataclasses import replace
 
+from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.maths.optimizers import AdamW
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
@@ -13,8 +14,7 @@ from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import own_protocol
-from datastill.recipes._base import Recipe, Sets
+from datastill.protocols._base import custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
@@ -38,10 +38,13 @@ def recipe() -> Recipe:
             standardize=True,
         ),
         network=ConvNet(widths=(16, 32, 64)),
-        sets=(*(sets for count in NUMBERS for sets in _sets(count)), Sets(FullSource(), "all")),
+        sets=(
+            *(sets for count in NUMBERS for sets in _sets(count)),
+            DistillationSpec(FullSource(), "all"),
+        ),
         data=("cifar100", "cifar10", "cub"),
         protocols=(
-            own_protocol(
+            custom_protocol(
                 LinearProbe(
                     features="output", labels=("1%", "10%", "all"), standardize=True, steps=1000
                 ),
@@ -56,7 +59,7 @@ def recipe() -> Recipe:
     )
 
 
-def _sets(count: int) -> tuple[Sets, ...]:
+def _sets(count: int) -> tuple[DistillationSpec, ...]:
     krr_st = KRRST(
         outer_steps=1000,
         outer_batch=512,
@@ -70,8 +73,8 @@ def _sets(count: int) -> tuple[Sets, ...]:
     )
     number = NUMBERS[count]
     return (
-        Sets(RandomSubset(targets="class-label"), count, SEEDS),
-        Sets(RandomSubset(), count, SEEDS),
-        Sets(krr_st, count, number),
-        Sets(replace(krr_st, stale_pool=True), count, number),
+        DistillationSpec(RandomSubset(targets="class-label"), count, SEEDS),
+        DistillationSpec(RandomSubset(), count, SEEDS),
+        DistillationSpec(krr_st, count, number),
+        DistillationSpec(replace(krr_st, stale_pool=True), count, number),
     )

@@ -6,6 +6,7 @@ five per row. There is no target model. Published numbers: benchmarks/published_
 
 from dataclasses import replace
 
+from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.maths.schedules import Cosine
 from datastill.methods.dc import DC
 from datastill.methods.dm import DM
@@ -18,7 +19,6 @@ from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.protocols.labelled import NETWORK, PROTOCOL
-from datastill.recipes._base import Recipe, Sets
 
 CLASSES = 10
 SEEDS = 5  # networks per row
@@ -40,19 +40,19 @@ def recipe() -> Recipe:
     )
 
 
-def sets(per_class: int) -> tuple[Sets, ...]:
+def sets(per_class: int) -> tuple[DistillationSpec, ...]:
     """One row per method."""
     count = per_class * CLASSES
     return (
-        Sets(RandomSubset(targets="class-label", balanced=True), count, SEEDS),
-        Sets(KMeans(targets="class-label", space="pixels"), count, SEEDS),
-        Sets(Herding(targets="class-label", space="pixels"), count),
-        Sets(DC(), count),
-        Sets(DSA(), count),
-        Sets(DM(), count),
-        Sets(_mtt(per_class), count),
-        Sets(KIP(), count),
-        Sets(FRePo(), count, network=FRePo.default_network),
+        DistillationSpec(RandomSubset(targets="class-label", balanced=True), count, SEEDS),
+        DistillationSpec(KMeans(targets="class-label", space="pixels"), count, SEEDS),
+        DistillationSpec(Herding(targets="class-label", space="pixels"), count),
+        DistillationSpec(DC(), count),
+        DistillationSpec(DSA(), count),
+        DistillationSpec(DM(), count),
+        DistillationSpec(_mtt(per_class), count),
+        DistillationSpec(KIP(), count),
+        DistillationSpec(FRePo(), count, network=FRePo.default_network),
     )
 
 
@@ -84,7 +84,7 @@ def small() -> Recipe:
     )
 
 
-def small_sets(per_class: int) -> tuple[Sets, ...]:
+def small_sets(per_class: int) -> tuple[DistillationSpec, ...]:
     """One row per method, with the budgets that two CPU cores can afford; nothing is whitened."""
     count = per_class * CLASSES
     networks = 20 if per_class > 1 else 200  # each lives ten steps, or one
@@ -93,12 +93,12 @@ def small_sets(per_class: int) -> tuple[Sets, ...]:
     frepo = FRePo(outer_steps=1500, outer_batch=256, outer_lr=3e-3, zca=False)
     return (
         *sets(per_class)[:3],
-        Sets(dc, count),
-        Sets(dsa, count),
-        Sets(DM(outer_steps=600, class_batch=64), count),
-        Sets(SMALL_MTT, count),
-        Sets(KIP(outer_steps=500, outer_batch=2000, zca=False), count),
-        Sets(frepo, count, network=ConvNet(widths=(32, 64, 128))),
+        DistillationSpec(dc, count),
+        DistillationSpec(dsa, count),
+        DistillationSpec(DM(outer_steps=600, class_batch=64), count),
+        DistillationSpec(SMALL_MTT, count),
+        DistillationSpec(KIP(outer_steps=500, outer_batch=2000, zca=False), count),
+        DistillationSpec(frepo, count, network=ConvNet(widths=(32, 64, 128))),
     )
 
 

@@ -5,14 +5,14 @@ Settings were chosen on a validation part of the training digits (docs/fidelity.
 """
 
 from datastill.augment.views import TwoViews
+from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.maths.optimizers import AdamW
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import own_protocol
-from datastill.recipes._base import Recipe, Sets
+from datastill.protocols._base import custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
@@ -58,13 +58,13 @@ def recipe() -> Recipe:
         ),
         network=NETWORK,
         sets=(
-            Sets(RandomSubset(), 50, number=5),
-            Sets(krr_st, 50),
-            Sets(FullSource(), "all"),
+            DistillationSpec(RandomSubset(), 50, number=5),
+            DistillationSpec(krr_st, 50),
+            DistillationSpec(FullSource(), "all"),
         ),
         data=("digits",),
         protocols=(
-            own_protocol(
+            custom_protocol(
                 LinearProbe("output", FEW, draws=5, solver="lbfgs", standardize=True),
                 LinearProbe("body", FEW, draws=5, solver="lbfgs", standardize=True),
                 Finetune(labels=("5-per-class",), steps=100, batch=64, crop_padding=0, flip=False),

@@ -2,41 +2,39 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
 from datastill.data._base import source
+from datastill.experiments.recipe import Recipe, describe, get_recipe, smoke
+from datastill.experiments.stages import stages
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import names
-from datastill.ground.machine import Machine
-from datastill.recipes._base import Recipe, describe, named, smoke
-from datastill.recipes._workshop import Experiment, Workshop
 
 NAMES = names("datastill.recipes")
 every_recipe = pytest.mark.parametrize("name", NAMES)
 
 
-def parts(recipe: Recipe) -> list[str]:
-    """The names of a recipe's parts; nothing is read or made for them."""
-    return list(Workshop(Experiment(recipe, Path("nowhere"), 0, Machine())).parts)
+def stage_names(recipe: Recipe) -> list[str]:
+    """The names of a recipe's stages; nothing is read or made for them."""
+    return list(stages(recipe))
 
 
 @every_recipe
 def test_every_recipe__is_called_as_its_file(name: str) -> None:
-    assert named(name).name == name
+    assert get_recipe(name).name == name
 
 
 @every_recipe
 def test_every_recipe__needs_only_data_that_exist(name: str) -> None:
-    recipe = named(name)
+    recipe = get_recipe(name)
     for data in (recipe.source, *recipe.data):
         assert source(data).size(recipe.image_size) == recipe.image_size
 
 
 @every_recipe
 def test_every_recipe__networks_take_its_images(name: str) -> None:
-    recipe = named(name)
+    recipe = get_recipe(name)
     inner = [sets.network for sets in recipe.sets if sets.network is not None]
     targets = [] if recipe.target is None else [recipe.target.architecture]
     for network in (recipe.network, *recipe.networks, *inner, *targets):
@@ -44,32 +42,31 @@ def test_every_recipe__networks_take_its_images(name: str) -> None:
 
 
 @every_recipe
-def test_every_recipe__parts_come_after_what_they_need(name: str) -> None:
-    workshop = Workshop(Experiment(named(name), Path("nowhere"), 0, Machine()))
+def test_every_recipe__stages_come_after_those_that_they_depend_on(name: str) -> None:
     seen: set[str] = set()
-    for part in workshop.parts.values():
-        assert seen.issuperset(part.job.needs)
-        seen.add(part.job.name)
+    for stage in stages(get_recipe(name)).values():
+        assert seen.issuperset(stage.depends_on)
+        seen.add(stage.name)
 
 
 @every_recipe
 def test_every_recipe__has_a_row_of_each_origin_network_protocol_and_seed(name: str) -> None:
-    recipe = named(name)
+    recipe = get_recipe(name)
     size, own = recipe.image_size, recipe.networks or (recipe.network,)
     networks = sum(len({p.network(size, n) for n in own}) for p in recipe.protocols)
     judged = len(recipe.protocols) if recipe.judge_target else 0
-    rows = [part for part in parts(recipe) if part.startswith("rows/")]
+    rows = [part for part in stage_names(recipe) if part.startswith("rows/")]
     assert len(rows) == recipe.seeds * (networks * (1 + len(recipe.sets)) + judged)
 
 
 @every_recipe
 def test_every_recipe__can_be_written_down(name: str) -> None:
-    assert json.loads(json.dumps(describe(named(name))))["kind"] == "Recipe"
+    assert json.loads(json.dumps(describe(get_recipe(name))))["kind"] == "Recipe"
 
 
 @every_recipe
 def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
-    whole, short = named(name), named(name, "smoke")
+    whole, short = get_recipe(name), get_recipe(name, "smoke")
     kept = ("name", "source", "image_size", "network", "networks", "judge_target")
     assert all(getattr(short, field) == getattr(whole, field) for field in kept)
     assert short.data == whole.data[:2]
@@ -85,7 +82,7 @@ def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
 @every_recipe
 def test_every_recipe__smoke_scale_is_as_short_as_can_be(name: str) -> None:
     """Shortening it again shortens nothing: whatever is a length has said so."""
-    short = named(name, "smoke")
+    short = get_recipe(name, "smoke")
     assert smoke(short) == short
     lengths = [
         (option.name, getattr(component, option.name))
@@ -109,11 +106,11 @@ def _components(value: object) -> list[object]:
 
 @every_recipe
 def test_every_recipe__sets_of_one_table_have_places_of_their_own(name: str) -> None:
-    places = [part for part in parts(named(name)) if part.startswith("sets/")]
-    made = [sets for sets in named(name).sets if not sets.method.takes_all]
+    places = [part for part in stage_names(get_recipe(name)) if part.startswith("sets/")]
+    made = [sets for sets in get_recipe(name).sets if not sets.method.takes_all]
     assert len(places) == sum(sets.number for sets in made)
 
 
 def test_named__scale_that_a_recipe_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match="quick has no scale 'small'; choose smoke or full"):
-        named("quick", "small")
+        get_recipe("quick", "small")

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from commands import Command
 
+from datastill.cli import run as command
+from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import Protocol, own_protocol
-from datastill.recipes._base import Recipe, Sets
+from datastill.protocols._base import Protocol, custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
-from datastill.verbs import run as verb
 
 NETWORK = ConvNet(widths=(4, 8))
 
@@ -31,9 +31,9 @@ def tiny(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
         target=TargetTraining(NETWORK, 6, BarlowTwins(projector=()), steps=3, batch=16),
         network=NETWORK,
         sets=(
-            Sets(RandomSubset(), 5, number=2),
-            Sets(KRRST(outer_steps=4, outer_batch=16, pool_size=2, max_age=2), 5),
-            Sets(FullSource(), "all"),
+            DistillationSpec(RandomSubset(), 5, number=2),
+            DistillationSpec(KRRST(outer_steps=4, outer_batch=16, pool_size=2, max_age=2), 5),
+            DistillationSpec(FullSource(), "all"),
         ),
         data=(f"folder:{photos}",),
         protocols=(protocol(pretrain_steps=2),),
@@ -46,11 +46,11 @@ def tiny(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def protocol(*, pretrain_steps: int) -> Protocol:
     tasks = LinearProbe(steps=2), LinearProbe(features="output", steps=2)
-    return own_protocol(*tasks, pretrain_steps=pretrain_steps)
+    return custom_protocol(*tasks, pretrain_steps=pretrain_steps)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
-    monkeypatch.setattr(verb, "named", lambda name, scale: recipe)
+    monkeypatch.setattr(command, "get_recipe", lambda name, scale: recipe)
 
 
 def rows(out: Path) -> tuple[list[str], int]:
@@ -80,7 +80,7 @@ def test_run__makes_all_rows_and_the_report(datastill: Command, tmp_path: Path) 
 def test_run__in_two_processes_gives_the_same_rows(
     datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in(monkeypatch, replace(tiny, sets=(Sets(RandomSubset(), 5),), seeds=1))
+    stand_in(monkeypatch, replace(tiny, sets=(DistillationSpec(RandomSubset(), 5),), seeds=1))
     datastill("run", "quick", "--out", tmp_path / "one")
     done = datastill("run", "quick", "--workers", "2", "--out", tmp_path / "two")
     assert done.code == 0, done.err
@@ -91,7 +91,7 @@ def test_run__failed_part_is_named_and_the_others_are_kept(
     datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diverging = KRRST(outer_steps=4, outer_batch=16, outer_lr=1e20, pool_size=2, max_age=2)
-    stand_in(monkeypatch, replace(tiny, sets=(tiny.sets[0], Sets(diverging, 5))))
+    stand_in(monkeypatch, replace(tiny, sets=(tiny.sets[0], DistillationSpec(diverging, 5))))
     done = datastill("run", "quick", "--out", tmp_path / "run")
     assert done.code == 1
     assert "3 of" in done.err and "sets/krr-st-5-0: " in done.err and "--resume" in done.err
@@ -164,5 +164,7 @@ def test_run__takes_only_the_target_data_asked_for(
     stand_in(monkeypatch, replace(tiny, data=(*tiny.data, "cars"), sets=(), judge_target=False))
     done = datastill("run", "quick", "--to", tiny.data[0], "--out", tmp_path / "run")
     assert done.code == 0, done.err
+    again = datastill("run", "--resume", "--out", tmp_path / "run")
+    assert (again.code, again.out) == (0, done.out), again.err
     refused = datastill("run", "quick", "--to", "dogs", "--out", tmp_path / "other")
     assert refused.code == 2 and "no 'dogs' among the target data of quick" in refused.err

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from commands import Command
 
+from datastill.experiments.recipe import get_recipe
+from datastill.experiments.stages import stages
 from datastill.ground.lookup import names
-from datastill.ground.machine import Machine
-from datastill.recipes._base import named
-from datastill.recipes._workshop import Experiment, Workshop
 
 NAMES = names("datastill.recipes")
 
@@ -23,8 +22,7 @@ def test_every_recipe__smoke_scale_runs_whole(
     done = datastill("run", name, "--scale", "smoke", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     found = {file.parent for file in (tmp_path / "run" / "rows").rglob("rows.jsonl")}
-    workshop = Workshop(Experiment(named(name, "smoke"), tmp_path, 0, Machine()))
-    expected = {part for part in workshop.parts if part.startswith("rows/")}
+    expected = {stage for stage in stages(get_recipe(name, "smoke")) if stage.startswith("rows/")}
     assert {str(folder.relative_to(tmp_path / "run")) for folder in found} == expected
     assert "These numbers mean nothing" in done.out.partition("\n")[0]
     assert not (tmp_path / "run" / "failed.json").exists()

@@ -59,13 +59,6 @@ def test_machine__missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         Machine.find("cuda:1", "float32")
 
 
-def test_machine__graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_gpus(monkeypatch, 1)
-    assert Machine.find("auto", graphs=True) == Machine("cuda", graphs=True)
-    with pytest.raises(ConfigError, match=r"--graphs true: only a CUDA device .* runs on cpu"):
-        Machine.find("cpu", graphs=True)
-
-
 @pytest.mark.parametrize(
     ("instructions", "expected"),
     [

@@ -1,4 +1,4 @@
-"""Memory: what there is for this process, what is refused, and how its end is recognised."""
+"""Memory: how much is available to this process, and how its end is recognised."""
 
 import math
 import resource
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from datastill.ground import memory
-from datastill.ground.errors import MemoryShortError, exhausted
-from datastill.ground.memory import available_bytes, readable, require
+from datastill.ground.errors import exhausted
+from datastill.ground.memory import available_bytes
 
 GIB = 2**30
 REALLY_OUT = """
@@ -120,15 +120,3 @@ def test_exhausted__knows_the_gpu_and_nothing_else() -> None:
     assert exhausted(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"))
     assert not exhausted(RuntimeError("shape '[2]' is invalid for input of size 3"))
     assert not exhausted(ValueError("out of memory"))
-
-
-def test_require__refuses_by_a_margin() -> None:
-    require(1.19 * GIB, GIB, work="distilling", lower="--count")
-    require(100 * GIB, math.inf, work="distilling", lower="--count")
-    said = r"distilling needs about 1\.3 GiB of memory, and 1\.0 GiB are there; lower --count"
-    with pytest.raises(MemoryShortError, match=said):
-        require(1.3 * GIB, GIB, work="distilling", lower="--count")
-
-
-def test_readable__has_units() -> None:
-    assert [readable(3 * GIB / 2), readable(30 * 2**20)] == ["1.5 GiB", "30 MiB"]

@@ -13,8 +13,7 @@ from datastill.ground.errors import ConfigError
 from datastill.ground.machine import Machine
 from datastill.ground.rng import fork
 from datastill.methods._base import Problem
-from datastill.methods._class_matching import class_pair
-from datastill.methods._classes import draw_of_each_class
+from datastill.methods._classes import class_batches, sample_each_class
 from datastill.methods._gradient_matching import (
     AbstractGradientMatching,
     GradientMatchingState,
@@ -105,7 +104,9 @@ def test_dsa__real_and_distilled_images_of_a_class_are_augmented_alike() -> None
     problem, state = marked(DSA_OURS)
     seen = []
     for _ in range(12):
-        x_real, x_syn = class_pair(problem, state, 2, class_batch=5, dsa=DSA_OURS.dsa)
+        x_real, x_syn = class_batches(
+            problem, state, 2, class_batch=5, augmentation=DSA_OURS.augmentation
+        )
         assert len(x_real) == 5 and len(x_syn) == PER_CLASS
         for x in (*x_real, *x_syn):
             torch.testing.assert_close(x, x_real[0])
@@ -115,11 +116,13 @@ def test_dsa__real_and_distilled_images_of_a_class_are_augmented_alike() -> None
 
 def test_dc__images_are_not_augmented() -> None:
     problem, state = marked(DC_OURS)
-    before = state.views.get_state()
-    x_real, x_syn = class_pair(problem, state, 0, class_batch=3, dsa=DC_OURS.dsa)
+    before = state.augmentation_generator.get_state()
+    x_real, x_syn = class_batches(
+        problem, state, 0, class_batch=3, augmentation=DC_OURS.augmentation
+    )
     assert torch.equal(x_real, problem.images.normalized(slice(0, 3)))
     assert torch.equal(x_syn, state.x_syn[:PER_CLASS])
-    assert torch.equal(state.views.get_state(), before)
+    assert torch.equal(state.augmentation_generator.get_state(), before)
 
 
 def test_dsa__without_strategies_is_dc() -> None:
@@ -167,7 +170,7 @@ def test_gradient_matching__batch_norm_uses_running_statistics_of_real_images() 
     layer = next(m for m in state.network.modules() if isinstance(m, nn.BatchNorm2d))
     convolution = next(m for m in state.network.modules() if isinstance(m, nn.Conv2d))
     assert int(layer.num_batches_tracked) == 1
-    index = draw_of_each_class(problem, 16, fork(SEED, "real-images"))
+    index = sample_each_class(problem, 16, fork(SEED, "real-images"))
     seen = convolution(problem.images.normalized(index)).detach()
     torch.testing.assert_close(layer.running_mean, 0.1 * seen.mean((0, 2, 3)))
     variance = seen.transpose(0, 1).flatten(1).var(1)
@@ -182,7 +185,9 @@ def test_gradient_matching__without_batch_norm_no_statistics_are_drawn() -> None
 
 def test_gradient_matching__a_class_smaller_than_the_batch_is_taken_whole() -> None:
     problem = a_problem()
-    x_real, _ = class_pair(problem, DC_OURS.init(problem), 1, class_batch=256, dsa=DC_OURS.dsa)
+    x_real, _ = class_batches(
+        problem, DC_OURS.init(problem), 1, class_batch=256, augmentation=DC_OURS.augmentation
+    )
     assert len(x_real) == 6
 
 

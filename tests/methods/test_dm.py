@@ -12,8 +12,7 @@ from datastill.distill import distill
 from datastill.ground.errors import ConfigError
 from datastill.ground.rng import fork
 from datastill.methods._base import Problem
-from datastill.methods._class_matching import MatchingState, random_network
-from datastill.methods._classes import draw_of_class
+from datastill.methods._classes import MatchingState, random_network, sample_class
 from datastill.methods.dm import DM
 from datastill.networks.convnet import ConvNet
 
@@ -46,7 +45,7 @@ class Plain:
     def batches(self, x_syn: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         real, syn = [], []
         for label in range(CLASSES):
-            index = draw_of_class(self.problem, label, 5, self.real)
+            index = sample_class(self.problem, label, 5, self.real)
             again = torch.Generator()
             again.set_state(self.views.get_state())
             x = self.problem.images.normalized(index)
@@ -93,7 +92,9 @@ def test_dm__each_step_has_another_network() -> None:
     state = method.init(problem)
     losses = set()
     for _ in range(4):
-        state.real.manual_seed(0)  # the same real images, and distilled ones that hardly move
+        state.real_generator.manual_seed(
+            0
+        )  # the same real images, and distilled ones that hardly move
         losses.add(round(float(method.step(problem, state)["outer_loss"]), 4))
     assert len(losses) == 4
 

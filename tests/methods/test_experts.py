@@ -19,8 +19,7 @@ from datastill.ground.errors import NotFiniteError
 from datastill.ground.rng import fork, seeded
 from datastill.images import ImageSet, Normalizer
 from datastill.methods._base import Problem
-from datastill.methods._experts import Experts, ExpertTraining
-from datastill.methods._flat import flat
+from datastill.methods._experts import Experts, ExpertTraining, flat_parameters
 from datastill.networks.convnet import ConvNet
 
 TRAINING = ExpertTraining(
@@ -46,11 +45,17 @@ def problem(cache: Path | None = None, **changes: Any) -> Problem:
 
 def experts(cache: Path | None = None, training: ExpertTraining = TRAINING) -> Experts:
     """As a new process would make them: nothing is in memory."""
-    return Experts(problem(cache), training)
+    return made(problem(cache), training)
+
+
+def made(of: Problem, training: ExpertTraining = TRAINING) -> Experts:
+    ridge = training.zca_ridge_of_mean
+    source = of.images if ridge is None else of.images.whitened(ridge)
+    return Experts(of, source, training)
 
 
 def trajectories(of: Experts, count: int = 2) -> list[Tensor]:
-    of.make(count)
+    of.make(range(count))
     return [of.trajectory(number) for number in range(count)]
 
 
@@ -71,9 +76,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     train = Experts._train
 
-    def noting(self: Experts, number: int, after: Callable[[int, float], None]) -> Tensor:
+    def noting(self: Experts, number: int, show: Callable[[int, Tensor], None]) -> Tensor:
         numbers.append(number)
-        return train(self, number, after)
+        return train(self, number, show)
 
     monkeypatch.setattr(Experts, "_train", noting)
     return numbers
@@ -91,7 +96,7 @@ def test_expert__equals_training_by_hand(momentum: float, weight_decay: float) -
     batches = Batches.over(24, fork(0, "expert", 1, "batches"))
     augmentation = fork(0, "expert", 1, "augmentation")
     moving = [torch.zeros_like(p) for p in network.parameters()]
-    expected = [flat(network)]
+    expected = [flat_parameters(network)]
     for _ in range(3):
         for size in (10, 10, 4):
             index = batches.draw(10)
@@ -103,7 +108,7 @@ def test_expert__equals_training_by_hand(momentum: float, weight_decay: float) -
                 for p, v, g in zip(network.parameters(), moving, gradients, strict=True):
                     v.mul_(momentum).add_(g + weight_decay * p)
                     p.sub_(0.05 * v)
-        expected.append(flat(network))
+        expected.append(flat_parameters(network))
     found = experts(training=training).trajectory(1)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
@@ -140,7 +145,7 @@ def test_experts__leave_the_global_generator_alone() -> None:
 def test_experts__that_are_in_memory_are_not_trained_again(trained: list[int]) -> None:
     whole = experts()
     trajectories(whole)
-    trajectories(Experts(replace(whole.problem, count=8), TRAINING), 3)
+    trajectories(whole, 3)
     assert trained == [0, 1, 2]
 
 
@@ -162,7 +167,7 @@ def test_cache__keeps_finished_experts_where_the_next_was_killed(
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         step = torch.optim.SGD.step
         patch.setattr(torch.optim.SGD, "step", killed_at(13, step))  # of expert 1, epoch 2
-        experts(tmp_path).make(2)
+        experts(tmp_path).make(range(2))
     assert [file.name for file in files(tmp_path)] == ["0.safetensors"]
     trained.clear()
     assert equal(trajectories(experts(tmp_path)), trajectories(experts()))
@@ -193,7 +198,7 @@ def test_cache__damaged_expert_is_named_and_made_again(
     damage(files(filled)[1])
     again = trajectories(experts(filled))
     said = capsys.readouterr().err
-    assert "expert 1 is made again: " in said and str(files(filled)[1]) in said
+    assert "expert 1 is trained again: " in said and str(files(filled)[1]) in said
     assert trained == [1] and equal(again, trajectories(experts()))
     trained.clear()
     trajectories(experts(filled))
@@ -213,7 +218,7 @@ def test_cache__file_of_another_expert_is_not_taken(
 def test_cache__other_settings_never_reuse(
     changes: dict[str, Any], filled: Path, trained: list[int]
 ) -> None:
-    experts(filled, replace(TRAINING, **changes)).make(1)
+    experts(filled, replace(TRAINING, **changes)).make([0])
     assert trained == [0] and len(files(filled)) == 3
 
 
@@ -238,12 +243,12 @@ def other_normalizer() -> ImageSet:
 def test_cache__other_source_never_reuses(
     images: Callable[[], ImageSet], filled: Path, trained: list[int]
 ) -> None:
-    Experts(problem(filled, images=images()), TRAINING).make(1)
+    made(problem(filled, images=images())).make([0])
     assert trained == [0] and len(files(filled)) == 3
 
 
 def test_cache__other_network_never_reuses(filled: Path, trained: list[int]) -> None:
-    Experts(problem(filled, network=ConvNet(widths=(3,), norm="none")), TRAINING).make(1)
+    made(problem(filled, network=ConvNet(widths=(3,), norm="none"))).make([0])
     assert trained == [0] and len(files(filled)) == 3
 
 
@@ -258,7 +263,7 @@ torch.set_num_threads(1)
 whole = experts(Path(sys.argv[1]), LONGER)
 print("ready", flush=True)
 sys.stdin.readline()
-whole.make(4)
+whole.make(range(4))
 print(*[float(whole.trajectory(number).sum()) for number in range(4)])
 """
 
@@ -289,10 +294,10 @@ def test_expert__that_diverges_is_named() -> None:
     with pytest.raises(
         NotFiniteError, match=r"expert 0: .* after epoch 1; lower --method.expert_lr"
     ):
-        experts(training=replace(TRAINING, lr=1e30)).make(1)
+        experts(training=replace(TRAINING, lr=1e30)).make([0])
 
 
 def test_expert__that_diverges_is_not_cached(tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError):
-        experts(tmp_path, replace(TRAINING, lr=1e30)).make(1)
+        experts(tmp_path, replace(TRAINING, lr=1e30)).make([0])
     assert not files(tmp_path)

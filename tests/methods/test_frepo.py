@@ -16,8 +16,9 @@ from datastill.batches import Batches
 from datastill.ground.errors import ConfigError
 from datastill.ground.rng import fork
 from datastill.methods._base import Problem
-from datastill.methods._label_vectors import capped_margin, centred
-from datastill.methods.frepo import FRePo, FRePoState
+from datastill.methods._classes import centred_one_hot
+from datastill.methods._pool import ModelPool
+from datastill.methods.frepo import FRePo, FRePoState, capped_margin
 from datastill.networks._base import Network
 
 STEPS, SEED, K, M = 12, 3, 4, 8
@@ -52,14 +53,14 @@ def clone(generator: torch.Generator) -> torch.Generator:
 
 
 def next_slot(state: FRePoState) -> int:
-    return int(torch.randint(2, (), generator=clone(state.slots)))
+    return int(torch.randint(2, (), generator=clone(state.slot_generator)))
 
 
 def next_real(method: FRePo, state: FRePoState) -> tuple[Tensor, Tensor]:
     """The images and class numbers that the next step will see."""
     batches = Batches(state.batches.order, clone(state.batches.generator), state.batches.position)
     index, images = batches.draw(method.outer_batch), toy().images
-    source = toy().whitened(method.zca_ridge_of_mean) if method.zca else images
+    source = state.source
     assert images.labels is not None
     return source.normalized(index), images.labels[index]
 
@@ -100,7 +101,7 @@ def test_frepo__losses_equal_scikit_learn(mirror: bool, zca: bool) -> None:
     method = replace(OURS, mirror=mirror, zca=zca)
     state = run(method, 0)
     for _ in range(STEPS):
-        model = state.members[next_slot(state)].model
+        model = state.pool.models[next_slot(state)].network
         pairs = state.x_syn.detach(), state.y_syn.detach()
         expected = loss_by_hand(model, *pairs, next_real(method, state), mirror=mirror)
         found = method.step(toy(), state)
@@ -169,7 +170,7 @@ def test_frepo__starts_from_real_images_and_scaled_centred_labels(classes: int) 
 def test_frepo__inner_models_learn_the_labels_by_adam_on_half_squares() -> None:
     method = replace(PLAIN, pool_size=1)
     state = run(method, 0)
-    by_hand = copy.deepcopy(state.members[0].model).train()
+    by_hand = copy.deepcopy(state.pool.models[0].network).train()
     adam = torch.optim.Adam(by_hand.parameters(), lr=3e-4)
     for _ in range(2):
         method.step(toy(), state)
@@ -178,26 +179,26 @@ def test_frepo__inner_models_learn_the_labels_by_adam_on_half_squares() -> None:
         (off.square().sum() / (2 * M)).backward()
         adam.step()
     x = state.x_syn.detach()  # biases below batch norm have gradients of rounding errors only
-    ours, theirs = state.members[0].model.train()(x), by_hand(x)
+    ours, theirs = state.pool.models[0].network.train()(x), by_hand(x)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_frepo__running_statistics_follow_the_last_batch() -> None:
-    model = run(replace(PLAIN, norm_momentum=0.7), 0).members[1].model
+    model = run(replace(PLAIN, norm_momentum=0.7), 0).pool.models[1].network
     layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert layers and all(layer.momentum == 0.7 for layer in layers)
 
 
-def test_frepo__pool_begins_untrained_with_staggered_clocks() -> None:
-    members = run(replace(OURS, pool_size=3, max_age=10), 0).members
-    assert [(m.age, m.clock) for m in members] == [(0, 0), (0, 3), (0, 6)]
+def test_frepo__pool_begins_untrained_with_staggered_counters() -> None:
+    models = run(replace(OURS, pool_size=3, max_age=10), 0).pool.models
+    assert [(m.age, m.reset_counter) for m in models] == [(0, 0), (0, 3), (0, 6)]
 
 
 def test_frepo__models_live_for_the_maximal_age_and_are_replaced() -> None:
     method = replace(PLAIN, pool_size=1, max_age=3, outer_steps=9)
     state = run(method, 0)
     assert [method.step(toy(), state)["age"] for _ in range(9)] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-    assert state.members[0].births == 3
+    assert state.pool.models[0].generation == 3
 
 
 def test_frepo__rates_fall_by_a_cosine_to_a_tenth() -> None:
@@ -235,20 +236,24 @@ def test_frepo__one_class_has_no_margin() -> None:
     assert state.x_syn.isfinite().all()
 
 
-def test_centred__rows_sum_to_zero() -> None:
-    vectors = centred(torch.tensor([0, 2]), 4)
+def test_centred_one_hot__rows_sum_to_zero() -> None:
+    vectors = centred_one_hot(torch.tensor([0, 2]), 4)
     assert vectors.tolist() == [[0.75, -0.25, -0.25, -0.25], [-0.25, -0.25, 0.75, -0.25]]
 
 
-def test_frepo__inner_batch_trains_on_some_pairs() -> None:
-    sizes = set()
-    state = run(replace(OURS, inner_batch=3), 1)
-    for _ in range(6):
-        x, y = replace(OURS, inner_batch=3)._inner_batch(toy(), state)
+def test_frepo__inner_batch_trains_on_some_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, seen = replace(OURS, inner_batch=3), set()
+
+    def check(pool: ModelPool, slot: int, x: Tensor, y: Tensor) -> None:
         chosen = [i for i in range(M) if any(torch.equal(row, state.x_syn[i]) for row in x)]
         assert len(x) == len(y) == len(chosen) == 3
-        sizes.add(tuple(chosen))
-    assert len(sizes) > 1
+        seen.add(tuple(chosen))
+
+    state = run(method, 0)
+    monkeypatch.setattr(ModelPool, "train_or_replace", check)
+    for _ in range(6):
+        method.step(toy(), state)
+    assert len(seen) > 1
 
 
 def test_frepo__whitened_images_are_kept_with_their_whitening() -> None:

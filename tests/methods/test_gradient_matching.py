@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from toys import toy_images, weights
 
 from datastill.ground.rng import fork
-from datastill.methods import _gradient_matching
 from datastill.methods._base import Problem
-from datastill.methods._class_matching import random_network
-from datastill.methods._classes import draw_of_class, draw_of_each_class
+from datastill.methods._classes import random_network, sample_class, sample_each_class
 from datastill.methods._gradient_matching import (
     AbstractGradientMatching,
     GradientMatchingState,
     gradient_distance,
+    matching_loss,
 )
 from datastill.methods.dc import DC
 from datastill.methods.dsa import DSA
@@ -128,7 +127,7 @@ class Released:
     def freeze(self, network: nn.Module) -> None:
         network.train()
         if any("BatchNorm" in type(m).__name__ for m in network.modules()):
-            index = draw_of_each_class(self.problem, 16, self.real)
+            index = sample_each_class(self.problem, 16, self.real)
             network(self.problem.images.normalized(index))
             for module in network.modules():
                 if "BatchNorm" in type(module).__name__:
@@ -137,13 +136,13 @@ class Released:
     def loss(self, network: nn.Module) -> Tensor:
         total = torch.tensor(0.0)
         for label in range(CLASSES):
-            index = draw_of_class(self.problem, label, 4, self.real)
+            index = sample_class(self.problem, label, 4, self.real)
             real = self.problem.images.normalized(index)
             syn = self.x_syn[label * PER_CLASS : (label + 1) * PER_CLASS]
             again = torch.Generator()
             again.set_state(self.views.get_state())
-            real = self.method.dsa(real, self.views, siamese=True)
-            syn = self.method.dsa(syn, again, siamese=True)
+            real = self.method.augmentation(real, self.views, siamese=True)
+            syn = self.method.augmentation(syn, again, siamese=True)
             g_real, g_syn = (
                 self.gradients(network, real, label),
                 self.gradients(network, syn, label),
@@ -164,7 +163,7 @@ class Released:
         for _ in range(2):
             order = torch.randperm(COUNT, generator=self.order)
             for index in (order[:5], order[5:]):
-                x = self.method.dsa(self.x_syn.detach()[index], self.views)
+                x = self.method.augmentation(self.x_syn.detach()[index], self.views)
                 picked = F.log_softmax(network(x), 1)[range(len(x)), self.labels[index]]
                 gradients = torch.autograd.grad(-picked.mean(), list(network.parameters()))
                 with torch.no_grad():
@@ -191,9 +190,7 @@ def test_gradient_matching__equals_the_released_loop(
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_gradient_matching__gradient_of_images_equals_finite_differences(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_gradient_matching__gradient_of_images_equals_finite_differences() -> None:
     problem, generator = a_problem(Smooth()), fork(0, "pixels")
     state = DC_OURS.init(problem)
     state.network.double()
@@ -201,8 +198,7 @@ def test_gradient_matching__gradient_of_images_equals_finite_differences(
     x_syn = torch.randn(2, 1, 8, 8, generator=generator, dtype=torch.float64)
 
     def loss(x: Tensor) -> Tensor:
-        monkeypatch.setattr(_gradient_matching, "class_pair", lambda *_, **__: (x_real, x))
-        return DC_OURS._matching_loss(problem, state, 1)
+        return matching_loss(state.network, x_real, x, 1, problem.machine)
 
     assert torch.autograd.gradcheck(loss, (x_syn.requires_grad_(),))
 

@@ -17,7 +17,7 @@ from datastill.ground.rng import fork
 from datastill.maths.kernels import InfiniteWidthMLP
 from datastill.methods import kip
 from datastill.methods._base import Problem
-from datastill.methods._classes import draw_of_each_class
+from datastill.methods._classes import sample_each_class
 from datastill.methods.kip import KIP, KIPState
 from datastill.networks.convnet import ConvNet
 
@@ -41,13 +41,13 @@ def one_hot(labels: Tensor) -> Tensor:
 
 
 def whitened(of: Problem, index: Tensor) -> Tensor:
-    return of.whitened(0.1).normalized(index).flatten(1).double()
+    return of.images.whitened(0.1).normalized(index).flatten(1).double()
 
 
 def drawn(of: Problem, steps: int) -> list[Tensor]:
     """The real batches of the first steps: three images of each class."""
     generator = fork(SEED, "batches")
-    return [draw_of_each_class(of, 3, generator) for _ in range(steps)]
+    return [sample_each_class(of, 3, generator) for _ in range(steps)]
 
 
 def labels_of(of: Problem, index: Tensor) -> Tensor:
@@ -176,12 +176,12 @@ def test_kip__batch_has_equally_many_of_each_class(
     of, seen = problem(), []
 
     def spy(*args: Any) -> Tensor:
-        seen.append(draw_of_each_class(*args))
+        seen.append(sample_each_class(*args))
         return seen[-1]
 
     method = replace(OURS, outer_batch=asked)
     state = method.init(of)
-    monkeypatch.setattr(kip, "draw_of_each_class", spy)
+    monkeypatch.setattr(kip, "sample_each_class", spy)
     method.step(of, state)
     assert of.images.labels is not None
     assert of.images.labels[seen[0]].bincount().tolist() == [each] * CLASSES
@@ -203,7 +203,7 @@ def test_kip__loss_falls(learn: Any, zca: bool) -> None:
     train, held_out = images.take(torch.arange(200)), torch.arange(200, 240)
     of = toy_problem(CLASSES, images=train)
     method = KIP(learn=learn, zca=zca, outer_batch=100)
-    source = of.whitened(0.1) if zca else of.images
+    source = of.images.whitened(0.1) if zca else of.images
     x_held = source.normalizer(images.unit_pixels(held_out)).flatten(1)
     assert images.labels is not None
     wanted = one_hot(images.labels[held_out]) - 1 / CLASSES

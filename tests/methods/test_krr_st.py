@@ -11,6 +11,7 @@ from toys import NETWORK, equal, toy_problem, weights
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
+from datastill.distill import warm_up
 from datastill.ground.errors import ConfigError
 from datastill.ground.rng import fork, seeded
 from datastill.methods._base import Problem
@@ -100,8 +101,15 @@ def problem() -> Problem:
     return toy_problem(count=6, seed=SEED)
 
 
-def run(method: KRRST, problem: Problem, steps: int) -> KRRSTState:
+def begun(method: KRRST, problem: Problem) -> KRRSTState:
+    """The state after the warm-up."""
     state = method.init(problem)
+    warm_up(method, problem, state)
+    return state
+
+
+def run(method: KRRST, problem: Problem, steps: int) -> KRRSTState:
+    state = begun(method, problem)
     for _ in range(steps):
         method.step(problem, state)
     return state
@@ -126,14 +134,15 @@ class Moment:
 def moments(problem: Problem) -> list[Moment]:
     """Both sides after each of several steps from the same start with the same draws."""
     state = RELEASED.init(problem)
-    models: list[nn.Module] = [copy.deepcopy(member.model) for member in state.members]
+    models: list[nn.Module] = [copy.deepcopy(model.network) for model in state.pool.models]
     other = Released(problem, state.x_syn.detach().clone(), state.y_syn.detach().clone(), models)
+    warm_up(RELEASED, problem, state)
     found = []
     for _ in range(STEPS):
         losses = float(RELEASED.step(problem, state)["outer_loss"]), other.step()
-        members = [w for member in state.members for w in weights(member.model)]
+        networks = [w for model in state.pool.models for w in weights(model.network)]
         restated = [w for model in other.models for w in weights(model)]
-        ours = [state.x_syn.detach().clone(), state.y_syn.detach().clone(), *members]
+        ours = [state.x_syn.detach().clone(), state.y_syn.detach().clone(), *networks]
         theirs = [other.x_syn.detach().clone(), other.y_syn.detach().clone(), *restated]
         found.append(Moment(losses, ours, theirs, max(other.births)))
     return found
@@ -142,7 +151,8 @@ def moments(problem: Problem) -> list[Moment]:
 @pytest.mark.parametrize("step", range(STEPS))
 def test_krr_st__step_equals_released_code(moments: list[Moment], step: int) -> None:
     moment = moments[step]
-    assert moment.losses[0] == pytest.approx(moment.losses[1], rel=1e-5)
+    # Rounding that the kernels of torch 2.6 and 2.11 do in another order reaches 1.4e-5 here.
+    assert moment.losses[0] == pytest.approx(moment.losses[1], rel=3e-5)
     for ours, theirs in zip(moment.ours, moment.theirs, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
@@ -192,9 +202,9 @@ def test_krr_st__outer_loss_leaves_the_inner_model_alone(
 ) -> None:
     method = replace(OURS, pool_size=1)
     state = run(method, problem, 1)  # trains the only member
-    visited = state.members[0].model
+    visited = state.pool.models[0].network
     before = weights(visited), [p.grad.clone() for p in visited.parameters() if p.grad is not None]
-    monkeypatch.setattr(ModelPool, "advance", lambda *_: None)
+    monkeypatch.setattr(ModelPool, "train_or_replace", lambda *_, **__: None)
     method.step(problem, state)
     after = weights(visited), [p.grad for p in visited.parameters() if p.grad is not None]
     assert equal(before[0], after[0]) and equal(before[1], after[1]) and before[1]
@@ -210,9 +220,9 @@ def test_krr_st__target_model_gets_no_gradient(problem: Problem) -> None:
 def test_krr_st__logs_the_age_of_the_model_that_was_asked(problem: Problem) -> None:
     state = run(OURS, problem, 1)
     for _ in range(STEPS - 1):
-        before = [member.age for member in state.members]
+        before = [model.age for model in state.pool.models]
         slots = torch.Generator()
-        slots.set_state(state.slots.get_state())
+        slots.set_state(state.slot_generator.get_state())
         slot = int(torch.randint(2, (), generator=slots))
         assert OURS.step(problem, state)["age"] == before[slot]
 
@@ -225,8 +235,16 @@ def test_krr_st__logs_how_near_to_singular_the_kernel_is(problem: Problem) -> No
     assert near > far > regular > 1
 
 
-def test_krr_st__first_age_is_that_of_a_spread_pool(problem: Problem) -> None:
-    assert OURS.step(problem, OURS.init(problem))["age"] in {1, 2, 3}
+def test_krr_st__warm_up_leaves_out_the_maximal_age(problem: Problem) -> None:
+    method = replace(OURS, pool_size=60, max_age=4)
+    ages = [model.age for model in begun(method, problem).pool.models]
+    assert set(ages) == {1, 2, 3} and sum(ages) == method.warm_up_length(problem)
+    assert all(model.age == 0 for model in method.init(problem).pool.models)
+
+
+def test_krr_st__warm_up_to_a_maximum_of_one_is_one_step(problem: Problem) -> None:
+    state = begun(replace(OURS, max_age=1), problem)
+    assert [model.age for model in state.pool.models] == [1, 1]
 
 
 def test_krr_st__stale_pool_changes_nothing_before_a_replaced_model_is_asked(
@@ -273,7 +291,7 @@ def test_krr_st__pixel_spaces_start_from_the_same_pictures(problem: Problem) -> 
 
 def test_krr_st__outer_loss_falls(problem: Problem) -> None:
     method = replace(OURS, outer_steps=40, outer_batch=24, crop_padding=0, flip=False)
-    state = method.init(problem)
+    state = begun(method, problem)
     losses = [float(method.step(problem, state)["outer_loss"]) for _ in range(40)]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 

@@ -1,7 +1,6 @@
 """MTT against plain restatements, its step size, its bounds, and that it works."""
 
 import copy
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
 from datastill.distill import distill
 from datastill.ground.errors import ConfigError, NotFiniteError, NumericalWarning
+from datastill.ground.machine import Machine
 from datastill.ground.rng import fork, seeded
 from datastill.methods._base import Problem
-from datastill.methods._flat import FlatNetwork, flat
-from datastill.methods._student import clip, share_of_distance, train_on
-from datastill.methods.mtt import MTT, MTTState
+from datastill.methods._experts import flat_parameters
+from datastill.methods.mtt import MTT, MTTState, functional_forward, normalized_distance, unroll
 from datastill.networks._base import Network
 from datastill.networks.convnet import ConvNet
 
@@ -72,7 +71,8 @@ def double() -> tuple[Network, Tensor, Tensor, Tensor]:
     """A tiny network in float64, images (5, 1, 4, 4), labels (5,), and where an expert went."""
     made = network().double()
     x = torch.randn(5, 1, 4, 4, generator=fork(0, "x"), dtype=torch.float64)
-    goal = flat(made) + 0.1 * torch.randn(len(flat(made)), generator=fork(0, "goal")).double()
+    start = flat_parameters(made)
+    goal = start + 0.1 * torch.randn(len(start), generator=fork(0, "goal")).double()
     return made, x, torch.tensor([0, 1, 2, 0, 1]), goal
 
 
@@ -89,9 +89,9 @@ def loss_by_hand(double: Double, x: Tensor, lr: float) -> float:
 
 def ours(double: Double, x: Tensor, lr: Tensor) -> Tensor:
     made, _, y, goal = double
-    student = FlatNetwork(copy.deepcopy(made))
-    theta = train_on(student, flat(made), ((x[index], y[index]) for index in TAKEN), lr)
-    return share_of_distance(theta, flat(made), goal)
+    student, start = copy.deepcopy(made).train(), flat_parameters(made)
+    theta = unroll(student, start, [(x[index], y[index]) for index in TAKEN], lr, Machine())
+    return normalized_distance(theta, start, goal)
 
 
 def test_unrolled_loss__equals_plain_training(double: Double) -> None:
@@ -121,26 +121,29 @@ def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(
     assert float(gradient) == pytest.approx((up - down) / (2 * small), rel=1e-6)
 
 
-def test_share_of_distance__is_one_at_the_start_and_zero_at_the_goal() -> None:
+def test_normalized_distance__is_one_at_the_start_and_zero_at_the_goal() -> None:
     start, goal = torch.tensor([1.0, 2.0]), torch.tensor([4.0, -2.0])
-    assert float(share_of_distance(start, start, goal)) == 1
-    assert float(share_of_distance(goal, start, goal)) == 0
-    assert float(share_of_distance((start + goal) / 2, start, goal)) == pytest.approx(0.25)
+    assert float(normalized_distance(start, start, goal)) == 1
+    assert float(normalized_distance(goal, start, goal)) == 0
+    assert float(normalized_distance((start + goal) / 2, start, goal)) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_flat_network__is_the_network_at_its_own_parameters(norm: str) -> None:
+def test_functional_forward__is_the_network_at_its_own_parameters(norm: str) -> None:
     made, x = network(norm), torch.randn(6, 1, 4, 4, generator=fork(0, "x"))
     expected = copy.deepcopy(made).train()(x)
-    torch.testing.assert_close(FlatNetwork(made)(flat(made), x), expected)
+    theta = flat_parameters(made)
+    found = functional_forward(made.train(), theta, x, Machine())
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_flat_network__never_reads_its_own_state(norm: str) -> None:
-    x, theta = torch.randn(6, 1, 4, 4, generator=fork(0, "x")), flat(network(norm))
-    one, other = FlatNetwork(network(norm, seed=1)), FlatNetwork(network(norm, seed=2))
-    one(theta, 3 * x + 1)  # moves the running statistics of batch normalisation
-    assert torch.equal(one(theta, x), other(theta, x))
+def test_functional_forward__never_reads_its_own_state(norm: str) -> None:
+    x, theta = torch.randn(6, 1, 4, 4, generator=fork(0, "x")), flat_parameters(network(norm))
+    one, other = network(norm, seed=1).train(), network(norm, seed=2).train()
+    functional_forward(one, theta, 3 * x + 1, Machine())  # moves the running statistics
+    outputs = (functional_forward(made, theta, x, Machine()) for made in (one, other))
+    assert torch.equal(*outputs)
 
 
 # a step
@@ -148,7 +151,7 @@ def test_flat_network__never_reads_its_own_state(norm: str) -> None:
 
 def restated_batches(method: MTT, of: Problem, state: MTTState) -> list[tuple[Tensor, Tensor]]:
     """What the student will see at the next step; the state is not touched."""
-    generators = copy.deepcopy([state.batches, state.augmentation])
+    generators = copy.deepcopy([state.batch_generator, state.augmentation_generator])
     y = torch.arange(4).repeat_interleave(of.count // 4)
     drawn = Batches.over(of.count, generators[0])
     taken = [drawn.draw(method.syn_batch or of.count) for _ in range(method.syn_steps)]
@@ -160,10 +163,10 @@ def test_step__loss_is_that_of_plain_training_from_an_expert(syn_batch: int | No
     method = replace(TINY, syn_batch=syn_batch)
     of, state = begun(method, problem(8))
     for _ in range(3):
-        draws, batches = copy.deepcopy(state.starts), restated_batches(method, of, state)
+        draws, batches = copy.deepcopy(state.start_generator), restated_batches(method, of, state)
         number = int(torch.randint(2, (), generator=draws))
         epoch = int(torch.randint(3, (), generator=draws))
-        start, goal = method.experts_of(of).trajectory(number)[[epoch, epoch + 1]]
+        start, goal = state.experts.trajectory(number)[[epoch, epoch + 1]]
         student = NETWORK(image_size=8, channels=1, outputs=4)
         nn.utils.vector_to_parameters(start.clone(), student.parameters())
         theta = by_hand(student, batches, float(state.student_lr.detach()))
@@ -219,9 +222,10 @@ def test_mtt__experts_that_are_too_short_are_refused() -> None:
 
 def test_mtt__other_runs_share_experts_of_a_seed() -> None:
     method = replace(TINY, expert_seed=7)
-    one, other = (method.experts_of(problem(seed=seed)) for seed in (0, 1))
+    one, other = (method.init(problem(seed=seed)).experts for seed in (0, 1))
     assert one.facts == other.facts
-    assert TINY.experts_of(problem(seed=1)).facts != TINY.experts_of(problem()).facts
+    own, others = (TINY.init(problem(seed=seed)).experts for seed in (0, 1))
+    assert own.facts != others.facts
 
 
 # what it starts from and what it gives
@@ -230,8 +234,8 @@ def test_mtt__other_runs_share_experts_of_a_seed() -> None:
 @pytest.mark.parametrize("zca", [True, False])
 def test_mtt__starts_from_real_images_of_each_class(zca: bool) -> None:
     method = replace(TINY, zca=zca)
-    of, state = begun(method, problem(8))
-    images = method.images_of(of)
+    _, state = begun(method, problem(8))
+    images = state.experts.source
     assert images.labels is not None
     every = images.normalized(slice(None))
     for number, x in enumerate(state.x_syn.detach()):
@@ -283,18 +287,17 @@ def test_step_size__without_a_range_is_updated_as_published() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"), [(-0.3, 0.1), (0.1, 0.1), (0.7, 0.7), (5.0, 2.0), (float("inf"), 2.0)]
+    ("value", "kept"), [(-0.3, 0.125), (0.125, 0.125), (0.7, 0.7), (5.0, 2.0), (float("inf"), 2.0)]
 )
 def test_clip__moves_only_what_is_outside(value: float, kept: float) -> None:
-    lr = torch.tensor(value, dtype=torch.float64, requires_grad=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NumericalWarning)
-        assert clip(lr, (0.1, 2.0), step=3, quiet=False) == (value != kept)
-    assert float(lr.detach()) == kept and lr.requires_grad
-
-
-def test_clip__is_quiet_when_told() -> None:
-    assert clip(torch.tensor(-1.0), (0.1, 2.0), step=3, quiet=True)
+    method = replace(TINY, student_lr=0.5, student_lr_range=4.0)
+    _, state = begun(method)
+    state.clipped = 1  # a warning would raise
+    with torch.no_grad():
+        state.student_lr.fill_(value)
+    method._clip_student_lr(state)
+    assert float(state.student_lr.detach()) == pytest.approx(kept)
+    assert state.clipped - 1 == (value != kept) and state.student_lr.requires_grad
 
 
 def test_step_size__of_rate_zero_stays() -> None:

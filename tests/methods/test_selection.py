@@ -13,7 +13,7 @@ from datastill.ground.errors import ConfigError, NotFiniteError
 from datastill.ground.rng import derive, fork
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods.full_source import FullSource
-from datastill.methods.herding import Herding, herd
+from datastill.methods.herding import Herding, herding_indices
 from datastill.methods.k_means import KMeans
 from datastill.methods.random_subset import RandomSubset
 
@@ -125,7 +125,7 @@ def test_herd__equals_trying_all_images() -> None:
         means = {i: x[[*picked, i]].mean(0) for i in rest}
         picked.append(min(rest, key=lambda i: float((means[i] - x.mean(0)).norm())))
         assert len(picked) == t + 1
-    assert herd(x, 7).tolist() == picked
+    assert herding_indices(x, 7).tolist() == picked
 
 
 def test_herding__mean_is_nearer_than_of_random_images() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from datastill.experiments.recipe import get_recipe
 from datastill.ground.lookup import public_name
-from datastill.recipes._base import named
 from datastill.recipes.paper import _shared
 
 TABLES = {
@@ -18,7 +18,7 @@ every_table = pytest.mark.parametrize("name", TABLES)
 
 @every_table
 def test_table__has_the_methods_of_the_paper_s(name: str) -> None:
-    found = [public_name(sets.method) for sets in named(name).sets]
+    found = [public_name(sets.method) for sets in get_recipe(name).sets]
     controls = [method for method in found if method == "random-subset"]
     assert set(found) - {"random-subset"} == set(TABLES[name].split()) - {"random"}
     assert len(controls) == 2 and found[-1] == "krr-st"
@@ -26,7 +26,7 @@ def test_table__has_the_methods_of_the_paper_s(name: str) -> None:
 
 @every_table
 def test_table__all_sets_have_its_count(name: str) -> None:
-    assert len({sets.count for sets in named(name).sets}) == 1
+    assert len({sets.count for sets in get_recipe(name).sets}) == 1
 
 
 def test_tables__are_those_of_the_paper() -> None:

@@ -25,7 +25,6 @@ from datastill.ground.machine import Machine
 from datastill.ground.run_folder import RunFolder
 from datastill.images import ImageSet
 from datastill.networks._base import Network
-from datastill.networks._learner import Learner
 from datastill.transfer import data_free_kd
 from datastill.transfer._base import Measured, Start
 from datastill.transfer._supervised import Supervised
@@ -116,9 +115,9 @@ def test_data_free_kd__rate_follows_a_cosine_over_epochs(monkeypatch: pytest.Mon
     rates: list[float] = []
     step = DataFreeKd._step
 
-    def keep(task: DataFreeKd, lesson: Any, learner: Learner, *given: Any) -> Any:
-        found = step(task, lesson, learner, *given)
-        rates.append(learner.optimizer.param_groups[0]["lr"])
+    def keep(task: DataFreeKd, lesson: Any, state: Any, number: int) -> Any:
+        found = step(task, lesson, state, number)
+        rates.append(state.optimizer.param_groups[0]["lr"])
         return found
 
     monkeypatch.setattr(DataFreeKd, "_step", keep)

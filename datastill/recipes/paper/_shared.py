@@ -8,6 +8,7 @@ were made neither says: each method has its own paper's settings, without whiten
 from dataclasses import replace
 
 from datastill.augment.dsa import Dsa
+from datastill.experiments.recipe import DistillationSpec
 from datastill.maths.optimizers import AdamW
 from datastill.maths.schedules import Cosine
 from datastill.methods.dm import DM
@@ -21,7 +22,6 @@ from datastill.methods.random_subset import RandomSubset
 from datastill.pretrain import Pretraining
 from datastill.protocols._base import Protocol
 from datastill.protocols.paper import PROTOCOL
-from datastill.recipes._base import Sets
 from datastill.train_target import TargetTraining
 
 SEEDS = 3  # networks per row, each pre-trained anew on one fixed set
@@ -48,22 +48,22 @@ CONTROL = "random images with KRR-ST's targets"  # ours: what distillation adds 
 
 def sets(
     rows: tuple[str, ...], count: int, *, outer_lr: float, mtt: MTT | None = None
-) -> tuple[Sets, ...]:
+) -> tuple[DistillationSpec, ...]:
     """The rows of a table, and the control; methods of class labels have inner networks of theirs.
 
     `mtt` has the settings for this source; `outer_lr` is KRR-ST's.
     """
     krr_st, frepo = KRRST(outer_lr=outer_lr), FRePo(mirror=False, zca=False)
     made = {
-        "random": Sets(RandomSubset(targets="class-label"), count),
-        CONTROL: Sets(RandomSubset(), count),
-        "k-means": Sets(KMeans(targets="class-label"), count),
-        "dsa": Sets(DSA(), count, network=DSA.default_network),
-        "dm": Sets(DM(), count, network=DM.default_network),
-        "mtt": Sets(mtt or MTT(zca=False), count, network=MTT.default_network),
-        "kip": Sets(KIP(zca=False), count),
-        "frepo": Sets(frepo, count, network=FRePo.default_network),
-        "krr-st": Sets(krr_st, count),
+        "random": DistillationSpec(RandomSubset(targets="class-label"), count),
+        CONTROL: DistillationSpec(RandomSubset(), count),
+        "k-means": DistillationSpec(KMeans(targets="class-label"), count),
+        "dsa": DistillationSpec(DSA(), count, network=DSA.default_network),
+        "dm": DistillationSpec(DM(), count, network=DM.default_network),
+        "mtt": DistillationSpec(mtt or MTT(zca=False), count, network=MTT.default_network),
+        "kip": DistillationSpec(KIP(zca=False), count),
+        "frepo": DistillationSpec(frepo, count, network=FRePo.default_network),
+        "krr-st": DistillationSpec(krr_st, count),
     }
     return tuple(found for row, found in made.items() if row in (*rows, CONTROL))
 

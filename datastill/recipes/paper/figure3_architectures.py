@@ -3,12 +3,12 @@
 `--reuse runs/paper.table2-tinyimagenet` takes target model and sets from there.
 """
 
+from datastill.experiments.recipe import Recipe
 from datastill.networks.alexnet import AlexNet
 from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
-from datastill.recipes._base import Recipe
 from datastill.recipes.paper._shared import (
     FINE_GRAINED,
     MTT_TINY,

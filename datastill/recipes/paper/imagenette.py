@@ -4,9 +4,9 @@ The released code asks torch.hub's ResNet-50 for the representations (Barlow Twi
 here a ResNet-18 is trained on Imagenette itself (docs/fidelity.md#paper-recipes).
 """
 
+from datastill.experiments.recipe import Recipe
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
-from datastill.recipes._base import Recipe
 from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_3, protocol, sets
 from datastill.train_target import TargetTraining
 

@@ -5,6 +5,7 @@ Judged by the paper's protocol and by MKDT's, whose published conclusions contra
 
 from dataclasses import replace
 
+from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.maths.optimizers import AdamW
 from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
@@ -17,7 +18,6 @@ from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.protocols.mkdt import PROTOCOL as MKDT
-from datastill.recipes._base import Recipe, Sets
 from datastill.recipes.paper._shared import (
     FINE_GRAINED,
     MTT_CIFAR100,
@@ -72,11 +72,11 @@ def small() -> Recipe:
         ),
         network=ConvNet(widths=(16, 32, 64)),
         sets=(
-            Sets(RandomSubset(targets="class-label"), 500, SEEDS),
-            Sets(RandomSubset(), 500, SEEDS),
-            Sets(KMeans(targets="class-label"), 500),
+            DistillationSpec(RandomSubset(targets="class-label"), 500, SEEDS),
+            DistillationSpec(RandomSubset(), 500, SEEDS),
+            DistillationSpec(KMeans(targets="class-label"), 500),
             *small_compared(500),
-            Sets(krr_st, 500, SEEDS),
+            DistillationSpec(krr_st, 500, SEEDS),
         ),
         data=("cifar100", "cifar10", "cub"),
         protocols=(shorter, MKDT),
@@ -85,7 +85,7 @@ def small() -> Recipe:
     )
 
 
-def small_compared(count: int) -> tuple[Sets, ...]:
+def small_compared(count: int) -> tuple[DistillationSpec, ...]:
     """Methods of class labels with a thousandth of their steps or less."""
     inner = ConvNet(widths=(32,), norm="instance")
     mtt = replace(
@@ -101,9 +101,11 @@ def small_compared(count: int) -> tuple[Sets, ...]:
     )
     frepo = FRePo(outer_steps=800, outer_batch=256, outer_lr=3e-3, mirror=False, zca=False)
     return (
-        Sets(DSA(networks=5, outer_loops=10, inner_epochs=5, class_batch=32), count, network=inner),
-        Sets(DM(outer_steps=120, class_batch=32), count, network=inner),
-        Sets(mtt, count, network=inner),
-        Sets(KIP(outer_steps=300, outer_batch=1000, zca=False), count),
-        Sets(frepo, count, network=ConvNet(widths=(16, 32, 64))),
+        DistillationSpec(
+            DSA(networks=5, outer_loops=10, inner_epochs=5, class_batch=32), count, network=inner
+        ),
+        DistillationSpec(DM(outer_steps=120, class_batch=32), count, network=inner),
+        DistillationSpec(mtt, count, network=inner),
+        DistillationSpec(KIP(outer_steps=300, outer_batch=1000, zca=False), count),
+        DistillationSpec(frepo, count, network=ConvNet(widths=(16, 32, 64))),
     )

@@ -3,9 +3,9 @@
 Judged by the paper's protocol and by MKDT's, as Table 1.
 """
 
+from datastill.experiments.recipe import Recipe
 from datastill.networks.convnet import ConvNet
 from datastill.protocols.mkdt import PROTOCOL as MKDT
-from datastill.recipes._base import Recipe
 from datastill.recipes.paper._shared import (
     FINE_GRAINED,
     MTT_TINY,

@@ -6,12 +6,12 @@ is the paper's Gaussian noise.
 
 from dataclasses import replace
 
+from datastill.experiments.recipe import Recipe
 from datastill.networks.alexnet import AlexNet
 from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
-from datastill.recipes._base import Recipe
 from datastill.recipes.paper._shared import MTT_TINY, SEEDS, TABLE_2, TARGET, protocol, sets
 from datastill.transfer.data_free_kd import DataFreeKd
 

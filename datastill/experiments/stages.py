@@ -1,0 +1,107 @@
+"""The stages of a recipe: target model, distilled sets, evaluations. Each has a folder of its own.
+
+A stage reads the results of the stages that it depends on from their folders.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from datastill.experiments.recipe import DistillationSpec, Recipe
+from datastill.ground.lookup import public_name
+from datastill.ground.options import non_default
+from datastill.networks._base import AbstractArchitecture
+from datastill.protocols._base import Protocol
+from datastill.train_target import TargetTraining
+
+TARGET, SETS, ROWS = "target", "sets/", "rows/"  # names of stages start so
+SHARED = "shared"  # folder for what evaluations share, such as teachers
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of work with a folder of its own, which has its name."""
+
+    name: str
+    depends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetStage(Stage):
+    """Train the target model."""
+
+    training: TargetTraining
+
+
+@dataclass(frozen=True)
+class DistillationStage(Stage):
+    """Make one distilled set."""
+
+    spec: DistillationSpec
+    number: int  # of the sets of this spec
+
+
+@dataclass(frozen=True)
+class EvaluationStage(Stage):
+    """Measure one network by all tasks of a protocol on all target data.
+
+    It is pre-trained on set `number` of `spec`; without one it is the target model itself, or,
+    without that, an untrained network.
+    """
+
+    protocol: Protocol
+    network: AbstractArchitecture
+    seed: int
+    spec: DistillationSpec | None = None
+    number: int = 0
+    of_target: bool = False
+
+
+def stages(recipe: Recipe) -> dict[str, Stage]:
+    """All stages of a recipe by name, each after those that it depends on."""
+    every: list[Stage] = []
+    after_target = () if recipe.target is None else (TARGET,)
+    if recipe.target is not None:
+        every.append(TargetStage(TARGET, (), recipe.target))
+    for spec in recipe.sets:
+        if not spec.method.takes_all:  # a copy of the source is not kept
+            for number in range(spec.number):
+                name = set_name(spec, number)
+                every.append(DistillationStage(name, after_target, spec, number))
+    for protocol in recipe.protocols:
+        for seed in range(recipe.seeds):
+            for stage in _evaluations(recipe, protocol, seed):
+                every.append(replace(stage, depends_on=(*after_target, *stage.depends_on)))
+    return {stage.name: stage for stage in every}
+
+
+def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[EvaluationStage]:
+    candidates = recipe.networks or (recipe.network,)
+    for network in dict.fromkeys(protocol.network(recipe.image_size, n) for n in candidates):
+        folder = folder_name(protocol.name, network_name(network), seed)
+        yield EvaluationStage(f"{ROWS}scratch/{folder}", (), protocol, network, seed)
+        for spec in recipe.sets:
+            number = seed % spec.number
+            distilled = set_name(spec, number)
+            name = f"{ROWS}{distilled.removeprefix(SETS)}/{folder}"
+            needs = () if spec.method.takes_all else (distilled,)
+            yield EvaluationStage(name, needs, protocol, network, seed, spec, number)
+    if recipe.judge_target and recipe.target is not None:
+        name = f"{ROWS}target-model/{folder_name(protocol.name, seed)}"
+        network = recipe.target.architecture
+        yield EvaluationStage(name, (), protocol, network, seed, of_target=True)
+
+
+def set_name(spec: DistillationSpec, number: int) -> str:
+    """The stage that makes a set, such as sets/krr-st-1000-0."""
+    return SETS + folder_name(public_name(spec.method), spec.method.variant, spec.count, number)
+
+
+def network_name(network: AbstractArchitecture) -> str:
+    """Such as convnet, or convnet-32-64-128: the name and what differs from the defaults."""
+    return folder_name(public_name(network), *non_default(network).values())
+
+
+def folder_name(*parts: object) -> str:
+    """Join words and numbers to the name of a folder."""
+    return re.sub(r"[^\w.]+", "-", "-".join(map(str, parts))).strip("-")
