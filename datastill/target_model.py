@@ -16,8 +16,8 @@ from datastill.ground.options import from_json, to_json
 from datastill.ground.rng import seeded
 from datastill.ground.tensor_file import digest, read_checked, write_checked
 from datastill.images import ImageSet, Normalizer
+from datastill.maths.fusion import fuse_conv_bn
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._folding import folded
 from datastill.networks.timm import Timm
 
 FORMAT = "datastill.target-model"
@@ -65,7 +65,7 @@ class TargetModel:
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
         """Return g(x) of normalized pixels: (module(x) - offset) / scale."""
-        return self._scaled(self.machine.run_each(self._folded, normalized))
+        return self._scaled(self.machine.run_each(self._fused, normalized))
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
         """Return g of all images, computed in batches without augmentation, on the device.
@@ -75,7 +75,7 @@ class TargetModel:
         """
         self.check_images(images)
         normalizer, machine = self.normalizer, self.machine
-        outputs = images.outputs(self._folded, machine, normalizer=normalizer, batch=batch)
+        outputs = images.outputs(self._fused, machine, normalizer=normalizer, batch=batch)
         return self._scaled(outputs)
 
     def standardized(self, images: ImageSet) -> "TargetModel":
@@ -119,9 +119,9 @@ class TargetModel:
         return int(self.represent(torch.zeros(shape, device=self.machine.device)).shape[1])
 
     @cached_property
-    def _folded(self) -> nn.Module:
+    def _fused(self) -> nn.Module:
         """The module that is evaluated: batch norm is fused where it is a network of datastill."""
-        return folded(self.module) if isinstance(self.module, Network) else self.module
+        return fuse_conv_bn(self.module) if isinstance(self.module, Network) else self.module
 
     @cached_property
     def fingerprint(self) -> str:

@@ -40,7 +40,7 @@ class DC(AbstractGradientMatching):
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
         ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
         >>> ds.distill(ds.DC(networks=2), problem).images.shape
-        torch.Size([10, 1, 8, 8])
+        torch.Size([10, 1, 16, 16])
     """
 
     @property

@@ -55,7 +55,7 @@ class DM(AbstractMethod[MatchingState]):
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
         ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
         >>> ds.distill(ds.DM(outer_steps=3), problem).images.shape
-        torch.Size([10, 1, 8, 8])
+        torch.Size([10, 1, 16, 16])
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("initial_images",)

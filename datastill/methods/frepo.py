@@ -16,6 +16,7 @@ from datastill.batches import Batches
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
 from datastill.images import ImageSet
+from datastill.maths.fusion import fuse_conv_bn
 from datastill.maths.krr import krr_predict
 from datastill.maths.optimizers import AdamW, Lamb
 from datastill.maths.schedules import Cosine, set_rates
@@ -29,7 +30,6 @@ from datastill.methods._classes import (
     source_label_vectors,
 )
 from datastill.methods._pool import ModelPool
-from datastill.networks._folding import folded
 from datastill.pretrain import LOSSES
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
@@ -157,8 +157,8 @@ class FRePo(AbstractMethod[FRePoState]):
         x_syn, y_syn = state.x_syn, state.y_syn
         if self.mirror:  # 2 M pairs
             x_syn, y_syn = torch.cat([x_syn, x_syn.flip(3)]), torch.cat([y_syn, y_syn])
-        # Nothing below trains the inner model: batch norm can be folded into the convolutions.
-        body, machine = folded(inner.network.body), problem.machine
+        # Nothing below trains the inner model: batch norm can be fused into the convolutions.
+        body, machine = fuse_conv_bn(inner.network.body), problem.machine
         f_real = machine.run_each(body, x_real)  # (B, F), without gradient
         f_syn = machine.run(body, x_syn)  # (M, F)
         prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)

@@ -16,13 +16,13 @@ from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
+from datastill.maths.fusion import fuse_conv_bn
 from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.optimizers import AdamW, Sgd
 from datastill.maths.schedules import Linear, set_rates
 from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._pool import ModelPool
-from datastill.networks._folding import folded
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 
 
@@ -84,7 +84,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         >>> problem = ds.Problem(images, target, count=10, network=ds.ConvNet(widths=(8,)))
         >>> distilled = ds.distill(ds.KRRST(outer_steps=3, pool_size=2, max_age=4), problem)
         >>> distilled.images.shape, distilled.targets.shape
-        (torch.Size([10, 1, 8, 8]), torch.Size([10, 64]))
+        (torch.Size([10, 1, 16, 16]), torch.Size([10, 256]))
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
@@ -186,8 +186,8 @@ class KRRST(AbstractMethod[KRRSTState]):
         age = inner.age
 
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D)
-        # Nothing below trains the inner model: batch norm can be folded into the convolutions.
-        body, machine = folded(inner.network.body), problem.machine
+        # Nothing below trains the inner model: batch norm can be fused into the convolutions.
+        body, machine = fuse_conv_bn(inner.network.body), problem.machine
         f_real = with_bias(machine.run_each(body, x_real))  # (B, F + 1), without gradient
         f_syn = with_bias(machine.run(body, self._network_input(problem, state.x_syn)))
         prediction, condition = krr_predict(  # (B, D) from (M, F + 1) and (M, D)

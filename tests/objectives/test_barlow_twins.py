@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.errors import ConfigError
 from datastill.objectives.barlow_twins import BarlowTwins
 
 
@@ -50,32 +50,9 @@ def test_barlow_twins__ignores_affine_rescaling_of_a_dimension() -> None:
     torch.testing.assert_close(moved, plain, rtol=1e-3, atol=0)  # eps of the variance is left
 
 
-def test_barlow_twins__ignores_order_of_images() -> None:
-    z_a, z_b = two_views()
-    order = torch.tensor([3, 1, 5, 0, 2, 4])
-    torch.testing.assert_close(
-        BarlowTwins().compare(z_a[order], z_b[order]), BarlowTwins().compare(z_a, z_b)
-    )
-
-
-def test_barlow_twins__is_symmetric_in_the_views() -> None:
-    z_a, z_b = two_views()
-    torch.testing.assert_close(BarlowTwins().compare(z_b, z_a), BarlowTwins().compare(z_a, z_b))
-
-
-def test_barlow_twins__prefers_views_that_agree() -> None:
-    z_a, z_b = two_views()
-    assert BarlowTwins().compare(z_a, z_a) < BarlowTwins().compare(z_a, z_b.roll(1, 0))
-
-
 def test_barlow_twins__is_zero_for_identical_decorrelated_columns() -> None:
     z = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]).double() * 10
     assert float(BarlowTwins().compare(z, z)) == pytest.approx(0, abs=1e-9)
-
-
-def test_barlow_twins__gradient_of_both_views() -> None:
-    z_a, z_b = (z.requires_grad_() for z in two_views())
-    assert torch.autograd.gradcheck(BarlowTwins(redundancy=0.3).compare, (z_a, z_b))
 
 
 def test_barlow_twins__collapsed_column_stays_finite() -> None:
@@ -84,25 +61,6 @@ def test_barlow_twins__collapsed_column_stays_finite() -> None:
     loss = BarlowTwins().compare(z_a, z_b)
     loss.backward()
     assert loss.isfinite() and z_a.grad is not None and z_a.grad.isfinite().all()
-
-
-def test_barlow_twins__computes_half_precision_input_in_float32() -> None:
-    z_a, z_b = (z.bfloat16() for z in two_views())
-    loss = BarlowTwins().compare(z_a, z_b)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, BarlowTwins().compare(z_a.float(), z_b.float()))
-
-
-def test_barlow_twins__batch_of_one_says_what_to_do() -> None:
-    z = torch.zeros(1, 4)
-    with pytest.raises(DataError, match="batch of 1; use a batch of two or more"):
-        BarlowTwins().compare(z, z)
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (5, 4), (6, 4, 1)])
-def test_barlow_twins__refuses_views_of_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"both \(B, P\)"):
-        BarlowTwins().compare(torch.zeros(6, 4), torch.zeros(shape))
 
 
 def test_barlow_twins__projector_is_the_authors() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError, DataError
+from datastill.ground.errors import ConfigError
 from datastill.objectives.vicreg import VICReg
 
 
@@ -42,11 +42,6 @@ def test_vicreg__weights_are_the_papers() -> None:
     assert (VICReg().invariance, VICReg().variance, VICReg().covariance) == (25, 25, 1)
 
 
-def test_vicreg__gradient_of_both_views() -> None:
-    z_a, z_b = (z.requires_grad_() for z in two_views())
-    assert torch.autograd.gradcheck(VICReg().compare, (z_a, z_b))
-
-
 def test_vicreg__ignores_order_of_columns() -> None:
     z_a, z_b = two_views()
     order = torch.tensor([2, 0, 3, 1])
@@ -72,18 +67,6 @@ def test_vicreg__collapse_costs_the_whole_variance_term() -> None:
         2 * 25 * (1 - 0.01)
     )  # √1e-4 is left of the deviation
     assert z.grad is not None and z.grad.isfinite().all()
-
-
-def test_vicreg__computes_half_precision_input_in_float32() -> None:
-    z_a, z_b = (z.bfloat16() for z in two_views())
-    loss = VICReg().compare(z_a, z_b)
-    torch.testing.assert_close(loss, VICReg().compare(z_a.float(), z_b.float()))
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (5, 4), (6, 4, 1)])
-def test_vicreg__refuses_views_of_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"both \(B, P\)"):
-        VICReg().compare(torch.zeros(6, 4), torch.zeros(shape))
 
 
 def test_vicreg__expander_is_the_authors() -> None:
