@@ -2,7 +2,7 @@
 export VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test install check fast slow torture extras same coverage speed clean
+.PHONY: demo test install check fast slow torture extras same coverage speed gpu-toy clean
 
 demo: install
 	$(VENV)/bin/datastill run quick --out runs/quick --resume
@@ -33,6 +33,9 @@ same: install
 
 coverage: install
 	scripts/coverage
+
+gpu-toy: install
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" OMP_NUM_THREADS=2 bash benchmarks/gpu/run.sh first 540 --toy
 
 speed: install
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/speed/regression.py

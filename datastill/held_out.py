@@ -1,6 +1,6 @@
-"""Held-out representation error: R² of a network's output against the target model.
+"""Held-out R²: how well a network predicts the target model's outputs on held-out source images.
 
-This is what distillation optimises, asked of source images that were not distilled.
+This is what distillation optimises, measured on images that no distilled set was made from.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,26 @@ from datastill.target_model import TargetModel
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Source images that no distilled set was made from, and the target model."""
+    """Held-out source images and the target model whose outputs are to be predicted.
+
+    Args:
+        images: Source images (N) that no distilled set was made from.
+        target: The target model.
+    """
 
     images: ImageSet
     target: TargetModel
 
     @cached_property
-    def truth(self) -> Tensor:  # (N, D), on the device
-        """g of the held-out images; computed once."""
+    def target_representations(self) -> Tensor:  # (N, D), on the device
+        """The target model's outputs for the held-out images; computed once."""
         return self.target.represent_images(self.images)
 
     def r2(self, network: Network, machine: Machine) -> float:
-        """1 - SSE / SST of the network's outputs over all images and target dimensions.
+        """Return 1 - SSE / SST of the network's outputs over all images and target dimensions.
 
         Raises:
-            ConfigError: the network was not pre-trained to give D outputs.
+            ConfigError: The network does not have D outputs.
         """
         if network.outputs != self.target.dim:
             raise ConfigError(
@@ -40,4 +45,4 @@ class HeldOut:
                 " only networks pre-trained on target representations have a held-out error"
             )
         outputs = self.images.outputs(network.eval(), machine)
-        return r_squared(outputs.cpu(), self.truth.cpu())
+        return r_squared(outputs.cpu(), self.target_representations.cpu())

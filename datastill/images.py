@@ -24,23 +24,31 @@ LARGEST_ZCA = 12_288  # values of an image; the matrix has 0.6 GB then
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Per-channel mean and standard deviation of unit pixels: one z-score for all networks.
+    """The z-score that every network gets its images through, by channel.
 
-    A few methods whiten the z-scores too (`ImageSet.whitened`).
+    Args:
+        mean: (C,), of unit pixels.
+        std: (C,), of unit pixels, above 0.
+        zca: Whitening of the z-scores, which a few methods use (`ImageSet.whitened`).
+
+    Example:
+        >>> normalizer = Normalizer((0.5,), (0.25,))
+        >>> normalizer(torch.ones(2, 1, 4, 4)).unique()
+        tensor([2.])
     """
 
-    mean: tuple[float, ...]  # (C,), in unit pixels
-    std: tuple[float, ...]  # (C,), in unit pixels, > 0
-    zca: Zca | None = field(default=None, repr=False)  # of z-scores
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    zca: Zca | None = field(default=None, repr=False)
 
     @staticmethod
     def of(images: Tensor) -> "Normalizer":
-        """Measure `images`, uint8 (N, C, H, W); see `of_blocks`."""
+        """Measure the statistics of `images`, uint8 (N, C, H, W); see `of_blocks`."""
         return Normalizer.of_blocks(torch.split(images, BLOCK))
 
     @staticmethod
     def of_blocks(blocks: Iterable[Tensor]) -> "Normalizer":
-        """Measure images that come in blocks, each uint8 (n, C, H, W).
+        """Measure the statistics of images that come in blocks, each uint8 (n, C, H, W).
 
         The 256 grey levels are counted, so the cut into blocks changes no digit. A channel
         without any variation gets the standard deviation of one grey level, 1/255.
@@ -57,25 +65,25 @@ class Normalizer:
 
     @staticmethod
     def from_statistics(
-        known: Mapping[str, Iterable[float]], zca: Zca | None = None
+        statistics: Mapping[str, Iterable[float]], zca: Zca | None = None
     ) -> "Normalizer":
-        """Back from `statistics`."""
-        return Normalizer(tuple(known["mean"]), tuple(known["std"]), zca)
+        """The normalizer that has these `statistics`."""
+        return Normalizer(tuple(statistics["mean"]), tuple(statistics["std"]), zca)
 
     def __call__(self, unit_pixels: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        """Unit pixels, usually in [0, 1], to normalized pixels."""
+        """Normalize unit pixels, which are usually in [0, 1]."""
         mean, std = (_per_channel(values, unit_pixels) for values in (self.mean, self.std))
         scores = (unit_pixels - mean) / std
         return scores if self.zca is None else self.zca(scores)
 
     def inverse(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        """Normalized pixels back to unit pixels."""
+        """Turn normalized pixels back into unit pixels."""
         mean, std = (_per_channel(values, normalized) for values in (self.mean, self.std))
         scores = normalized if self.zca is None else self.zca.inverse(normalized)
         return scores * std + mean
 
     def to(self, device: str) -> "Normalizer":
-        """The same normalizer, its whitening on the device of the pixels that it will see."""
+        """The same normalizer with its whitening on a device."""
         return self if self.zca is None else replace(self, zca=self.zca.to(device))
 
     @property
@@ -88,15 +96,31 @@ class Normalizer:
 class ImageSet:
     """Images of one split, all of one size, with or without labels.
 
+    Args:
+        name: Such as "cifar100/train".
+        images: (N, C, H, W) uint8, H = W, possibly memory-mapped.
+        normalizer: Statistics of the training split.
+        labels: (N,) int64 in [0, K).
+        classes: K class names in label order.
+
     Raises:
-        DataError: shapes or types do not fit together.
+        DataError: Shapes or types do not fit together.
+
+    Example:
+        >>> images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+        >>> labels = torch.arange(6) % 2
+        >>> toy = ImageSet("toy/train", images, Normalizer.of(images), labels, ("cat", "dog"))
+        >>> toy
+        <ImageSet toy/train: 6 images of 1 x 8 x 8, 2 classes>
+        >>> toy.normalized(slice(0, 2)).shape
+        torch.Size([2, 1, 8, 8])
     """
 
-    name: str  # such as cifar100/train
-    images: Tensor = field(repr=False)  # (N, C, H, W) uint8, possibly memory-mapped
-    normalizer: Normalizer  # of the training split
-    labels: Tensor | None = field(default=None, repr=False)  # (N,) int64 in [0, K)
-    classes: tuple[str, ...] = field(default=(), repr=False)  # K class names in label order
+    name: str
+    images: Tensor
+    normalizer: Normalizer
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -116,6 +140,11 @@ class ImageSet:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        labels = "unlabelled" if self.labels is None else f"{self.num_classes} classes"
+        return f"<ImageSet {self.name}: {len(self)} images of {shape}, {labels}>"
+
     @property
     def channels(self) -> int:
         return int(self.images.shape[1])
@@ -127,7 +156,7 @@ class ImageSet:
 
     @property
     def num_classes(self) -> int:
-        """K, from the class names; 0 without labels."""
+        """The number of classes K; 0 without labels."""
         return len(self.classes) if self.labels is not None else 0
 
     def unit_pixels(self, index: Tensor | slice) -> Tensor:  # (B,) int64 -> (B, C, H, W)
@@ -152,9 +181,16 @@ class ImageSet:
         normalizer: Normalizer | None = None,
         batch: int = 512,
     ) -> Tensor:  # (N, outputs), on the device
-        """What a network says of all images, not augmented, normalised by their own statistics.
+        """Run a network on all images, without augmentation.
 
-        `batch` of them are seen at once; it matters to a network in training mode alone.
+        Args:
+            network: Any module from images to outputs.
+            machine: Device and precision.
+            normalizer: Statistics other than those of these images.
+            batch: Images that are run at once; matters to a network in training mode alone.
+
+        Returns:
+            The outputs (N, outputs), on the device.
         """
         device = machine.device
         normalizer = (normalizer or self.normalizer).to(device)
@@ -171,7 +207,7 @@ class ImageSet:
         )
 
     def limit(self, count: int | None, seed: int) -> "ImageSet":
-        """A seeded random subset of `count` images; everything where `count` is None."""
+        """A seeded random subset of `count` images; all of them where `count` is None."""
         if count is None or count >= len(self):
             return self
         chosen = torch.randperm(len(self), generator=fork(seed, "limit", self.name))[:count]
@@ -187,10 +223,13 @@ class ImageSet:
         return self.take(kept), self.take(out, name=f"{self.name}/held-out")
 
     def whitened(self, ridge_of_mean: float) -> "ImageSet":
-        """The same images, with a normalizer that whitens; `Zca.fit` says what the ridge is.
+        """The same images, with a normalizer that whitens.
+
+        Args:
+            ridge_of_mean: Ridge of the covariance, as a share of its mean eigenvalue (`Zca.fit`).
 
         Raises:
-            ConfigError: the matrix would have more than 12,288 rows (64 pixels in three channels).
+            ConfigError: The matrix would have more than 12,288 rows (64 pixels in three channels).
         """
         values = self.images[0].numel()
         if values > LARGEST_ZCA:
@@ -233,13 +272,13 @@ class ImageSet:
 
 
 def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:  # (C,) -> (C, 1, 1)
-    return _kept_there(tuple(values), like.device, like.dtype)
+    return _device_constant(tuple(values), like.device, like.dtype)
 
 
 @lru_cache(maxsize=64)
-def _kept_there(values: tuple[float, ...], device: torch.device, kind: torch.dtype) -> Tensor:
+def _device_constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Copied once: each copy from the host would wait for all that a GPU has queued."""
-    return torch.tensor(values, device=device, dtype=kind)[:, None, None]
+    return torch.tensor(values, device=device, dtype=dtype)[:, None, None]
 
 
 def _grey_levels(images: Tensor) -> Tensor:  # uint8 (n, C, H, W) -> int64 (C, 256)

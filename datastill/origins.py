@@ -1,4 +1,4 @@
-"""Where a network comes from before a task: a distilled set, the target model, or nowhere."""
+"""The origin of a network that is evaluated: a distilled set, the target model, or scratch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,30 +16,46 @@ from datastill.target_model import TargetModel
 
 @dataclass(frozen=True)
 class Origin:
-    """The facts that a row says of a network's origin, and how the network is made."""
+    """How a network to evaluate is made, and what its rows say about it.
+
+    Args:
+        method: Name of the method, "scratch" or "target-model".
+        variant: Options of the method that differ from its defaults.
+        count: Images in the distilled set.
+        source: Name of the distilled data set.
+        artefact: Fingerprint of the distilled set or target model; "" for scratch.
+        architecture: Of the network.
+        options: Settings of pre-training.
+        make: Makes the network from a seed, with checkpoints if they are wanted.
+        target: Fingerprint of the target model whose representations are the outputs.
+        protocol: Name of the evaluation protocol, such as "mkdt, 100 epochs".
+        distilled: The set that networks are pre-trained on.
+        pretrain_steps: Updates of pre-training.
+    """
 
     method: str
     variant: str
     count: int
     source: str
-    artefact: str  # fingerprint, "" for scratch
+    artefact: str
     architecture: AbstractArchitecture
-    options: dict[str, Any]  # of pre-training
-    make: Callable[[int, Saving | None], Network]  # from a seed
-    target: str = ""  # fingerprint of the target model whose representations the outputs are
-    protocol: str = ""  # that the network is pre-trained by, such as "mkdt, 100 epochs"
-    distilled: DistilledSet | None = None  # what the networks are pre-trained on
-    pretrain_steps: int = 0  # updates of pre-training
+    options: dict[str, Any]
+    make: Callable[[int, Saving | None], Network]
+    target: str = ""
+    protocol: str = ""
+    distilled: DistilledSet | None = None
+    pretrain_steps: int = 0
 
     @property
     def title(self) -> str:
-        """Such as `krr-st, stale_pool (50), mkdt`, for people."""
-        named = ", ".join(filter(None, [self.method, self.variant]))
-        counted = f"{named} ({self.count})" if self.count else named
-        return ", ".join(filter(None, [counted, self.protocol]))
+        """A short description, such as `krr-st, stale_pool (50), mkdt`."""
+        name = ", ".join(filter(None, [self.method, self.variant]))
+        if self.count:
+            name += f" ({self.count})"
+        return ", ".join(filter(None, [name, self.protocol]))
 
     def regresses(self, target: TargetModel) -> bool:
-        """Whether the networks were trained to give the representations of this target model."""
+        """Return whether the networks were trained to predict this target model's outputs."""
         return self.target == target.fingerprint
 
 
@@ -51,7 +67,7 @@ def from_distilled(
     *,
     protocol: str = "",
 ) -> Origin:
-    """Networks pre-trained on a distilled set."""
+    """Return the origin of networks that are pre-trained on a distilled set."""
     chosen = pretraining or PRETRAINING[distilled.target_kind]
 
     def make(seed: int, saving: Saving | None) -> Network:
@@ -74,7 +90,7 @@ def from_distilled(
         architecture=architecture,
         options={"pretraining": to_json(chosen)},
         make=make,
-        target=_regressed(distilled),
+        target=_target_fingerprint(distilled),
         protocol=protocol,
         distilled=distilled,
         pretrain_steps=chosen.length(len(distilled)),
@@ -90,10 +106,11 @@ def from_scratch(
     dim: int,
     protocol: str = "",
 ) -> Origin:
-    """Networks that were never pre-trained, with the outputs (D) that pre-training would give."""
+    """Return the origin of networks without pre-training, with `dim` outputs."""
 
     def make(seed: int, saving: Saving | None) -> Network:
-        with seeded(seed, "pre-trained-network"):  # the very network that pre-training starts from
+        # The same stream, so that both start from the same weights.
+        with seeded(seed, "pre-trained-network"):
             network = architecture(image_size=image_size, channels=channels, outputs=dim)
         return machine.place(network).eval()
 
@@ -101,18 +118,27 @@ def from_scratch(
 
 
 def from_target(target: TargetModel, *, protocol: str = "") -> Origin:
-    """The target model itself, for networks of datastill.
+    """Return the target model itself as an origin.
 
     Raises:
-        ConfigError: the target model is a module without an architecture.
+        ConfigError: The target model is a module without an architecture of datastill.
     """
     architecture, network = target.rebuildable()
     source = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0]
-    facts = ("target-model", "", 0, source, target.fingerprint, architecture)
-    return Origin(*facts, {}, lambda seed, _: network, protocol=protocol)
+    return Origin(
+        method="target-model",
+        variant="",
+        count=0,
+        source=source,
+        artefact=target.fingerprint,
+        architecture=architecture,
+        options={},
+        make=lambda seed, saving: network,
+        protocol=protocol,
+    )
 
 
-def _regressed(distilled: DistilledSet) -> str:
+def _target_fingerprint(distilled: DistilledSet) -> str:
     target = distilled.provenance.get("target")
     if distilled.target_kind != "representation" or target is None:
         return ""

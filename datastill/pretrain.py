@@ -1,7 +1,7 @@
-"""Loop 3: a distilled set makes a pre-trained network; the kind of its targets says how.
+"""Pre-train a network on a distilled set; the settings follow from the kind of its targets.
 
-The rows of `PRETRAINING` are those of KRR-ST and of the methods it is compared with
-(docs/fidelity.md#pre-training); no method name is ever asked.
+`PRETRAINING` has the settings of KRR-ST and of the methods it is compared with, one for each kind
+of target (docs/fidelity.md#pre-training).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,23 @@ from datastill.networks.train_step import train_step
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How a network is trained on a distilled set; `steps` overrides `epochs`."""
+    """Settings of pre-training a network on a distilled set.
+
+    Args:
+        optimizer: Of the network.
+        schedule: Learning rate over the steps.
+        augmentation: Of the distilled images; None: none.
+        batch: Pairs of image and target per step.
+        epochs: Passes over the distilled set.
+        steps: Updates; overrides `epochs`.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> Pretraining(epochs=10, batch=100).length(250)
+        30
+    """
 
     optimizer: OptimizerSpec = option(Sgd(lr=0.1, weight_decay=1e-3), "optimizer")
     schedule: Schedule = option(Constant(), "learning rate over the steps")
@@ -40,7 +56,7 @@ class Pretraining:
         check_bounds(self)
 
     def length(self, count: int) -> int:
-        """Updates for a set of `count` pairs."""
+        """Return the number of updates for a set of `count` pairs."""
         return self.steps or self.epochs * -(-count // self.batch)
 
 
@@ -58,7 +74,7 @@ PRETRAINING: Mapping[TargetKind, Pretraining] = {
 
 
 def _half_square(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½‖·‖² summed over classes, averaged over images (FRePo)."""
+    """Return ½‖·‖², summed over classes and averaged over images (FRePo's loss)."""
     return 0.5 * (outputs - targets).square().sum(1).mean()
 
 
@@ -71,7 +87,7 @@ LOSSES: Mapping[TargetKind, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass
 class PretrainState:
-    """What changes during pre-training; whole in every checkpoint."""
+    """Everything that changes during pre-training; a checkpoint stores all of it."""
 
     network: Network
     optimizer: torch.optim.Optimizer
@@ -88,7 +104,32 @@ def pretrain(
     machine: Machine | None = None,
     saving: Saving | None = None,
 ) -> Network:
-    """Train a fresh network on a distilled set and return it in evaluation mode."""
+    """Train a new network on a distilled set and return it in evaluation mode.
+
+    Args:
+        architecture: Builds the network, with one output per target dimension or class.
+        distilled: Any distilled set: own, converted, or a random subset.
+        seed: Root of all random streams: initial weights, batches, augmentation.
+        pretraining: Settings. Default: those of the kind of targets (`PRETRAINING`).
+        machine: Device and precision. Default: the CPU in float32.
+        saving: Where checkpoints go, so that a killed run can continue. Default: nowhere.
+
+    Returns:
+        The pre-trained network, on the device of `machine`.
+
+    Raises:
+        NotFiniteError: The loss diverged.
+
+    Example:
+        >>> import datastill as ds
+        >>> images = ds.source("digits").load("train").limit(20, seed=0)
+        >>> problem = ds.Problem(images, target=None, count=20)
+        >>> subset = ds.distill(ds.RandomSubset(targets="class-label"), problem)
+        >>> settings = ds.Pretraining(steps=2)
+        >>> network = ds.pretrain(ds.ConvNet(widths=(8,)), subset, pretraining=settings)
+        >>> network.outputs
+        10
+    """
     pretraining = pretraining or PRETRAINING[distilled.target_kind]
     machine = machine or Machine()
     with seeded(seed, "pre-trained-network"):

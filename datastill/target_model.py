@@ -1,4 +1,4 @@
-"""The target model g: a frozen network whose representations are regressed (KRR-ST, section 3)."""
+"""The target model g: a frozen network whose outputs are the targets (KRR-ST, section 3)."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -27,19 +27,35 @@ FILE_NAME = "target.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class TargetModel:
-    """A frozen network, the normalisation it expects, and an optional scaling of its outputs.
+    """A frozen network, the normalization of its input, and an optional scaling of its outputs.
 
-    Any `nn.Module` that maps normalized pixels (B, C, H, W) to (B, D) will do; one that is to be
-    saved needs its `architecture`. The module is put into evaluation mode and frozen.
+    Args:
+        module: Any `nn.Module` that maps normalized pixels (B, C, H, W) to (B, D). It is put into
+            evaluation mode and frozen.
+        normalizer: Normalization of pixels that the module expects.
+        image_size: Pixels on a side.
+        offset: Subtracted from the outputs, (D,) or (1,).
+        scale: The outputs are divided by it afterwards, (D,) or (1,), positive.
+        architecture: Of the module, if it is a network of datastill; needed for saving.
+        provenance: Source, objective, seed and so on, as JSON values.
+        machine: Device and precision.
+
+    Example:
+        >>> import datastill as ds
+        >>> images = ds.source("digits").load("test", image_size=16).limit(6, seed=0)
+        >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16 * 16, 3))
+        >>> target = ds.TargetModel(module, images.normalizer, images.image_size)
+        >>> target.represent_images(images).shape
+        torch.Size([6, 3])
     """
 
     module: nn.Module
-    normalizer: Normalizer  # of the pixels that the module expects
-    image_size: int  # pixels on a side
-    offset: Tensor = field(default_factory=lambda: torch.zeros(1))  # (D,) or (1,)
-    scale: Tensor = field(default_factory=lambda: torch.ones(1))  # (D,) or (1,), > 0
+    normalizer: Normalizer
+    image_size: int
+    offset: Tensor = field(default_factory=lambda: torch.zeros(1))
+    scale: Tensor = field(default_factory=lambda: torch.ones(1))
     architecture: AbstractArchitecture | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)  # JSON: source, objective, seed, ...
+    provenance: dict[str, Any] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
@@ -48,14 +64,14 @@ class TargetModel:
 
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
-        """g(x) of normalized pixels: (module(x) - offset) / scale."""
+        """Return g(x) of normalized pixels: (module(x) - offset) / scale."""
         return self._scaled(self.machine.run_each(self._folded, normalized))
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
-        """g of all images, without augmentation, in batches; the result stays on the device.
+        """Return g of all images, computed in batches without augmentation, on the device.
 
         Raises:
-            ConfigError: the images are not of the size or channels that the target model expects.
+            ConfigError: The images have another size or other channels than the model expects.
         """
         self.check_images(images)
         normalizer, machine = self.normalizer, self.machine
@@ -63,14 +79,18 @@ class TargetModel:
         return self._scaled(outputs)
 
     def standardized(self, images: ImageSet) -> "TargetModel":
-        """The same target model with each output scaled to mean 0 and deviation 1 on `images`."""
+        """Return the model with each output scaled to mean 0 and deviation 1 on `images`."""
         plain = replace(self, offset=torch.zeros(1), scale=torch.ones(1))
         g = plain.represent_images(images).double()
         offset, scale = g.mean(0), g.std(0).clamp_min(1e-6)
         return replace(self, offset=offset.float().cpu(), scale=scale.float().cpu())
 
     def check_images(self, images: ImageSet) -> None:
-        """Refuse images of another size or other channels than the target model expects."""
+        """Check the size and channels of images.
+
+        Raises:
+            ConfigError: They are not those that the target model expects.
+        """
         if images.image_size != self.image_size:
             raise ConfigError(
                 f"the target model was made for images of {self.image_size} pixels, {images.name}"
@@ -100,7 +120,7 @@ class TargetModel:
 
     @cached_property
     def _folded(self) -> nn.Module:
-        """What computes; a foreign module is left as it is."""
+        """The module that is evaluated: batch norm is fused where it is a network of datastill."""
         return folded(self.module) if isinstance(self.module, Network) else self.module
 
     @cached_property
@@ -109,7 +129,7 @@ class TargetModel:
         return digest(self._tensors(), {"normalizer": repr(self.normalizer)})
 
     def describe(self) -> dict[str, Any]:
-        """What this target model is, as plain values for people and for YAML."""
+        """Return the properties of this target model as plain values, for printing."""
         return {
             "outputs": self.dim,
             "image_size": self.image_size,
@@ -119,20 +139,20 @@ class TargetModel:
         }
 
     def save(self, folder: Path | str) -> Path:
-        """Write `target.safetensors` into a folder; it appears whole or not at all.
+        """Write `target.safetensors` into a folder, atomically, and return its path.
 
         Raises:
-            ConfigError: the module has no architecture from which it could be rebuilt.
+            ConfigError: The module has no architecture from which it could be rebuilt.
         """
         path = Path(folder) / FILE_NAME
         write_checked(path, self._tensors(), self._header(*self.rebuildable()))
         return path
 
     def rebuildable(self) -> tuple[AbstractArchitecture, Network]:
-        """Architecture and network, where the module is one of datastill.networks.
+        """Return architecture and network of a module from datastill.networks.
 
         Raises:
-            ConfigError: it is another module.
+            ConfigError: It is another module.
         """
         if self.architecture is None or not isinstance(self.module, Network):
             raise ConfigError(
@@ -143,10 +163,10 @@ class TargetModel:
 
     @staticmethod
     def load(folder: Path | str, machine: Machine | None = None) -> "TargetModel":
-        """Read a target model from its folder (or file) and check its SHA-256.
+        """Load a target model from its folder (or file) and check its SHA-256.
 
         Raises:
-            ArtefactError: no such file, damaged, foreign, or from a newer format version.
+            ArtefactError: The file is missing, damaged, of another kind, or of a newer version.
         """
         path = Path(folder)
         path = path / FILE_NAME if path.is_dir() or not path.suffix else path
@@ -165,14 +185,18 @@ class TargetModel:
         pretrained: bool = True,
         machine: Machine | None = None,
     ) -> "TargetModel":
-        """A network of timm with its public weights, and the normalisation that these expect.
+        """Load a network of timm with its public weights and the normalization that they expect.
 
-        It sees images at their own size, which may be far from the size that it was trained at.
-        `pretrained` false takes random weights, always the same.
+        Args:
+            model: Name in timm, such as "resnet18".
+            image_size: Pixels on a side; may differ from the size that the weights were trained at.
+            channels: Channels of the images.
+            pretrained: False takes random weights, always the same.
+            machine: Device and precision. Default: the CPU in float32.
 
         Raises:
             ConfigError: timm cannot be imported, has no such model, cannot get its weights, or the
-                model takes no such images.
+                model does not take such images.
         """
         architecture = Timm(model)
         with seeded(0, "timm"):

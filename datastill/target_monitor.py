@@ -1,7 +1,7 @@
-"""How good a target model is while it trains: k-NN and linear accuracy, or whether it collapsed.
+"""Evaluate a target model while it trains: k-NN and linear accuracy, and signs of collapse.
 
-Labels are read for these numbers only; nothing is drawn and nothing is trained, so a monitored run
-gives the same target model bit for bit.
+Labels are used for these numbers only. No random number is drawn and nothing is trained, so a
+monitored run gives the same target model bit for bit.
 """
 
 import warnings
@@ -15,22 +15,34 @@ from datastill.ground.errors import ConfigError, DataWarning, NotFiniteError
 from datastill.ground.machine import Machine
 from datastill.ground.options import check_bounds, option
 from datastill.images import ImageSet
-from datastill.maths.effective_rank import effective_rank, spread
+from datastill.maths.effective_rank import effective_rank, normalized_std
 from datastill.maths.knn import knn_predict
 from datastill.maths.krr import krr_predict, with_bias
 from datastill.maths.metrics import accuracy_percent
 from datastill.networks._base import Network
 
-COLLAPSED_RANK = 1.5  # effective rank below which all images lie on a line, more or less
-COLLAPSED_SPREAD = 0.01  # spread below which all images point the same way
+COLLAPSED_RANK = 1.5  # effective rank below which all representations lie nearly on a line
+COLLAPSED_SPREAD = 0.01  # spread below which all representations have nearly one direction
 
 
 @dataclass(frozen=True, eq=False)
 class TargetMonitor:
-    """Asks a network, every so often, about held-out images; `known` ones answer for it."""
+    """Periodically evaluate a network with k-NN and a linear classifier on held-out images.
 
-    known: ImageSet  # images whose labels the classifiers learn, with those of `asked`
-    asked: ImageSet  # images that the network is not trained on
+    Args:
+        train: Images whose labels the classifiers learn.
+        held_out: Images that the network is not trained on.
+        every_steps: Steps between two evaluations.
+        neighbours: k of the k-NN classifier.
+        temperature: T of the k-NN votes exp(cosine / T).
+        ridge_of_mean: Ridge of the linear classifier, as a fraction of the mean eigenvalue.
+
+    Raises:
+        ConfigError: There are fewer than two held-out images, or an option is outside its range.
+    """
+
+    train: ImageSet
+    held_out: ImageSet
     every_steps: int = option(100, "steps between two looks", at_least=1)
     neighbours: int = option(20, "k of the k-NN classifier", at_least=1)
     temperature: float = option(0.07, "how fast a neighbour's vote falls with its cosine", above=0)
@@ -38,62 +50,71 @@ class TargetMonitor:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if len(self.asked) < 2:
-            raise ConfigError(f"{self.asked.name} has too few images to watch a target model by")
+        if len(self.held_out) < 2:
+            raise ConfigError(
+                f"{self.held_out.name} has {len(self.held_out)} images; monitoring a target model"
+                " needs at least two"
+            )
 
     def due(self, step: int) -> bool:
-        """Whether to look after step number `step` (from 0)."""
+        """Return whether to evaluate after step number `step` (from 0)."""
         return (step + 1) % self.every_steps == 0
 
-    def look(self, network: Network, machine: Machine) -> dict[str, float]:
-        """The monitored values; leaves the network in evaluation mode.
+    def evaluate(self, network: Network, machine: Machine) -> dict[str, float]:
+        """Return the monitored values, and warn if the representations have collapsed.
 
-        `monitor_knn_percent` and `monitor_linear_percent` where both sets have labels, else
-        `monitor_rank` (effective) and `monitor_spread`. Either way a collapse is warned of.
+        The network is left in evaluation mode.
+
+        Returns:
+            `monitor_knn_percent` and `monitor_linear_percent` where both sets have labels, else
+            `monitor_rank` (effective rank) and `monitor_spread`.
 
         Raises:
-            NotFiniteError: the network diverged.
+            NotFiniteError: The network diverged.
         """
         network.eval()
-        asked = _represent(network, self.asked, machine)
-        signs = {"monitor_rank": effective_rank(asked), "monitor_spread": spread(asked)}
-        _warn_of_collapse(signs, asked.shape[1])
-        if self.known.num_classes == 0 or self.asked.labels is None:
+        held_out = _represent(network, self.held_out, machine)
+        signs = {
+            "monitor_rank": effective_rank(held_out),
+            "monitor_spread": normalized_std(held_out),
+        }
+        _warn_of_collapse(signs, held_out.shape[1])
+        if self.train.num_classes == 0 or self.held_out.labels is None:
             return signs
-        return self._accuracies(_represent(network, self.known, machine), asked)
+        return self._accuracies(_represent(network, self.train, machine), held_out)
 
-    def _accuracies(self, known: Tensor, asked: Tensor) -> dict[str, float]:
-        assert self.known.labels is not None and self.asked.labels is not None
-        labels, classes = self.known.labels, self.known.num_classes
+    def _accuracies(self, train: Tensor, held_out: Tensor) -> dict[str, float]:
+        assert self.train.labels is not None and self.held_out.labels is not None
+        labels, classes = self.train.labels, self.train.num_classes
         votes = knn_predict(
-            known,
+            train,
             labels,
-            asked,
-            k=min(self.neighbours, len(known)),
+            held_out,
+            k=min(self.neighbours, len(train)),
             temperature=self.temperature,
             num_classes=classes,
         )
-        center = known.mean(0)
+        center = train.mean(0)
         scores, _ = krr_predict(
-            with_bias(asked - center),
-            with_bias(known - center),
+            with_bias(held_out - center),
+            with_bias(train - center),
             F.one_hot(labels, classes).float(),
             ridge_of_mean=self.ridge_of_mean,
         )
         return {
-            "monitor_knn_percent": accuracy_percent(votes, self.asked.labels),
-            "monitor_linear_percent": accuracy_percent(scores, self.asked.labels),
+            "monitor_knn_percent": accuracy_percent(votes, self.held_out.labels),
+            "monitor_linear_percent": accuracy_percent(scores, self.held_out.labels),
         }
 
 
 @torch.no_grad()
 def _represent(network: Network, images: ImageSet, machine: Machine) -> Tensor:  # (N, D), on CPU
-    found = images.outputs(network, machine).cpu()
-    if not found.isfinite().all():
+    representations = images.outputs(network, machine).cpu()
+    if not representations.isfinite().all():
         raise NotFiniteError(
             f"the representations of {images.name} are not finite; lower the learning rate"
         )
-    return found
+    return representations
 
 
 def _warn_of_collapse(signs: dict[str, float], dim: int) -> None:
@@ -101,8 +122,8 @@ def _warn_of_collapse(signs: dict[str, float], dim: int) -> None:
     if rank < min(dim, COLLAPSED_RANK) or (dim > 1 and width < COLLAPSED_SPREAD):
         warnings.warn(
             f"the representation has collapsed: effective rank {rank:.2f} of {dim}, spread"
-            f" {width:.4f} (0: all images alike). Lower the learning rate, take a larger batch or"
-            " other views, or another objective",
+            f" {width:.4f} (0: all images alike). Lower the learning rate, use a larger batch,"
+            " other views or another objective",
             DataWarning,
             stacklevel=2,
         )

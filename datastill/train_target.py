@@ -1,4 +1,4 @@
-"""Loop 1: source images and an objective, usually self-supervised, make a target model."""
+"""Train a target model on source images by an objective, usually a self-supervised one."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +22,8 @@ from datastill.ground.world import World
 from datastill.images import ImageSet
 from datastill.maths.optimizers import AdamW, OptimizerSpec
 from datastill.maths.schedules import Cosine, set_rates
+from datastill.maths.sync_batch_norm import convert_sync_batch_norm
 from datastill.networks._base import AbstractArchitecture, Network
-from datastill.networks._joined_batch_norm import join_batch_norms
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives._base import AbstractObjective, Views
 from datastill.objectives.barlow_twins import BarlowTwins
@@ -33,7 +33,29 @@ from datastill.target_monitor import TargetMonitor
 
 @dataclass(frozen=True)
 class TargetTraining:
-    """How a target model is trained; either `steps` or `epochs` says for how long."""
+    """Settings of training a target model; its length is `steps`, or else `epochs`.
+
+    Args:
+        architecture: Network of the target model.
+        outputs: Target dimension D. Default: the features of the network, without a head.
+        objective: The loss that is minimised, with its heads.
+        views: Two-view augmentation.
+        optimizer: Of the network and the heads.
+        warmup: Share of all steps over which the learning rate rises; then it falls as a cosine.
+        batch: Images per step, each in two views.
+        epochs: Passes over the source.
+        steps: Updates; overrides `epochs`.
+        standardize: Whether each output is scaled to mean 0 and deviation 1 on the source.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> import datastill as ds
+        >>> training = ds.TargetTraining(ds.ConvNet(widths=(8,)), outputs=4, batch=16, epochs=2)
+        >>> training.length(100)
+        12
+    """
 
     architecture: AbstractArchitecture = option(ResNet18(), "network of the target model")
     outputs: int | None = option(
@@ -54,12 +76,16 @@ class TargetTraining:
         check_bounds(self)
 
     def check(self, images: ImageSet, ranks: int = 1) -> None:
-        """Refuse a source that this training cannot use, before any work.
+        """Check that the images can be used, before any work.
+
+        Args:
+            images: The source.
+            ranks: Number of processes that share each batch.
 
         Raises:
-            ConfigError: it has fewer images than one batch, or they are too small, or the
-                objective needs labels that it lacks, or the batch has no equal shares for so many
-                ranks.
+            ConfigError: There are fewer images than one batch, or they are too small, or the
+                objective needs labels and they have none, or the batch cannot be divided equally
+                among the ranks.
         """
         if self.batch % ranks:
             raise ConfigError(
@@ -79,13 +105,13 @@ class TargetTraining:
             )
 
     def length(self, count: int) -> int:
-        """Updates for a source of `count` images; a rest smaller than a batch is left out."""
+        """Return the number of updates for `count` images; an incomplete last batch is skipped."""
         return self.steps or self.epochs * max(1, count // self.batch)
 
 
 @dataclass
 class TargetTrainingState:
-    """What changes during target training; whole in every checkpoint."""
+    """Everything that changes during target training; a checkpoint stores all of it."""
 
     network: Network
     heads: nn.Module  # those that are trained, and moving averages
@@ -104,16 +130,31 @@ def train_target(
     folder: RunFolder | Path | str | None = None,
     monitor: TargetMonitor | None = None,
 ) -> TargetModel:
-    """Train a target model on images; with a folder, log, checkpoint and save there.
+    """Train a target model on images.
 
-    Labels are looked at by a supervised objective only. A monitor adds its numbers to the log and
-    changes nothing else.
+    Args:
+        images: The source (N images); labels are used by a supervised objective only.
+        training: Settings. Default: a ResNet-18 by Barlow Twins for 200 epochs.
+        seed: Root of all random streams.
+        machine: Device, precision and ranks. Default: the CPU in float32.
+        folder: Run folder for the log, checkpoints and the target model. A folder that already
+            has this run is continued, or its finished target model is loaded. Default: nowhere.
+        monitor: Adds held-out numbers to the log; it changes nothing else.
 
-    A folder that has this run in it is continued; where it was finished, its target model is read.
+    Returns:
+        The frozen target model.
 
     Raises:
-        ConfigError: `training.check` refuses the images.
-        NotFiniteError: the loss diverged.
+        ConfigError: The images do not fit the settings (`TargetTraining.check`).
+        NotFiniteError: The loss diverged.
+
+    Example:
+        >>> import datastill as ds
+        >>> images = ds.source("glyphs").load("train").limit(32, seed=0)
+        >>> network, objective = ds.ConvNet(widths=(8,)), ds.BarlowTwins(projector=(16,))
+        >>> training = ds.TargetTraining(network, 4, objective, batch=16, steps=2)
+        >>> ds.train_target(images, training).dim
+        4
     """
     training, machine = training or TargetTraining(), machine or Machine()
     training.check(images, machine.world.size)
@@ -159,7 +200,7 @@ def _init(
         network = training.architecture(
             image_size=images.image_size, channels=images.channels, outputs=training.outputs
         )
-        join_batch_norms(network, machine.world)
+        convert_sync_batch_norm(network, machine.world)
         heads = training.objective.heads(network, images.num_classes)
     machine.place(network)
     machine.place(heads)
@@ -193,12 +234,12 @@ def _step(
     state.optimizer.step()
     objective.after_step(state.heads, state.network, progress=step / length)
     state.step += 1
-    seen = monitor.look(state.network, machine) if monitor and monitor.due(step) else {}
-    return {"loss": loss.detach(), **seen}
+    metrics = monitor.evaluate(state.network, machine) if monitor and monitor.due(step) else {}
+    return {"loss": loss.detach(), **metrics}
 
 
 def _average_gradients(optimizer: torch.optim.Optimizer, world: World) -> None:
-    """Over all ranks, in place."""
+    """Average the gradients over all ranks, in place."""
     if world.size == 1:
         return
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -210,10 +251,11 @@ def _draw(
     images: ImageSet, training: TargetTraining, state: TargetTrainingState, machine: Machine
 ) -> Views:
     index = state.batches.draw(training.batch)
-    if len(index) < training.batch:  # batch statistics of a small rest would be noise
+    if len(index) < training.batch:  # batch statistics of a small last batch would be noise
         index = state.batches.draw(training.batch)
     unit, share = images.pixels(index, machine.device).float() / 255, machine.world.share
-    view_a, view_b = map(share, training.views(unit, state.views))  # all ranks draw the same
+    # All ranks draw the same views and keep their share.
+    view_a, view_b = map(share, training.views(unit, state.views))
     pixels = images.normalizer(torch.cat([view_a, view_b]))
     if not training.objective.needs_labels or images.labels is None:
         return Views(pixels, machine=machine)
@@ -223,7 +265,7 @@ def _draw(
 def _provenance(
     images: ImageSet, training: TargetTraining, seed: int, machine: Machine
 ) -> dict[str, object]:
-    named = {
+    components = {
         name: {"name": public_name(part), **to_json(part)}
         for name, part in vars(training).items()
         if isinstance(part, AbstractArchitecture | AbstractObjective | TwoViews)
@@ -231,7 +273,7 @@ def _provenance(
     optimizer = {"name": type(training.optimizer).__name__, **to_json(training.optimizer)}
     return {
         "source": {"name": images.name, "fingerprint": images.fingerprint},
-        **{**to_json(training), **named, "optimizer": optimizer},
+        **{**to_json(training), **components, "optimizer": optimizer},
         "seed": seed,
         "precision": machine.precision,
         "versions": versions(),

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from reliability import Figures
 from safetensors.torch import load_file
 from torch import Tensor
 
-if not torch.cuda.is_available():  # at the first backward pass autograd asks what devices there are
+with suppress(pytest.skip.Exception):  # at the first backward pass autograd asks what devices exist
     importlib.import_module("second_device")
 FIGURES = pytest.StashKey[Figures]()
 

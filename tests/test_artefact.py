@@ -235,6 +235,65 @@ def test_artefact__works_in_a_data_loader() -> None:
     assert torch.equal(torch.cat([y for _, y in batches]), a_set().targets)
 
 
+@pytest.mark.parametrize("index", [2, -1, slice(1, 4)])
+def test_artefact__items_are_normalized_as_the_whole_set(index: int | slice) -> None:
+    inputs, targets = a_set()[index]
+    assert torch.equal(inputs, a_set().network_input()[index])
+    assert torch.equal(targets, a_set().targets[index])
+
+
+def test_artefact__item_normalizes_one_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, normalize = [], Normalizer.__call__
+
+    def counted(self: Normalizer, pixels: Tensor) -> Tensor:
+        shapes.append(len(pixels))
+        return normalize(self, pixels)
+
+    monkeypatch.setattr(Normalizer, "__call__", counted)
+    a_set()[3]
+    list(DataLoader(a_set(), batch_size=4))
+    assert shapes == [1, 4, 2]
+
+
+def test_artefact__is_shown_in_one_line() -> None:
+    expected = (
+        "<DistilledSet toy: 6 images of 3 x 8 x 8, representation targets (6, 5), unit pixels>"
+    )
+    assert repr(a_set()) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalizer": Normalizer((0.5,) * 3, (0.2, 0.0, 0.2))}, "expected std above 0"),
+        ({"normalizer": Normalizer((0.5, float("nan"), 0.5), (0.2,) * 3)}, "expected std above 0"),
+    ],
+)
+def test_artefact__normalizer_that_cannot_be_used_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArtefactError, match=message):
+        a_set(**changes)
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        [],
+        {"method": "toy", "num_classes": 4},
+        {"method": {"name": 3}, "num_classes": 4},
+        {"method": {"name": "toy"}, "num_classes": 3},
+        {"method": {"name": "toy"}, "num_classes": "4"},
+    ],
+)
+def test_load__provenance_that_does_not_fit_is_refused(tmp_path: Path, provenance: Any) -> None:
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    file = tmp_path / "distilled.safetensors"
+    a_set(targets=labels, target_kind="hard-label", provenance=provenance).save(file)
+    with pytest.raises(ArtefactError):
+        DistilledSet.load(file)
+
+
 def test_artefact__is_iterated_pair_by_pair() -> None:
     pairs = list(a_set())
     assert len(pairs) == len(a_set()) == 6
@@ -276,6 +335,11 @@ def test_artefact__failed_write_leaves_the_old_one(
     with pytest.raises(Exception, match="No space left"):
         a_set(pixel_space="raw").save(file)
     assert DistilledSet.load(file).fingerprint == a_set().fingerprint
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_picture_grid__draws_any_number_of_channels(channels: int) -> None:
+    assert picture_grid(torch.rand(3, channels, 4, 4), columns=2, scale=1).mode == "RGB"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -92,3 +92,14 @@ def test_drawings__show_every_contestant_of_a_record() -> None:
     assert (
         "M 1000, B 1024: plain" in found["outer_step.svg"] and "bank filling" in found["loops.svg"]
     )
+
+
+def test_roofline__is_the_slowest_of_products_bytes_and_launches() -> None:
+    from roofline import Rates
+
+    rates = Rates(bfloat16=1e3, float64=100, bandwidth=1e3, launch=0.1)
+    a, b = torch.ones(4, 3).double(), torch.ones(3, 5).double()
+    assert rates.least_seconds(lambda: a @ b) == 2 * 60 / 100
+    assert rates.least_seconds(lambda: a + 1) == 2 * 8 * 12 / 1e3
+    assert rates.least_seconds(lambda: torch.ones(1).half() + 1) == pytest.approx(0.3)
+    assert rates.least_seconds(lambda: torch.linalg.cholesky_ex(torch.eye(9).double())) > 9**3 / 300

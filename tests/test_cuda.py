@@ -1,5 +1,6 @@
 """What the second device only plays, on a GPU: run where there is one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,8 +18,12 @@ GPU = Machine("cuda")
 
 
 @pytest.fixture(autouse=True)
-def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute in whole float32; gradients through `grid_sample` have no deterministic kernel."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.use_deterministic_algorithms(False)
+    yield
+    torch.use_deterministic_algorithms(True)
 
 
 @pytest.mark.parametrize("method", methods(), ids=title)

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 import torch
+from archives import write_archive
 from reliability import Figures
 from toys import toy_images, toy_set, toy_target
 
@@ -63,7 +64,7 @@ def saved_state(folder: Path) -> Kept:
 
 def prepared_data(folder: Path) -> Kept:
     source = Cifar100()
-    source.write_miniature(folder / "official")
+    write_archive("cifar100", folder / "official")
     prepare(source, 8, folder / "official")
     place = source.prepared("train", 8).folder
     files = tuple(place / f"train.{end}" for end in ("images.npy", "labels.npy", "json"))

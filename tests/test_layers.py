@@ -18,9 +18,6 @@ LAYERS = (
     ("distill", "transfer_rows", "report"),
     ("experiments",),
     ("recipes",),
-    ("flags",),
-    ("command",),
-    ("verbs",),
     ("cli",),
     ("__main__", "__init__"),
 )

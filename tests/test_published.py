@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datastill.report.glossary import METHODS
+from datastill.report.formatting import METHODS
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "published_labelled.csv"
 with FILE.open(encoding="utf-8", newline="") as lines:

@@ -18,7 +18,7 @@ from datastill.ground.lookup import find
 from datastill.ground.machine import Machine
 from datastill.ground.rng import fork
 from datastill.ground.world import World
-from datastill.networks._joined_batch_norm import join_batch_norms
+from datastill.maths.sync_batch_norm import convert_sync_batch_norm
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 
@@ -134,18 +134,18 @@ def test_train_target__batch_without_equal_shares_is_refused() -> None:
         train_target(toy_images(), training, machine=Machine(world=World(1, 2)))
 
 
-def test_joined_batch_norm__unknown_kind_is_refused() -> None:
+def test_sync_batch_norm__unknown_kind_is_refused() -> None:
     class Special(nn.BatchNorm2d):
         pass
 
     with pytest.raises(ConfigError, match=r"Special cannot be shared .* without torchrun"):
-        join_batch_norms(nn.Sequential(nn.Sequential(Special(3))), World(0, 2))
+        convert_sync_batch_norm(nn.Sequential(nn.Sequential(Special(3))), World(0, 2))
 
 
-def test_joined_batch_norm__leaves_names_and_evaluation_alone() -> None:
+def test_sync_batch_norm__leaves_names_and_evaluation_alone() -> None:
     plain = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(12))
     joined = deepcopy(plain)
-    join_batch_norms(joined, World(0, 2))
+    convert_sync_batch_norm(joined, World(0, 2))
     assert joined.state_dict().keys() == plain.state_dict().keys()
     x = torch.rand(2, 1, 2, 2, generator=fork(0, "pixels"))
     assert torch.equal(joined.eval()(x), plain.eval()(x))

@@ -63,13 +63,13 @@ def test_safety__no_unpickling_module_is_imported(file: Path) -> None:
     assert not (set(modules(file)) & UNSAFE_MODULES) - allowed
 
 
-def test_safety__the_one_file_with_pickle_only_scans_and_writes() -> None:
+def test_safety__the_one_file_with_pickle_only_scans() -> None:
     uses = {
         ast.unparse(node)
         for node in ast.walk(tree(SCANNER))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
     }
-    assert uses == {"pickle.Unpickler", "pickle.dump"}
+    assert uses == {"pickle.Unpickler"}
 
 
 @every_file

@@ -28,6 +28,7 @@ from toys import (
 )
 
 from datastill.artefact import DistilledSet
+from datastill.augment.views import TwoViews
 from datastill.distill import distill
 from datastill.experiments.recipe import get_recipe
 from datastill.experiments.runner import Experiment, run_recipe
@@ -206,12 +207,14 @@ def test_experts__send_nothing_in_a_step() -> None:
     assert sent_in(train) == 0
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", names("datastill.objectives"))
-def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
-    training = TargetTraining(NETWORK, 5, small_objective(name), batch=10)
+def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> None:
+    views = TwoViews(noise_std=0.1)
+    training = TargetTraining(NETWORK, 5, small_objective(name), views, batch=10)
 
     def train(steps: int) -> None:
-        train_target(toy_images(), replace(training, steps=steps), machine=THERE)
+        train_target(toy_images(channels=channels), replace(training, steps=steps), machine=THERE)
 
     assert sent_in(train) == 0
 
@@ -219,13 +222,16 @@ def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
 class Echo(World):
     """Two ranks that say the same."""
 
-    def _reduced(self, total: Tensor, how: object) -> Tensor:
-        return 2 * total
-
     def gather(self, rows: Tensor, dim: int = 0) -> Tensor:
         return torch.cat([rows, rows], dim)
 
 
+@pytest.fixture
+def _echoed_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
+
+
+@pytest.mark.usefixtures("_echoed_sums")
 def test_ranks__share_a_step_of_training_without_waiting() -> None:
     """But for the loss, which is read for the log."""
     training = TargetTraining(NETWORK, 5, BarlowTwins((8, 8)), batch=10)
@@ -238,6 +244,7 @@ def test_ranks__share_a_step_of_training_without_waiting() -> None:
     assert (found["reads"], found["writes"]) == (2, 0)
 
 
+@pytest.mark.usefixtures("_echoed_sums")
 def test_ranks__share_a_step_of_distilling_without_waiting() -> None:
     method = small("krr-st", bank="full")
     with second_device() as counts:

@@ -35,7 +35,7 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 def test_target_monitor__equals_scikit_learn() -> None:
     monitor = TargetMonitor(KNOWN, HARD, neighbours=1, ridge_of_mean=1e-3)
-    found = monitor.look(toy_network(), Machine())
+    found = monitor.evaluate(toy_network(), Machine())
     known, asked = features(KNOWN).double().numpy(), features(HARD).double().numpy()
     center, labels = known.mean(0), KNOWN.labels
     assert labels is not None and HARD.labels is not None
@@ -51,7 +51,7 @@ def test_target_monitor__equals_scikit_learn() -> None:
 
 
 def test_target_monitor__without_labels_gives_signs_of_collapse() -> None:
-    found = TargetMonitor(KNOWN, ASKED.unlabelled()).look(toy_network(), Machine())
+    found = TargetMonitor(KNOWN, ASKED.unlabelled()).evaluate(toy_network(), Machine())
     assert found.keys() == {"monitor_rank", "monitor_spread"}
     assert 1.5 < found["monitor_rank"] <= 5 and 0.01 < found["monitor_spread"] < 2
 
@@ -62,7 +62,7 @@ def test_target_monitor__warns_of_a_collapse(images: ImageSet) -> None:
     assert isinstance(network.head, nn.Linear)
     nn.init.zeros_(network.head.weight)  # every image gets the bias
     with pytest.warns(DataWarning, match="collapsed: effective rank 0.00 of 5"):
-        TargetMonitor(KNOWN, images).look(network, Machine())
+        TargetMonitor(KNOWN, images).evaluate(network, Machine())
 
 
 def test_target_monitor__warns_of_a_collapse_to_a_line() -> None:
@@ -71,11 +71,11 @@ def test_target_monitor__warns_of_a_collapse_to_a_line() -> None:
     with torch.no_grad():
         network.head.weight.copy_(network.head.weight[:1].expand_as(network.head.weight))
     with pytest.warns(DataWarning, match=r"effective rank 1\.0"):
-        TargetMonitor(KNOWN, ASKED).look(network, Machine())
+        TargetMonitor(KNOWN, ASKED).evaluate(network, Machine())
 
 
 def test_target_monitor__one_output_is_no_collapse() -> None:
-    found = TargetMonitor(KNOWN, ASKED.unlabelled()).look(toy_network(outputs=1), Machine())
+    found = TargetMonitor(KNOWN, ASKED.unlabelled()).evaluate(toy_network(outputs=1), Machine())
     assert found["monitor_rank"] == pytest.approx(1)
 
 
@@ -103,7 +103,7 @@ def test_target_monitor__divergence_is_said() -> None:
     assert isinstance(network.head, nn.Linear)
     nn.init.constant_(network.head.weight, float("nan"))
     with pytest.raises(NotFiniteError, match="representations of toy/test are not finite"):
-        TargetMonitor(KNOWN, ASKED).look(network, Machine())
+        TargetMonitor(KNOWN, ASKED).evaluate(network, Machine())
 
 
 @pytest.mark.parametrize("wrong", [{"every_steps": 0}, {"neighbours": 0}, {"temperature": 0.0}])
@@ -113,5 +113,5 @@ def test_target_monitor__refuses_strange_options(wrong: dict[str, float]) -> Non
 
 
 def test_target_monitor__refuses_a_single_image() -> None:
-    with pytest.raises(ConfigError, match="too few images"):
+    with pytest.raises(ConfigError, match="needs at least two"):
         TargetMonitor(KNOWN, ASKED.take(torch.tensor([0])))

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.experiments.runner import Experiment, run_recipe
 from datastill.ground.machine import Machine, PrecisionName
-from datastill.maths.metrics import difference, summarize
 from datastill.methods.krr_st import KRRST
 from datastill.recipes import cifar100_small, quick
-from datastill.report.rows import Row, read_rows
-from datastill.report.wording import bounds, mean_and_interval, signed
+from datastill.report.folders import find_runs
+from datastill.report.formatting import format_number
+from datastill.report.rows import read_rows
+from datastill.report.statistics import difference, summarize
 
 PLAIN: PrecisionName = "float32"
 FAST: PrecisionName = "bfloat16"
@@ -40,15 +43,15 @@ def small() -> Recipe:
 
 def rows_of(
     recipe: Recipe, precision: PrecisionName, seed: int, out: Path, data: Path | None
-) -> list[Row]:
+) -> pd.DataFrame:
     """The rows of a whole run, made now unless its folder has them."""
     folder = out / f"{recipe.name}-{precision}-{seed}"
     chosen, machine = replace(recipe, precision=precision), Machine.find("auto", precision)
     run_recipe(Experiment(chosen, folder, seed, machine, data), resume=folder.exists())
-    return read_rows([folder])
+    return read_rows(find_runs([folder], []), [])
 
 
-def table(runs: dict[PrecisionName, list[list[Row]]]) -> Iterator[str]:
+def table(runs: dict[PrecisionName, list[pd.DataFrame]]) -> Iterator[str]:
     """A line per row of the recipe; a value is the mean over the networks of one run."""
     columns = {precision: [by_row(rows) for rows in found] for precision, found in runs.items()}
     yield f"| row | {PLAIN} | {FAST} | {FAST} − {PLAIN}, paired | 95 % interval | n |"
@@ -56,15 +59,19 @@ def table(runs: dict[PrecisionName, list[list[Row]]]) -> Iterator[str]:
     for name in columns[PLAIN][0]:
         digits = 3 if "R²" in name else 2
         plain, fast = ([run[name] for run in columns[p]] for p in (PLAIN, FAST))
-        cells = [mean_and_interval(summarize(values), digits) for values in (plain, fast)]
+        cells = []
+        for estimate in (summarize(plain), summarize(fast)):
+            numbers = (estimate.mean, estimate.half_width95)
+            cells.append(" ± ".join(format_number(x, digits) for x in numbers))
         gap = difference(fast, plain, paired=True)
-        cells += [signed(gap.mean, digits), bounds(gap, digits), str(len(plain))]
+        mean, low, high = (format_number(x, digits) for x in (gap.mean, gap.low, gap.high))
+        cells += ["+" * (gap.mean > 0) + mean, f"{low} to {high}", str(len(plain))]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def by_row(rows: list[Row]) -> dict[str, float]:
+def by_row(rows: pd.DataFrame) -> dict[str, float]:
     found = defaultdict[str, list[float]](list)
-    for row in rows:
+    for row in rows.itertuples():
         kind = "R²" if row.is_r_squared else "%"
         task = f"{row.task} {row.setting}".strip()
         found[f"{row.method}, {row.data}, {task}, {kind}"].append(row.value)
@@ -82,7 +89,7 @@ def main() -> None:
     parser.add_argument("--recipes", choices=recipes, nargs="+", default=list(recipes))
     given = parser.parse_args()
     for recipe in (recipes[name]() for name in given.recipes):
-        runs: dict[PrecisionName, list[list[Row]]] = {PLAIN: [], FAST: []}
+        runs: dict[PrecisionName, list[pd.DataFrame]] = {PLAIN: [], FAST: []}
         for seed in range(given.seeds):
             for precision, found in runs.items():
                 found.append(rows_of(recipe, precision, seed, given.out, given.data_root))

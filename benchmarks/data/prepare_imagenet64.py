@@ -8,6 +8,7 @@ environment.json.
 
 import argparse
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datastill.data._imagenet_batches import write_batch
 from datastill.data.imagenet import BATCHES, CLASSES, FOLDER, ImageNet
 from datastill.ground.atomic import write_json
 from datastill.ground.run_folder import environment
@@ -62,7 +62,10 @@ def make_batches(folder: Path, share: float) -> int:
             noise = rng.integers(0, 256, (1000, 3, 64, 64), np.uint8)
             images = np.resize(noise, (count, 3, 64, 64))
             labels = rng.integers(1, CLASSES + 1, count).tolist()
-            write_batch(folder / name, images, labels)
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                rows = images.reshape(count, -1)
+                pickle.dump({"data": rows, "labels": labels}, file, protocol=3)
             total += count
     return total
 

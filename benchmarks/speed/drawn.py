@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 from scaling import STANDARD, VARIED
 
-from datastill.report.drawing import LIGHT, drawing
+from datastill.report.charts import LIGHT, drawing
 
 COLORS = {
     "released code": LIGHT["ink"],

@@ -1,8 +1,4 @@
-"""Differentiable Siamese augmentation (Zhao & Bilen, ICML 2021).
-
-One of six strategies is drawn for a batch, and its amount for each image: the mode in which the
-official code of KRR-ST pre-trains its baselines.
-"""
+"""Differentiable Siamese augmentation (Zhao & Bilen, ICML 2021)."""
 
 import math
 from collections.abc import Callable
@@ -12,20 +8,51 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.augment._checks import check_float_images, check_range
-from datastill.augment._resample import resample, rotation
-from datastill.augment._sampling import Draws, per_image
-from datastill.augment._windows import read_window
+from datastill.augment.batch_ops import (
+    BatchRandom,
+    check_float_images,
+    check_range,
+    gather_window,
+    per_image,
+    resample,
+    rotation_matrix,
+)
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import check_name
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 
 
 @dataclass(frozen=True)
 class Dsa:
-    """Draw one strategy per batch and apply it; differentiable in the images.
+    """Augment a batch by one of six strategies, drawn per batch, with an amount drawn per image.
 
-    It works on normalized pixels, whose zero, the mean color, fills what comes into the picture.
+    This is the mode in which the official code of KRR-ST pre-trains its baselines. It works on
+    normalized pixels and is differentiable in them; pixels that enter the picture are zero, the
+    mean color.
+
+    Args:
+        strategies: Names of the strategies to draw from; without any the images stay as they are.
+        flip_probability: Share of images that `flip` mirrors left to right.
+        scale: Largest factor, and one over the smallest, by which `scale` stretches each side.
+        rotate_degrees: Largest angle of `rotate`, either way.
+        crop_of_side: Largest shift of `crop`, as a share of the side.
+        cutout_of_side: Side of the hole of `cutout`, as a share of the side.
+        brightness: Width of the interval of brightness that `color` adds.
+        saturation: Largest factor of `color` on differences between channels.
+        contrast: Smallest factor of `color` on contrast; the largest is one more.
+
+    Raises:
+        ConfigError: A strategy is unknown or an option outside its range.
+
+    Example:
+        >>> import torch
+        >>> images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> augmented = Dsa()(images, torch.Generator().manual_seed(1))
+        >>> augmented.shape
+        torch.Size([8, 3, 32, 32])
+        >>> again = Dsa()(images, torch.Generator().manual_seed(1))
+        >>> torch.equal(augmented, again)
+        True
     """
 
     strategies: tuple[str, ...] = option(
@@ -41,91 +68,89 @@ class Dsa:
     contrast: float = option(0.5, "color: smallest factor on contrast; the largest is one more")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in self.strategies:
             check_name(name, _STRATEGIES, kind="strategies of Dsa")
-        check_range("flip_probability", self.flip_probability, 0, 1)
-        check_range("crop_of_side", self.crop_of_side, 0, 1)
-        check_range("cutout_of_side", self.cutout_of_side, 0, 1)
+        check_range(self, 0, 1, "flip_probability", "crop_of_side", "cutout_of_side")
         if self.scale < 1:
             raise ConfigError(f"scale={self.scale} must be one or more")
 
     def __call__(self, x: Tensor, generator: Generator, *, siamese: bool = False) -> Tensor:
-        """Augment normalized pixels x (B, C, H, W); all randomness is from the CPU `generator`.
+        """Augment a batch of images.
 
-        With `siamese` all images get the same amounts, and so does any other batch that comes
-        with a generator in the same state, whatever its size. Without strategies, x itself.
+        Args:
+            x: (B, C, H, W) normalized pixels, floating point.
+            generator: CPU generator, the source of all randomness.
+            siamese: Give all images the same amounts. Any other batch gets these amounts too if
+                its generator is in the same state, whatever its size.
+
+        Returns:
+            (B, C, H, W) of the same type and on the same device.
 
         Raises:
-            DataError: x is not floating-point (B, C, H, W).
+            DataError: `x` is not floating-point (B, C, H, W).
         """
-        check_float_images(x, who="Dsa")
+        check_float_images(x, caller="Dsa")
         if not self.strategies:
             return x
-        drawn = int(torch.randint(len(self.strategies), (), generator=generator))
-        return _STRATEGIES[self.strategies[drawn]](self, x, Draws(generator, x, siamese))
+        choice = int(torch.randint(len(self.strategies), (), generator=generator))
+        return _STRATEGIES[self.strategies[choice]](self, x, BatchRandom(generator, x, siamese))
 
 
-def _color(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
-    """Brightness, then saturation about the grey image, then contrast about the mean grey."""
-    x = x + per_image(draws.uniform(-0.5, 0.5)) * dsa.brightness
+def _color(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
+    """Change brightness, then saturation about the grey image, then contrast about its mean."""
+    x = x + per_image(random.uniform(-0.5, 0.5)) * dsa.brightness
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * per_image(draws.uniform(0, dsa.saturation))
+    x = grey + (x - grey) * per_image(random.uniform(0, dsa.saturation))
     mean = x.mean((1, 2, 3), keepdim=True)
-    return mean + (x - mean) * per_image(draws.uniform(dsa.contrast, dsa.contrast + 1))
+    return mean + (x - mean) * per_image(random.uniform(dsa.contrast, dsa.contrast + 1))
 
 
-def _crop(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
-    """Shift by whole pixels, zeros coming in: a crop of the padded image."""
+def _crop(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
+    """Crop the zero-padded image: a shift by whole pixels."""
     height, width = x.shape[2:]
     down, right = _round(height * dsa.crop_of_side), _round(width * dsa.crop_of_side)
-    top, left = draws.integers(0, 2 * down + 1), draws.integers(0, 2 * right + 1)
-    return read_window(
+    top, left = random.integers(0, 2 * down + 1), random.integers(0, 2 * right + 1)
+    return gather_window(
         F.pad(x, [right, right, down, down]),
         top[:, None] + torch.arange(height, device=x.device),
         left[:, None] + torch.arange(width, device=x.device),
     )
 
 
-def _cutout(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
+def _cutout(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
     """Zero a rectangle whose centre is anywhere in the image, so that it may stick out."""
-    holes = [
-        _hole(length, _round(length * dsa.cutout_of_side), draws)  # (B, H), then (B, W)
-        for length in x.shape[2:]
-    ]
-    hole = holes[0][:, None, :, None] & holes[1][:, None, None, :]
-    return x.masked_fill(hole, 0)
+    inside = []  # (B, H) and (B, W) bool: rows and columns of the hole
+    for length in x.shape[2:]:
+        size = _round(length * dsa.cutout_of_side)
+        centre = random.integers(0, length + 1 - size % 2)
+        distance = torch.arange(length, device=x.device) - (centre - size // 2)[:, None]
+        inside.append((distance >= 0) & (distance < size))
+    return x.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], 0)
 
 
-def _hole(length: int, size: int, draws: Draws) -> Tensor:  # (B, length) bool
-    centre = draws.integers(0, length + 1 - size % 2)
-    distance = torch.arange(length, device=centre.device) - (centre - size // 2)[:, None]
-    return (distance >= 0) & (distance < size)
+def _flip(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
+    return torch.where(per_image(random.bernoulli(dsa.flip_probability)), x.flip(3), x)
 
 
-def _flip(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
-    """Mirror left to right."""
-    return torch.where(per_image(draws.chance(dsa.flip_probability)), x.flip(3), x)
-
-
-def _scale(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
-    """Stretch width and height, each by its own factor on the coordinates."""
-    factors = [draws.uniform(1 / dsa.scale, dsa.scale) for _ in range(2)]
+def _scale(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
+    """Stretch width and height, each by a factor of its own."""
+    factors = [random.uniform(1 / dsa.scale, dsa.scale) for _ in range(2)]
     linear = torch.stack(factors, 1).diag_embed()
-    return resample(x, linear, outside="zeros", corners_at_one=True)
+    return resample(x, linear, padding_mode="zeros", align_corners=True)
 
 
-def _rotate(dsa: Dsa, x: Tensor, draws: Draws) -> Tensor:
-    """Turn about the centre."""
-    angle = draws.uniform(-1, 1) * math.radians(dsa.rotate_degrees)
-    return resample(x, rotation(angle), outside="zeros", corners_at_one=True)
+def _rotate(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
+    angle = random.uniform(-1, 1) * math.radians(dsa.rotate_degrees)
+    return resample(x, rotation_matrix(angle), padding_mode="zeros", align_corners=True)
 
 
 def _round(pixels: float) -> int:
-    """Halves go up, as in the reference; Python's `round` takes them to the even neighbour."""
+    """Round halves up, as the reference does; Python's `round` takes them to the even neighbour."""
     return int(pixels + 0.5)
 
 
-_STRATEGIES: dict[str, Callable[[Dsa, Tensor, Draws], Tensor]] = {
+_STRATEGIES: dict[str, Callable[[Dsa, Tensor, BatchRandom], Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,

@@ -1,8 +1,8 @@
-"""Two random views of every image, for self-supervision: crops, colors and noise, vectorised.
+"""Two random views of every image, for self-supervised objectives.
 
 The recipe is that of SimCLR (Chen et al., ICML 2020) as Barlow Twins (Zbontar et al., ICML 2021)
-uses it, at the sizes of small images. All operations are our own: one resampling for all of the
-geometry and one linear map for all of the colors, drawn from a generator that is passed in.
+uses it, at the sizes of small images: one resampling for all of the geometry and one linear map
+for all of the colors.
 """
 
 import math
@@ -11,11 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from datastill.augment._blur import blur
-from datastill.augment._checks import check_float_images, check_range
-from datastill.augment._color import recolor
-from datastill.augment._resample import resample, rotation
-from datastill.augment._sampling import Draws, per_image
+from datastill.augment.batch_ops import (
+    BatchRandom,
+    check_float_images,
+    check_range,
+    color_jitter,
+    gaussian_blur,
+    per_image,
+    resample,
+    rotation_matrix,
+)
 from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.options import check_bounds, option
 from datastill.ground.profile import part_of_step
@@ -25,9 +30,33 @@ _BLUR_RADIUS = 4  # pixels; twice the widest standard deviation, 2
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Draw two views of each image in unit pixels; both views follow the same distribution.
+    """Draw two views of each image; both follow the same distribution.
 
-    Images have one or three channels; with one, jitter means brightness and contrast only.
+    Args:
+        crop_scale_min: Smallest area of a crop as a share of the image's, in [0.01, 1]. A crop is
+            resized to the whole image; its aspect is log-uniform between 3/4 and 4/3. 1 is off.
+        flip: Share of images mirrored left to right, as all shares in [0, 1].
+        rotate_degrees: Largest rotation, either way.
+        shift: Largest shift, either way, as a share of the side.
+        jitter: Largest changes of brightness, contrast, saturation and hue, the last in turns. For
+            images of one channel saturation and hue have no effect.
+        jitter_probability: Share of images whose colors are jittered.
+        grayscale: Share of images that lose their colors.
+        invert: Share of images turned into their negative.
+        blur: Share of images blurred by a Gaussian of 0.1 to 2 pixels.
+        solarize: Share of images whose pixels of 0.5 and more are inverted.
+        noise_std: Standard deviation of Gaussian noise, in unit pixels.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> import torch
+        >>> images = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        >>> two_views = TwoViews(flip=0.0, shift=0.1)
+        >>> view_a, view_b = two_views(images, torch.Generator().manual_seed(1))
+        >>> view_a.shape, view_b.shape
+        (torch.Size([8, 1, 28, 28]), torch.Size([8, 1, 28, 28]))
     """
 
     crop_scale_min: float = option(
@@ -50,13 +79,11 @@ class TwoViews:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        for name in ("flip", "jitter_probability", "grayscale", "invert", "blur", "solarize"):
-            check_range(name, getattr(self, name), 0, 1)
-        check_range("shift", self.shift, 0, 1)
-        check_range("crop_scale_min", self.crop_scale_min, 0.01, 1)
-        check_range("rotate_degrees", self.rotate_degrees, 0, 180)
-        check_range("noise_std", self.noise_std, 0, 1)
-        if min(self.jitter) < 0 or max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
+        shares = ("flip", "jitter_probability", "grayscale", "invert", "blur", "solarize")
+        check_range(self, 0, 1, *shares, "shift", "noise_std")
+        check_range(self, 0.01, 1, "crop_scale_min")
+        check_range(self, 0, 180, "rotate_degrees")
+        if max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
             raise ConfigError(
                 f"jitter={self.jitter} must be brightness, contrast and saturation in [0, 1]"
                 " and hue in [0, 0.5]"
@@ -64,85 +91,85 @@ class TwoViews:
 
     @part_of_step("two views")
     def __call__(self, unit_pixels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """(view_a, view_b) of images (B, C, H, W) in [0, 1]: unit pixels of the same shape.
+        """Draw both views of a batch.
 
-        They are a function of the images and the state of the CPU `generator` alone.
+        Args:
+            unit_pixels: (B, C, H, W) floating point in [0, 1], C = 1 or 3.
+            generator: CPU generator, the source of all randomness.
+
+        Returns:
+            View a and view b, both (B, C, H, W) in [0, 1].
 
         Raises:
-            DataError: the images are not floating point, or have other than one or three channels,
+            DataError: The images are not floating point, have other than one or three channels,
                 or are too small for a blur.
         """
         self._check(unit_pixels)
-        both = torch.cat([unit_pixels, unit_pixels])
-        draws = Draws(generator, both)
-        both = self._toned(self._colored(self._placed(both, draws), draws), draws)
-        view_a, view_b = self._noised(both, generator).chunk(2)
+        x = torch.cat([unit_pixels, unit_pixels])
+        random = BatchRandom(generator, x)
+        x = self._geometric(x, random)
+        x = self._colors(x, random)
+        x = self._blur_and_solarize(x, random)
+        if self.noise_std:
+            noise = torch.randn(x.shape, generator=generator).to(x, non_blocking=True)
+            x = (x + self.noise_std * noise).clamp_(0, 1)
+        view_a, view_b = x.chunk(2)
         return view_a, view_b
 
-    def _placed(self, x: Tensor, draws: Draws) -> Tensor:
-        """Crop, flip, rotate and shift as one affine map of coordinates.
-
-        The aspect of a crop is drawn among those that fit into the image (log-uniform between 3/4
-        and 4/3), where torchvision rejects and draws the area again. What comes into the picture
-        repeats its border: black corners would tell the angle.
-        """
+    def _geometric(self, x: Tensor, random: BatchRandom) -> Tensor:
+        """Crop, flip, rotate and shift as one affine map of coordinates."""
         if self.crop_scale_min == 1 and not (self.flip or self.rotate_degrees or self.shift):
             return x
-        area = draws.uniform(self.crop_scale_min, 1)
+        area = random.uniform(self.crop_scale_min, 1)
+        # only aspects with which the crop fits; torchvision draws the area again instead
         widest = torch.clamp(-area.log(), max=math.log(4 / 3))
-        stretch = (draws.uniform(-0.5, 0.5) * widest).exp()  # square root of the aspect
-        sides = torch.stack(
-            [area.sqrt() * stretch, area.sqrt() / stretch], 1
-        )  # (B, 2) width, height
-        across, down = draws.uniform(-1, 1), draws.uniform(-1, 1)
-        shift = torch.stack([across, down], 1) * (1 - sides)
+        stretch = (random.uniform(-0.5, 0.5) * widest).exp()  # square root of the aspect
+        sides = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch], 1)  # (B, 2): x, y
+        across, down = random.uniform(-1, 1), random.uniform(-1, 1)
+        translation = torch.stack([across, down], 1) * (1 - sides)
         if self.shift:
-            moved = [draws.uniform(-2 * self.shift, 2 * self.shift) for _ in range(2)]
-            shift = shift + torch.stack(moved, 1)  # the image is 2 wide
-        mirror = torch.where(draws.chance(self.flip), -1.0, 1.0).to(x.dtype)
+            shifts = [random.uniform(-2 * self.shift, 2 * self.shift) for _ in range(2)]
+            translation = translation + torch.stack(shifts, 1)  # coordinates: an image is 2 wide
+        mirror = torch.where(random.bernoulli(self.flip), -1.0, 1.0).to(x.dtype)
         linear = (sides * torch.stack([mirror, torch.ones_like(mirror)], 1)).diag_embed()
         if self.rotate_degrees:
-            linear = rotation(draws.uniform(-1, 1) * math.radians(self.rotate_degrees)) @ linear
-        return resample(x, linear, shift, outside="border")
+            angle = random.uniform(-1, 1) * math.radians(self.rotate_degrees)
+            linear = rotation_matrix(angle) @ linear
+        # the border is repeated, as black corners would give the angle away
+        return resample(x, linear, translation, padding_mode="border")
 
-    def _colored(self, x: Tensor, draws: Draws) -> Tensor:
-        """Jitter and loss of colors; a negative."""
+    def _colors(self, x: Tensor, random: BatchRandom) -> Tensor:
+        """Jitter and remove colors, then invert."""
         brightness, contrast, saturation, hue = self.jitter
-        jittered = draws.chance(self.jitter_probability)
+        jittered = random.bernoulli(self.jitter_probability)
 
         def around(neutral: float, width: float) -> Tensor:
-            return torch.where(jittered, draws.uniform(neutral - width, neutral + width), neutral)
+            return torch.where(jittered, random.uniform(neutral - width, neutral + width), neutral)
 
         gains = [around(1, width) for width in (brightness, contrast, saturation)]
-        turn = around(0, 2 * math.pi * hue)
-        colorful = (~draws.chance(self.grayscale)).to(x.dtype)
-        x = recolor(
+        hue_radians = around(0, 2 * math.pi * hue)
+        colorful = (~random.bernoulli(self.grayscale)).to(x.dtype)
+        x = color_jitter(
             x,
             brightness=gains[0],
             contrast=gains[1],
-            saturation=gains[2] * colorful,  # no saturation is grey, whatever the hue
-            hue_radians=turn,
+            saturation=gains[2] * colorful,  # saturation zero is grey, whatever the hue
+            hue_radians=hue_radians,
         ).clamp_(0, 1)
-        return torch.where(per_image(draws.chance(self.invert)), 1 - x, x) if self.invert else x
+        return torch.where(per_image(random.bernoulli(self.invert)), 1 - x, x) if self.invert else x
 
-    def _toned(self, x: Tensor, draws: Draws) -> Tensor:
-        """Blur, then solarize (Barlow Twins' threshold: half of the brightness)."""
+    def _blur_and_solarize(self, x: Tensor, random: BatchRandom) -> Tensor:
         if self.blur:
-            blurred = blur(x, draws.uniform(0.1, _BLUR_RADIUS / 2), radius=_BLUR_RADIUS)
-            x = torch.where(per_image(draws.chance(self.blur)), blurred, x)
+            sigma = random.uniform(0.1, _BLUR_RADIUS / 2)
+            blurred = gaussian_blur(x, sigma, radius=_BLUR_RADIUS)
+            x = torch.where(per_image(random.bernoulli(self.blur)), blurred, x)
         if self.solarize:
-            solarized = torch.where(x >= 0.5, 1 - x, x)
-            x = torch.where(per_image(draws.chance(self.solarize)), solarized, x)
+            solarized = torch.where(x >= 0.5, 1 - x, x)  # the threshold of Barlow Twins
+            x = torch.where(per_image(random.bernoulli(self.solarize)), solarized, x)
         return x
 
-    def _noised(self, x: Tensor, generator: Generator) -> Tensor:
-        if not self.noise_std:
-            return x
-        noise = torch.randn(x.shape, generator=generator).to(x)
-        return (x + self.noise_std * noise).clamp_(0, 1)
-
     def _check(self, unit_pixels: Tensor) -> None:
-        check_float_images(unit_pixels, who="TwoViews")
+        check_float_images(unit_pixels, caller="TwoViews")
         _, channels, height, width = unit_pixels.shape
         if channels not in (1, 3):
             raise DataError(f"TwoViews takes one or three channels, got {channels}")

@@ -1,4 +1,4 @@
-"""What a foreign format is: how its files are found and read, and what they leave unsaid."""
+"""Foreign formats: how the files of a distilled set are recognized, read and understood."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from datastill.artefact import PixelSpace, TargetKind
-from datastill.convert._torch_file import in_memory, read_torch
+from datastill.convert._torch_file import in_memory
 from datastill.ground.errors import ArtefactError, NotFiniteError
+from datastill.ground.options import check_bounds
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -21,7 +22,7 @@ Statistics = Mapping[str, Normalizer]  # by the public names of sources
 
 @dataclass(frozen=True)
 class Facts:
-    """What must be known of a set beside its tensors; None where nobody has said it."""
+    """The metadata of a set beside its tensors; None where it is unknown."""
 
     method: str | None = None  # what made the set, such as dsa
     source: str | None = None  # what was distilled, such as cifar10
@@ -32,8 +33,8 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What the files of a set hold, and what their format implies."""
+class LoadedSet:
+    """The tensors of a foreign set, and what its format implies."""
 
     images: Tensor  # (M, C, H, W) float32
     targets: Tensor  # (M,) or (M, D), of the type that the file has
@@ -42,21 +43,25 @@ class Found:
     missing: tuple[str, ...] = ()  # what the format itself must be told: flags, with reasons
     statistics: Statistics = field(default_factory=lambda: MappingProxyType({}))  # of the writer
     target: TargetModel | None = None  # whose representations the targets are
+    classes: tuple[str, ...] = ()  # class names in label order, where they are known
 
 
 @dataclass(frozen=True)
 class AbstractFormat(ABC):
-    """A way in which some project stores distilled sets. Fields are what must be asked."""
+    """A way in which some project stores distilled sets. Fields are options of the reader."""
 
-    looks_like: ClassVar[str]  # the names by which it is known, for people
+    looks_like: ClassVar[str]  # its file names, for people
     takes_target: ClassVar[bool] = False  # whether a target model can make the targets
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @abstractmethod
     def matches(self, path: Path) -> bool:
-        """Whether names alone say that a file or folder is of this format."""
+        """Whether a file or folder is of this format, by names alone."""
 
     @abstractmethod
-    def read(self, path: Path, target: TargetModel | None) -> Found:
+    def read(self, path: Path, target: TargetModel | None) -> LoadedSet:
         """Read a file or folder.
 
         Raises:
@@ -64,45 +69,35 @@ class AbstractFormat(ABC):
         """
 
 
-def tensor_of(value: Any, what: str, path: Path) -> Tensor:
-    """A tensor of a foreign file, copied into memory.
-
-    Raises:
-        ArtefactError: it is something else.
-    """
-    if not isinstance(value, Tensor):
-        raise ArtefactError(
-            f"{path}: the {what} are a {type(value).__name__}, not a tensor; is --format right?"
-        )
-    return in_memory(value, path)
-
-
-def read_tensor(path: Path, what: str) -> Tensor:
-    """The one tensor of a foreign file."""
-    return tensor_of(read_torch(path), what, path)
-
-
 def checked_pair(
-    images: Tensor, targets: Tensor, files: tuple[Path, ...]
+    images: Any, targets: Any, files: tuple[Path, ...]
 ) -> tuple[Tensor, Tensor]:  # (M, C, H, W) float32, and (M,) or (M, D)
-    """The images in the precision of the artefact, and the targets as they are.
+    """Copies of the images in the precision of the artefact, and of the targets as they are.
 
     Raises:
-        ArtefactError: shapes or types do not make a distilled set.
+        ArtefactError: they are no tensors, or their shapes or types make no distilled set.
         NotFiniteError: a value is NaN or infinite.
     """
-    first, last = files[0], files[-1]
+    named = (("images", images, files[0]), ("labels", targets, files[-1]))
+    for name, value, path in named:
+        if not isinstance(value, Tensor):
+            raise ArtefactError(
+                f"{path}: the {name} are a {type(value).__name__}, not a tensor; is --format right?"
+            )
+    images, targets = (in_memory(value, path) for _, value, path in named)
     if images.dim() != 4 or images.shape[2] != images.shape[3] or not images.is_floating_point():
         raise ArtefactError(
-            f"{first}: the images are {images.dtype} {tuple(images.shape)}; expected square"
+            f"{files[0]}: the images are {images.dtype} {tuple(images.shape)}; expected square"
             " floating-point images (M, C, H, W)"
         )
     if len(images) == 0 or targets.dim() not in (1, 2) or len(targets) != len(images):
         raise ArtefactError(
-            f"{last}: targets {tuple(targets.shape)} do not fit {len(images)} images; expected"
+            f"{files[-1]}: targets {tuple(targets.shape)} do not fit {len(images)} images; expected"
             " (M,) class labels or (M, D) numbers. Do both files come from the same step?"
         )
-    for path, name, tensor in ((first, "images", images), (last, "targets", targets)):
+    if targets.is_complex():
+        raise ArtefactError(f"{files[-1]}: the labels are complex numbers; is --format right?")
+    for name, tensor, path in (("images", images, files[0]), ("labels", targets, files[-1])):
         if not bool(tensor.isfinite().all()):
             raise NotFiniteError(
                 f"{path}: the {name} have values that are not finite; take those of an earlier step"

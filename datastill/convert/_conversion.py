@@ -1,7 +1,6 @@
-"""From files of another project to an artefact: what is known, what is asked, what is written."""
+"""From files of another project to an artefact: what is implied, what is given, what is kept."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datastill.artefact import DistilledSet, TargetKind
-from datastill.convert._base import AbstractFormat, Facts, Found
+from datastill.artefact import DistilledSet
+from datastill.convert._base import AbstractFormat, Facts, LoadedSet
 from datastill.data._base import source
 from datastill.ground.atomic import sha256
 from datastill.ground.errors import ArtefactError, ConfigError, DataError
@@ -22,9 +21,8 @@ from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
 FORMATS = "datastill.convert"
-GIVEN = "given"
 LISTED = 10  # files whose digests are stored one by one
-ASKED = {
+FLAGS = {
     "method": "--method NAME (what made the set, such as dsa)",
     "source": "--data NAME (what was distilled; --source NAME where it is no data of datastill)",
     "pixel_space": "--pixel-space unit|normalized|raw (how a network is fed: docs/artefact.md)",
@@ -36,7 +34,7 @@ ASKED = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user says of a set."""
+    """What the user passes beside the files of a set."""
 
     facts: Facts = Facts()
     data: str | None = None  # a source of ours, for its classes and statistics
@@ -45,129 +43,127 @@ class Asked:
 
 
 def guess_format(path: Path) -> AbstractFormat:
-    """The one format whose file names these are.
+    """Find the one format that has files of these names.
 
     Raises:
         ArtefactError: there is nothing at `path`.
-        ConfigError: the names say nothing, or fit several formats.
+        ConfigError: the names fit no format, or several.
     """
     if not path.exists():
         raise ArtefactError(f"there is no {path}")
-    known: dict[str, AbstractFormat] = {name: find(FORMATS, name)() for name in names(FORMATS)}
-    fitting = [name for name, found in known.items() if found.matches(path)]
+    formats: dict[str, AbstractFormat] = {name: find(FORMATS, name)() for name in names(FORMATS)}
+    fitting = [name for name, candidate in formats.items() if candidate.matches(path)]
     if len(fitting) != 1:
-        said = f"fits {' and '.join(fitting)}" if fitting else "fits no format"
-        looks = "; ".join(f"{name}: {found.looks_like}" for name, found in known.items())
-        raise ConfigError(f"{path} {said} by its name; add --format NAME ({looks})")
-    return known[fitting[0]]
+        fits = " and ".join(fitting) or "no format"
+        looks = "; ".join(f"{name}: {known.looks_like}" for name, known in formats.items())
+        raise ConfigError(f"{path} fits {fits} by its name; add --format NAME ({looks})")
+    return formats[fitting[0]]
 
 
 def convert(path: Path, chosen: AbstractFormat, asked: Asked) -> DistilledSet:
-    """Read a foreign set and make it ours; says what was filled in, and why, on stderr.
+    """Read a foreign set as an artefact; what is filled in, and why, is printed on stderr.
+
+    Args:
+        path: A file or folder of the set.
+        chosen: Its format, such as `guess_format(path)`.
+        asked: Metadata that are given; they win over those that the format implies.
+
+    Returns:
+        The set, with the history of its conversion in `provenance["converted"]`.
 
     Raises:
-        DatastillError: files that cannot be used, or facts that nobody has said.
+        DatastillError: The files cannot be used, or metadata are missing.
     """
     name = public_name(chosen)
     if asked.target is not None and not chosen.takes_target:
         raise ConfigError(f"--target is for sets without targets; {name} has its own")
     if not path.exists():
         raise ArtefactError(f"there is no {path}")
-    found = chosen.read(path, asked.target)
-    known = _known(name, found, asked)
-    _check_complete(path, found, known)
-    for key, fact in known.items():
-        if fact.why != GIVEN:
-            say(f"{key} {_words(fact.value)}: {fact.why}")
-    say(f"pixels from {found.images.min():.3g} to {found.images.max():.3g}")
-    history = {
-        "format": {"name": name, **to_json(chosen)},
-        "files": list(_digests(path, found.files)),
-        "given": {key: _plain(fact.value) for key, fact in known.items() if fact.why == GIVEN},
-        "implied": {key: _plain(fact.value) for key, fact in known.items() if fact.why != GIVEN},
-    }
-    return _pack(found, Facts(**{key: fact.value for key, fact in known.items()}), history)
-
-
-@dataclass(frozen=True)
-class _Fact:
-    """One fact, and who says so."""
-
-    value: Any
-    why: str
-
-
-def _known(name: str, found: Found, asked: Asked) -> dict[str, _Fact]:
-    """Facts that were given, those that the format implies, and those that follow from these."""
-    implied = f"implied by {name} and its names"
-    known = {key: _Fact(value, implied) for key, value in _said(found.implied).items()}
-    known |= {key: _Fact(value, GIVEN) for key, value in _said(asked.facts).items()}
-    source_name = known["source"].value if "source" in known else ""
-    if "normalizer" not in known and (theirs := found.statistics.get(source_name)):
-        why = f"what the code of {name} uses for {source_name}"
-        known["normalizer"] = _Fact(theirs, why)
-    if asked.data is None:
-        return known
-    ours = source(asked.data)
-    if "num_classes" not in known and ours.num_classes is not None:
-        known["num_classes"] = _Fact(ours.num_classes, f"of {asked.data}")
-    if "normalizer" not in known:
-        images = ours.load("train", found.images.shape[2], asked.data_root)
-        why = f"measured on {images.name} as prepared here"
-        known["normalizer"] = _Fact(images.normalizer, why)
-    return known
-
-
-def _said(facts: Facts) -> dict[str, Any]:
-    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _check_complete(path: Path, found: Found, known: dict[str, _Fact]) -> None:
-    kind = known["target_kind"].value if "target_kind" in known else ""
-    needed = [key for key in ASKED if key != "num_classes" or kind == "hard-label"]
-    missing = [*found.missing, *(ASKED[key] for key in needed if key not in known)]
+    loaded = chosen.read(path, asked.target)
+    given = _without_none(asked.facts)
+    filled, reasons = _fill_in(name, loaded, given, asked)
+    values = given | filled
+    missing = [*loaded.missing, *(flag for key, flag in FLAGS.items() if key not in values)]
+    if values.get("target_kind") != "hard-label":
+        missing = [flag for flag in missing if flag != FLAGS["num_classes"]]
     if missing:
         raise ConfigError(f"{path} does not say all that is needed; add {'; '.join(missing)}")
+    for key, value in filled.items():
+        say(f"{key} {_json(value)}: {reasons[key]}")
+    say(f"pixels from {loaded.images.min():.3g} to {loaded.images.max():.3g}")
+    history = {
+        "format": {"name": name, **to_json(chosen)},
+        "files": _digests(path, loaded.files),
+        "given": {key: _json(value) for key, value in given.items()},
+        "implied": {key: _json(value) for key, value in filled.items()},
+    }
+    return _to_artefact(loaded, Facts(**values), history)
 
 
-def _pack(found: Found, facts: Facts, history: Json) -> DistilledSet:
-    assert facts.target_kind and facts.pixel_space and facts.normalizer, "_check_complete"
-    _check_channels(found.images, facts.normalizer)
-    hard = facts.target_kind == "hard-label"
-    target = found.target and {"fingerprint": found.target.fingerprint, **found.target.provenance}
+def _fill_in(
+    name: str, loaded: LoadedSet, given: Json, asked: Asked
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that are not given, and why they are what they are."""
+    filled = {key: v for key, v in _without_none(loaded.implied).items() if key not in given}
+    reasons = dict.fromkeys(filled, f"implied by {name} and its names")
+
+    def add(key: str, value: Any, reason: str) -> None:
+        if value is not None and key not in given and key not in filled:
+            filled[key], reasons[key] = value, reason
+
+    source_name = str((given | filled).get("source", ""))
+    statistics = loaded.statistics.get(source_name)
+    add("normalizer", statistics, f"what the code of {name} uses for {source_name}")
+    if asked.data is not None:
+        ours = source(asked.data)
+        add("num_classes", ours.num_classes, f"of {asked.data}")
+        if "normalizer" not in given | filled:
+            images = ours.load("train", loaded.images.shape[2], asked.data_root)
+            add("normalizer", images.normalizer, f"measured on {images.name} as prepared here")
+    return filled, reasons
+
+
+def _to_artefact(loaded: LoadedSet, facts: Facts, history: Json) -> DistilledSet:
+    assert facts.target_kind and facts.pixel_space and facts.normalizer, "checked before"
+    channels, statistics = loaded.images.shape[1], len(facts.normalizer.mean)
+    if channels != statistics:
+        raise ConfigError(
+            f"the images have {channels} channels, mean and std {statistics};"
+            " give --mean and --std with one number per channel, or another --data"
+        )
+    is_hard, target = facts.target_kind == "hard-label", loaded.target
     return DistilledSet(
-        found.images,
-        _targets(found, facts.target_kind, facts.num_classes),
+        loaded.images,
+        _checked_targets(loaded, facts),
         target_kind=facts.target_kind,
         pixel_space=facts.pixel_space,
         normalizer=facts.normalizer,
         provenance={
             "method": {"name": facts.method, "variant": "converted", "options": {}},
             "source": {"name": f"{facts.source}/train"},
-            "target": target,
-            "count": len(found.images),
-            "classes": [],
-            "num_classes": facts.num_classes if hard else 0,
+            "target": target and {"fingerprint": target.fingerprint, **target.provenance},
+            "count": len(loaded.images),
+            "classes": list(loaded.classes) if facts.num_classes == len(loaded.classes) else [],
+            "num_classes": facts.num_classes if is_hard else 0,
             "converted": history,
             "versions": versions(),
         },
     )
 
 
-def _targets(found: Found, kind: TargetKind, classes: int | None) -> Tensor:
+def _checked_targets(loaded: LoadedSet, facts: Facts) -> Tensor:
     """The targets in the type of the artefact."""
-    targets, file = found.targets, found.files[-1]
-    if (targets.dim() == 1) != (kind == "hard-label"):
+    targets, file = loaded.targets, loaded.files[-1]
+    if (targets.dim() == 1) != (facts.target_kind == "hard-label"):
         raise ArtefactError(
-            f"{file}: targets {tuple(targets.shape)} are no {kind} targets; hard labels are (M,),"
-            " the other kinds (M, D); see --target-kind"
+            f"{file}: targets {tuple(targets.shape)} are no {facts.target_kind} targets; hard"
+            " labels are (M,), the other kinds (M, D); see --target-kind"
         )
-    if kind != "hard-label":
+    if facts.target_kind != "hard-label":
         return targets.to(torch.float32)
-    labels = targets.to(torch.int64)
+    labels, classes = targets.to(torch.int64), facts.num_classes or 0
     low, high = int(labels.min()), int(labels.max())
-    if not torch.equal(labels.to(targets.dtype), targets) or low < 0 or high >= (classes or 0):
+    if not torch.equal(labels.to(targets.dtype), targets) or low < 0 or high >= classes:
         raise DataError(
             f"{file}: labels run from {low} to {high}, expected whole numbers below the"
             f" {classes} classes; see --num-classes and --data"
@@ -175,35 +171,24 @@ def _targets(found: Found, kind: TargetKind, classes: int | None) -> Tensor:
     return labels
 
 
-def _check_channels(images: Tensor, normalizer: Normalizer) -> None:
-    if images.shape[1] != len(normalizer.mean):
-        raise ConfigError(
-            f"the images have {images.shape[1]} channels, mean and std {len(normalizer.mean)};"
-            " give --mean and --std with one number per channel, or another --data"
-        )
-
-
-def _digests(root: Path, files: tuple[Path, ...]) -> Iterator[Json]:
+def _digests(root: Path, files: tuple[Path, ...]) -> list[Json]:
     """Names and SHA-256 of the files; of many, one SHA-256 over all names and digests."""
+    folder = root.parent if root.is_file() else root
     digests = [
-        (file.relative_to(root.parent if root.is_file() else root), sha256(file)) for file in files
+        {"name": file.resolve().relative_to(folder.resolve()).as_posix(), "sha256": sha256(file)}
+        for file in files
     ]
     if len(files) <= LISTED:
-        yield from ({"name": name.as_posix(), "sha256": digest} for name, digest in digests)
-        return
-    lines = "".join(f"{digest}  {name.as_posix()}\n" for name, digest in digests)
-    whole = hashlib.sha256(lines.encode()).hexdigest()
-    yield {"name": f"{root.resolve().name}: {len(files)} files", "sha256": whole}
+        return digests
+    lines = "".join(f"{file['sha256']}  {file['name']}\n" for file in digests)
+    joint = hashlib.sha256(lines.encode()).hexdigest()
+    return [{"name": f"{root.resolve().name}: {len(files)} files", "sha256": joint}]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Normalizer):
-        return {"mean": list(value.mean), "std": list(value.std)}
-    return value
+def _without_none(facts: Facts) -> dict[str, Any]:
+    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _words(value: Any) -> str:
-    if not isinstance(value, Normalizer):
-        return str(value)
-    mean, std = (",".join(f"{x:.4g}" for x in part) for part in (value.mean, value.std))
-    return f"mean {mean} std {std}"
+def _json(value: Any) -> Any:
+    return value.statistics if isinstance(value, Normalizer) else value

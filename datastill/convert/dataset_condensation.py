@@ -8,20 +8,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
 
 from datastill.convert._base import (
     AbstractFormat,
     Facts,
-    Found,
+    LoadedSet,
     Statistics,
     checked_pair,
     class_count,
-    tensor_of,
 )
 from datastill.convert._torch_file import read_torch
 from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.options import check_bounds, option
+from datastill.ground.options import option
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -43,66 +41,42 @@ SOURCES = {"FashionMNIST": "fashion-mnist", "TinyImageNet": "tiny-imagenet"}
 class DatasetCondensation(AbstractFormat):
     """A results file of DC, DSA or DM."""
 
-    looks_like: ClassVar[str] = "res_METHOD_DATA_NETWORK_Nipc.pt"
+    looks_like = "res_METHOD_DATA_NETWORK_Nipc.pt"
 
     experiment: int | None = option(
         None, "which of the experiments in the file, from 0", at_least=0
     )
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
     def matches(self, path: Path) -> bool:
         return NAME.fullmatch(path.name) is not None
 
-    def read(self, path: Path, target: TargetModel | None) -> Found:
-        pairs = _pairs(read_torch(path), path)
-        number = self.experiment or 0
-        if number >= len(pairs):
-            raise ConfigError(
-                f"experiment={number}: {path} has {len(pairs)}, from 0 to {len(pairs) - 1}"
+    def read(self, path: Path, target: TargetModel | None) -> LoadedSet:
+        content = read_torch(path)
+        pairs = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+        ):
+            raise ArtefactError(
+                f"{path} has no 'data' with pairs of images and labels; is --format right?"
             )
+        if not pairs:
+            raise ArtefactError(f"{path} has no finished experiment in it; let the run finish one")
+        count, number = len(pairs), self.experiment or 0
+        if number >= count:
+            raise ConfigError(f"experiment={number}: {path} has {count}, from 0 to {count - 1}")
         first, second = pairs[number]
-        images, labels = checked_pair(
-            tensor_of(first, "images", path), tensor_of(second, "labels", path), (path,)
+        images, labels = checked_pair(first, second, (path,))
+        name = NAME.fullmatch(path.name)
+        implied = Facts(
+            method=name[1].lower() if name else None,
+            source=SOURCES.get(name[2], name[2].lower()) if name else None,
+            pixel_space="normalized",
+            target_kind="hard-label",
+            num_classes=class_count(labels),
         )
-        return Found(
-            images,
-            labels,
-            (path,),
-            _implied(path, class_count(labels)),
-            () if self.experiment is not None or len(pairs) == 1 else (_which(len(pairs)),),
-            STATISTICS,
+        which = (
+            "--format dataset-condensation --format.experiment N"
+            f" (the file has {count}, from 0 to {count - 1})"
         )
-
-
-def _pairs(value: Any, path: Path) -> list[Any]:
-    """[[images, labels], ...], one per finished experiment."""
-    pairs = value.get("data") if isinstance(value, dict) else None
-    if not isinstance(pairs, list) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
-    ):
-        raise ArtefactError(
-            f"{path} has no 'data' with pairs of images and labels; is --format right?"
-        )
-    if not pairs:
-        raise ArtefactError(f"{path} has no finished experiment in it; let the run finish one")
-    return pairs
-
-
-def _implied(path: Path, classes: int | None) -> Facts:
-    name = NAME.fullmatch(path.name)
-    return Facts(
-        method=name[1].lower() if name else None,
-        source=SOURCES.get(name[2], name[2].lower()) if name else None,
-        pixel_space="normalized",
-        target_kind="hard-label",
-        num_classes=classes,
-    )
-
-
-def _which(count: int) -> str:
-    return (
-        "--format dataset-condensation --format.experiment N"
-        f" (the file has {count}, from 0 to {count - 1})"
-    )
+        missing = (which,) if self.experiment is None and count > 1 else ()
+        return LoadedSet(images, labels, (path,), implied, missing, STATISTICS)

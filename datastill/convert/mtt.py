@@ -2,30 +2,32 @@
 
 MTT (GeorgeCazenavette/mtt-distillation) writes integer labels, and perhaps ZCA-whitened images,
 which no file says; MKDT (jiayini1119/MKDT) writes representations, and synlr_STEP.pt beside them.
+Relatives of MTT write soft labels: rows of probabilities.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Literal
+
+from torch import Tensor
 
 from datastill.convert._base import (
     AbstractFormat,
     Facts,
-    Found,
+    LoadedSet,
     Statistics,
     checked_pair,
     class_count,
-    read_tensor,
 )
+from datastill.convert._torch_file import read_torch
 from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.options import check_bounds, option
+from datastill.ground.options import option
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
-NAME = re.compile(r"images_(best|\d+)\.pt")
-UNWHITENED = re.compile(r"images_zca_(best|\d+)\.pt")
+NAME = re.compile(r"images_(zca_)?(best|\d+)\.pt")
 IMAGENET = Normalizer((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10 = Normalizer((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 MTT: Statistics = MappingProxyType(  # `get_dataset` in its utils.py; CIFAR-100 as CIFAR-10
@@ -46,69 +48,58 @@ ASK_ZCA = "--format mtt --format.zca no|yes (whether MTT ran with --zca, which i
 class Mtt(AbstractFormat):
     """A pair of files of one step, or the folder of a run (then the best step)."""
 
-    looks_like: ClassVar[str] = "images_STEP.pt beside labels_STEP.pt"
+    looks_like = "images_STEP.pt beside labels_STEP.pt"
 
     zca: Literal["no", "yes"] | None = option(
         None, "whether the images are ZCA-whitened; yes is refused"
     )
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
     def matches(self, path: Path) -> bool:
-        if path.is_dir():
-            return bool(_steps(path))
-        return any(pattern.fullmatch(path.name) for pattern in (NAME, UNWHITENED))
+        return bool(_steps(path)) if path.is_dir() else NAME.fullmatch(path.name) is not None
 
-    def read(self, path: Path, target: TargetModel | None) -> Found:
-        file = _chosen(path) if path.is_dir() else path
-        unwhitened = UNWHITENED.fullmatch(file.name)
-        name = unwhitened or NAME.fullmatch(file.name)
-        if name is None:
+    def read(self, path: Path, target: TargetModel | None) -> LoadedSet:
+        file = _best_step(path) if path.is_dir() else path
+        if (name := NAME.fullmatch(file.name)) is None:
             raise ConfigError(f"{file}: expected a folder, or a file called {self.looks_like}")
-        if self.zca == "yes" and not unwhitened:
-            raise ArtefactError(_about_whitened(file, name[1]))
-        files = (file, file.with_name(f"labels_{name[1]}.pt"))
-        images, labels = checked_pair(
-            read_tensor(files[0], "images"), read_tensor(files[1], "labels"), files
-        )
-        is_mkdt = labels.dim() == 2
-        return Found(
-            images,
-            labels,
-            files,
-            Facts(
-                method="mkdt" if is_mkdt else "mtt",
-                pixel_space="unit" if unwhitened else "normalized",
-                target_kind="representation" if is_mkdt else "hard-label",
-                num_classes=class_count(labels),
+        turned_back, step = bool(name[1]), name[2]
+        if self.zca == "yes" and not turned_back:
+            unwhitened = file.with_name(f"images_zca_{step}.pt")
+            raise ArtefactError(
+                f"{file} holds ZCA-whitened images without their whitening, so that networks would"
+                " meet target data that are not whitened. MTT also writes the same images turned"
+                f" back: convert {unwhitened} where it is there, or distil again without --zca"
+            )
+        files = (file, file.with_name(f"labels_{step}.pt"))
+        images, labels = checked_pair(read_torch(files[0]), read_torch(files[1]), files)
+        is_mkdt = labels.dim() == 2 and not _are_probabilities(labels)
+        implied = Facts(
+            method="mkdt" if is_mkdt else "mtt" if labels.dim() == 1 else None,
+            pixel_space="unit" if turned_back else "normalized",
+            target_kind=(
+                "representation" if is_mkdt else "hard-label" if labels.dim() == 1 else "soft-label"
             ),
-            () if is_mkdt or unwhitened or self.zca == "no" else (ASK_ZCA,),
-            MKDT if is_mkdt else MTT,
+            num_classes=class_count(labels),
         )
+        missing = () if is_mkdt or turned_back or self.zca == "no" else (ASK_ZCA,)
+        return LoadedSet(images, labels, files, implied, missing, MKDT if is_mkdt else MTT)
+
+
+def _are_probabilities(rows: Tensor) -> bool:  # (M, D)
+    return bool((rows >= 0).all() and ((rows.double().sum(1) - 1).abs() < 1e-3).all())
 
 
 def _steps(folder: Path) -> dict[str, Path]:
     """Images of a folder by the step in their names."""
     matches = {file: NAME.fullmatch(file.name) for file in sorted(folder.iterdir())}
-    return {match[1]: file for file, match in matches.items() if match}
+    return {match[2]: file for file, match in matches.items() if match and not match[1]}
 
 
-def _chosen(folder: Path) -> Path:
+def _best_step(folder: Path) -> Path:
     """The images of the best step, or of the only one."""
-    found = _steps(folder)
-    if not found:
+    steps = _steps(folder)
+    if not steps:
         raise ArtefactError(f"{folder} has no images_STEP.pt in it")
-    if "best" in found or len(found) == 1:
-        return found.get("best") or next(iter(found.values()))
-    names = ", ".join(file.name for file in found.values())
+    if "best" in steps or len(steps) == 1:
+        return steps.get("best") or next(iter(steps.values()))
+    names = ", ".join(file.name for file in steps.values())
     raise ConfigError(f"{folder} has sets of many steps; give one file of {names}")
-
-
-def _about_whitened(file: Path, step: str) -> str:
-    unwhitened = file.with_name(f"images_zca_{step}.pt")
-    return (
-        f"{file} holds ZCA-whitened images, which the artefact cannot describe yet: networks would"
-        " meet target data that are not whitened. MTT also writes the same images turned back:"
-        f" convert {unwhitened} where it is there, or distil again without --zca"
-    )

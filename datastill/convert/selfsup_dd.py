@@ -7,19 +7,10 @@ published folders are called SOURCE/METHOD, and hold sets of other methods too.
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
-
-from torch import Tensor
 
 from datastill.artefact import TargetKind
-from datastill.convert._base import (
-    AbstractFormat,
-    Facts,
-    Found,
-    Statistics,
-    checked_pair,
-    read_tensor,
-)
+from datastill.convert._base import AbstractFormat, Facts, LoadedSet, Statistics, checked_pair
+from datastill.convert._torch_file import read_torch
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -29,7 +20,7 @@ SOURCES = {
     "imagenet": "imagenet",
     "imagenette": "imagenette",
 }
-KINDS: dict[str, TargetKind] = {  # `test.py`: how it pre-trains on sets of each method
+TARGET_KINDS: dict[str, TargetKind] = {  # `test.py`: how it pre-trains on sets of each method
     "krr-st": "representation",
     "frepo": "soft-label",
     "kip": "soft-label",
@@ -49,33 +40,23 @@ STATISTICS: Statistics = MappingProxyType(  # `data/augmentation.py`, at the siz
 class SelfsupDD(AbstractFormat):
     """The pair of files that `train.py` saves, or a folder of the published sets."""
 
-    looks_like: ClassVar[str] = "x_syn.pt beside y_syn.pt"
+    looks_like = "x_syn.pt beside y_syn.pt"
 
     def matches(self, path: Path) -> bool:
         return path.name == "x_syn.pt" or (path / "x_syn.pt").is_file()
 
-    def read(self, path: Path, target: TargetModel | None) -> Found:
-        folder = path if path.is_dir() else path.parent
+    def read(self, path: Path, target: TargetModel | None) -> LoadedSet:
+        folder = (path if path.is_dir() else path.parent).resolve()
         files = (folder / "x_syn.pt", folder / "y_syn.pt")
-        images, targets = checked_pair(
-            read_tensor(files[0], "images"), read_tensor(files[1], "targets"), files
+        images, targets = checked_pair(read_torch(files[0]), read_torch(files[1]), files)
+        # without a known folder name, only KRR-ST itself writes targets (M, D)
+        method: str | None = folder.name.replace("_", "-")
+        if method not in TARGET_KINDS:
+            method = "krr-st" if targets.dim() == 2 else None
+        implied = Facts(
+            method=method,
+            source=SOURCES.get(folder.parent.name),
+            pixel_space="raw" if method == "krr-st" else None,
+            target_kind=TARGET_KINDS[method] if method else "hard-label",
         )
-        return Found(
-            images,
-            targets,
-            files,
-            _implied(folder.resolve(), targets),
-            statistics=STATISTICS,
-        )
-
-
-def _implied(folder: Path, targets: Tensor) -> Facts:
-    """Method and source from the folders' names; KRR-ST is the one that the code itself writes."""
-    named = folder.name.replace("_", "-")
-    known = named if named in KINDS else "krr-st" if targets.dim() == 2 else None
-    return Facts(
-        method=known,
-        source=SOURCES.get(folder.parent.name),
-        pixel_space="raw" if known == "krr-st" else None,
-        target_kind=KINDS[known] if known else "hard-label",
-    )
+        return LoadedSet(images, targets, files, implied, statistics=STATISTICS)

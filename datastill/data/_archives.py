@@ -1,15 +1,27 @@
-"""Official archives: found on this machine, checked, opened safely; downloaded when missing."""
+"""Official archives: found on this machine or downloaded, checked, and extracted safely."""
 
-from collections.abc import Sequence
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 
+import pooch
+
 from datastill.data._cache_folder import cache_folder
-from datastill.data._download import download
-from datastill.data._extract import PACKED, extract_whole
-from datastill.data._raw import Origin, stamp
+from datastill.data._raw import DataLocation, file_signature
 from datastill.ground.errors import ChecksumError, DataError
+from datastill.ground.progress import Reporter, reporting
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError)
+PACKED = (".tar", ".tar.gz", ".tgz", ".zip")  # how archives' names end
+MEGABYTE = 1_000_000
+DOWNLOAD_CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Collection:
     parts: tuple[Archive, ...]  # each with its files at the top
 
 
-def find_archive(archive: Archive, data_root: Path | None) -> Origin:
+def find_archive(archive: Archive, data_root: Path | None) -> DataLocation:
     """Find the extracted folder, else the archive file, else download the file.
 
     `data_root` may be the extracted folder, the archive file, or the folder that holds either;
@@ -46,40 +58,48 @@ def find_archive(archive: Archive, data_root: Path | None) -> Origin:
             download failed.
         ChecksumError: the downloaded file is not the published one.
     """
-    root = _root(data_root, wanted(archive))
-    if found := _local(archive, root):
-        return found
+    root = _existing_root(data_root, describe_files(archive))
+    if location := _find_here(archive, root):
+        return location
     if archive.folder and (root / archive.folder).is_dir():
-        raise DataError(_incomplete(archive, root / archive.folder))
+        missing = _missing_files(archive, root / archive.folder)
+        raise DataError(f"{missing}; extract {archive.file} again")
     if data_root is not None:
-        _refuse_foreign(root, wanted(archive))
-    return _origin(_download(archive, root))
+        _refuse_other_data(root, describe_files(archive))
+    return _location(_download(archive, root))
 
 
-def open_archive(archive: Archive, origin: Origin | None) -> Path:
+def open_archive(archive: Archive, location: DataLocation | None) -> Path:
     """The folder with the files; an archive file is checked and extracted into the cache once.
 
     Raises:
         ChecksumError: the archive file is not the published one.
         DataError: it is gone, cannot be extracted, or lacks what the reader needs.
     """
-    assert origin is not None, archive  # only embedded sources have none
-    if origin.path.is_dir():
-        return origin.path
-    if not origin.path.is_file():
-        raise DataError(_gone(origin.path, wanted(archive)))
-    key = sha256(repr((str(origin.path), origin.facts)).encode()).hexdigest()[:8]
+    assert location is not None, archive  # only embedded sources have none
+    path = location.path
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        raise DataError(_gone(path, describe_files(archive)))
+    key = sha256(repr((str(path), location.facts)).encode()).hexdigest()[:8]
     target = cache_folder() / "extracted" / f"{archive.folder or archive.file}-{key}"
     if not target.is_dir():
-        _check_md5(archive, origin.path)
-        extract_whole(origin.path, target)
+        with path.open("rb") as opened:
+            md5 = file_digest(opened, "md5").hexdigest()
+        if md5 != archive.md5:
+            raise ChecksumError(
+                f"{path} has md5 {md5}, the published file has {archive.md5};"
+                f" download {archive.url} again"
+            )
+        extract_atomically(path, target)
     folder = target / archive.folder
-    if not _is_extracted(archive, folder):
-        raise DataError(f"{_lacks(archive, folder)}; delete {target} to extract it again")
+    if missing := _missing_files(archive, folder):
+        raise DataError(f"{missing}; delete {target} to extract it again")
     return folder
 
 
-def find_local(collection: Collection, data_root: Path | None) -> Origin | None:
+def find_local(collection: Collection, data_root: Path | None) -> DataLocation | None:
     """Find all files of a collection, packed or extracted; None where one of them is missing.
 
     `data_root` may be the collection's folder, the folder that holds it, or one of its files;
@@ -89,12 +109,14 @@ def find_local(collection: Collection, data_root: Path | None) -> Origin | None:
         DataError: there is no such folder.
     """
     root = _collection_root(collection, data_root)
-    found = {part.file: _local(part, root) for part in collection.parts}
-    facts = {file: origin.facts for file, origin in found.items() if origin is not None}
-    return Origin(root.resolve(), facts, outlives=True) if len(facts) == len(found) else None
+    located = {part.file: _find_here(part, root) for part in collection.parts}
+    facts = {file: location.facts for file, location in located.items() if location is not None}
+    if len(facts) < len(located):
+        return None
+    return DataLocation(root.resolve(), facts, valid_without_source=True)
 
 
-def find_collection(collection: Collection, data_root: Path | None) -> Origin:
+def find_collection(collection: Collection, data_root: Path | None) -> DataLocation:
     """Find all files of a collection as `find_local` does, and download what is missing.
 
     Raises:
@@ -102,80 +124,168 @@ def find_collection(collection: Collection, data_root: Path | None) -> Origin:
         ChecksumError: a downloaded file is not the published one.
     """
     root = _collection_root(collection, data_root)
-    missing = [part for part in collection.parts if _local(part, root) is None]
+    missing = [part for part in collection.parts if _find_here(part, root) is None]
     if data_root is not None and len(missing) == len(collection.parts):
-        _refuse_foreign(root, wanted(*collection.parts))
+        _refuse_other_data(root, describe_files(*collection.parts))
     for part in missing:
         _download(part, root)
-    found = find_local(collection, root)
-    assert found is not None, collection
-    return found
+    location = find_local(collection, root)
+    assert location is not None, collection
+    return location
 
 
-def open_collection(collection: Collection, origin: Origin | None) -> list[Path]:
+def open_collection(collection: Collection, location: DataLocation | None) -> list[Path]:
     """For every part, the folder with its files; archives are opened as `open_archive` does.
 
     Raises:
         ChecksumError: an archive file is not the published one.
         DataError: a part is gone, cannot be extracted, or lacks what the reader needs.
     """
-    assert origin is not None, collection  # only embedded sources have none
+    assert location is not None, collection  # only embedded sources have none
     folders = []
     for part in collection.parts:
-        found = _local(part, origin.path)
-        if found is None:
-            raise DataError(_gone(origin.path / part.file, wanted(part)))
-        folders.append(open_archive(part, found))
+        if (located := _find_here(part, location.path)) is None:
+            raise DataError(_gone(location.path / part.file, describe_files(part)))
+        folders.append(open_archive(part, located))
     return folders
 
 
-def wanted(*archives: Archive) -> str:
+def describe_files(*archives: Archive) -> str:
     """What to look for: each published file, or what is in it."""
-    return ", ".join(_named(archive) for archive in archives)
+    texts = []
+    for archive in archives:
+        if archive.folder:
+            texts.append(f"{archive.file} or the folder {archive.folder}")
+        elif archive.files == (archive.file,):
+            texts.append(archive.file)
+        else:
+            texts.append(f"{archive.file} (or its {', '.join(archive.files)})")
+    return ", ".join(texts)
 
 
-def _named(archive: Archive) -> str:
-    if archive.folder:
-        return f"{archive.file} or the folder {archive.folder}"
-    if archive.files == (archive.file,):
-        return archive.file
-    return f"{archive.file} (or its {', '.join(archive.files)})"
+def download(url: str, md5: str, file: Path) -> Path:
+    """Fetch `url` to `file`, which appears once its bytes are the published ones.
+
+    Raises:
+        ValueError: the bytes are others.
+        OSError: there is no connection, or the file cannot be written.
+    """
+    bar = _PoochProgress(f"download {file.name}, MB")
+    fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=DOWNLOAD_CHUNK_BYTES)
+    try:
+        return Path(
+            pooch.retrieve(url, f"md5:{md5}", fname=file.name, path=file.parent, downloader=fetch)
+        )
+    finally:
+        bar.close()
 
 
-def _root(data_root: Path | None, what: str) -> Path:
+class _PoochProgress:
+    """The progress bar that pooch calls."""
+
+    total = 0  # bytes; set by pooch when the answer comes
+
+    def __init__(self, phase: str) -> None:
+        self._phase, self._done = phase, 0
+        self._open = ExitStack()
+        self._reporter: Reporter | None = None
+
+    def update(self, count: int) -> None:
+        """Add `count` downloaded bytes."""
+        if self._reporter is None:
+            shown = reporting(self._phase, 0, self.total // MEGABYTE)
+            self._reporter = self._open.enter_context(shown)
+        self._done += count
+        if self._reporter.due():
+            self._reporter.update(self._done // MEGABYTE, {})
+
+    def reset(self) -> None:
+        """Count from zero: pooch is about to add the total."""
+        self._done = 0
+
+    def close(self) -> None:
+        """End the bar."""
+        self._open.close()
+
+
+def extract_atomically(file: Path, target: Path) -> None:
+    """Extract into a folder beside `target`, which gets its name when all of it is there.
+
+    Raises:
+        DataError: the file is damaged, a member leaves the folder, or nothing can be written.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        extract(file, part)
+        if not target.is_dir():  # another process may have been faster
+            part.replace(target)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def extract(file: Path, into: Path) -> None:
+    """Extract a tar or zip file; members and links that would lead out of `into` are refused.
+
+    Raises:
+        DataError: the file is damaged, or a member leaves the folder.
+    """
+    try:
+        if not zipfile.is_zipfile(file):
+            with tarfile.open(file) as tar:
+                tar.extractall(into, filter="data")
+            return
+        with zipfile.ZipFile(file) as pack:
+            for member in pack.infolist():
+                inside = (into / member.filename).resolve().is_relative_to(into.resolve())
+                if not inside or stat.S_ISLNK(member.external_attr >> 16):
+                    raise DataError(
+                        f"{file} is refused: its member {member.filename!r} leaves the folder;"
+                        " it is not the published archive, download it again"
+                    )
+            pack.extractall(into)
+    except tarfile.FilterError as error:
+        raise DataError(
+            f"{file} is refused: {error}; it is not the published archive, download it again"
+        ) from error
+    except DAMAGED as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise DataError(f"{file} cannot be extracted: {reason}; download it again") from error
+
+
+def _existing_root(data_root: Path | None, wanted: str) -> Path:
     root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()
     if data_root is not None and not root.exists():
-        raise DataError(f"data root {root} does not exist; it should hold {what}")
+        raise DataError(f"data root {root} does not exist; it should hold {wanted}")
     return root
 
 
 def _collection_root(collection: Collection, data_root: Path | None) -> Path:
-    root = _root(data_root, f"{collection.folder} with {wanted(*collection.parts)}")
+    wanted = f"{collection.folder} with {describe_files(*collection.parts)}"
+    root = _existing_root(data_root, wanted)
     if root.is_file():
         return root.parent
     inner = root / collection.folder
     return inner if data_root is None or inner.is_dir() else root
 
 
-def _local(archive: Archive, root: Path) -> Origin | None:
+def _find_here(archive: Archive, root: Path) -> DataLocation | None:
     """The extracted folder, else the archive file; None where there is neither."""
     for folder in (root, root / archive.folder):
-        if _is_extracted(archive, folder):
-            return _origin(folder, archive.files)
-    if root.is_file():
-        return _origin(root)
-    file = root / archive.file
-    return _origin(file) if file.is_file() else None
+        if not _missing_files(archive, folder):
+            return _location(folder, archive.files)
+    file = root if root.is_file() else root / archive.file
+    return _location(file) if file.is_file() else None
 
 
-def _check_md5(archive: Archive, file: Path) -> None:
-    with file.open("rb") as opened:
-        found = file_digest(opened, "md5").hexdigest()
-    if found != archive.md5:
-        raise ChecksumError(
-            f"{file} has md5 {found}, the published file has {archive.md5};"
-            f" download {archive.url} again"
-        )
+def _location(path: Path, parts: tuple[str, ...] = ()) -> DataLocation:
+    path = path.resolve()
+    facts = {part: file_signature(path / part) for part in parts} or {
+        path.name: file_signature(path)
+    }
+    return DataLocation(path, facts, valid_without_source=True)
 
 
 def _download(archive: Archive, root: Path) -> Path:
@@ -185,44 +295,31 @@ def _download(archive: Archive, root: Path) -> Path:
         raise ChecksumError(f"{archive.url} is no longer the published file: {error}") from error
     except OSError as error:
         raise DataError(
-            f"{wanted(archive)} was looked for in {root} and could not be downloaded"
+            f"{describe_files(archive)} was looked for in {root} and could not be downloaded"
             f" ({type(error).__name__}); put it there by hand (from {archive.url}),"
             " or say with --data-root where it is"
         ) from error
 
 
-def _refuse_foreign(root: Path, what: str) -> None:
-    """Loose files make a folder a data set, and not this one: nothing is downloaded into it."""
+def _refuse_other_data(root: Path, wanted: str) -> None:
+    """Refuse to download into a folder with loose files: it holds another data set."""
     names = (path.name for path in sorted(root.iterdir()) if path.is_file())
     loose = [name for name in names if not name.startswith(".") and not name.endswith(PACKED)]
     if loose:
         raise DataError(
-            f"{root} lacks {what}, and {loose[0]} in it is of another data set;"
+            f"{root} lacks {wanted}, and {loose[0]} in it is of another data set;"
             " say with --data-root where the right one is (or will be downloaded to),"
             " or leave it out to download into the cache"
         )
 
 
-def _origin(path: Path, parts: Sequence[str] = ()) -> Origin:
-    path = path.resolve()
-    stamps = {part: stamp(path / part) for part in parts} or {path.name: stamp(path)}
-    return Origin(path, stamps, outlives=True)
-
-
-def _is_extracted(archive: Archive, folder: Path) -> bool:
-    return all((folder / file).exists() for file in archive.files)
-
-
-def _gone(path: Path, what: str) -> str:
-    return (
-        f"{path}, from where this was prepared, is gone; say with --data-root where {what} is now"
-    )
-
-
-def _incomplete(archive: Archive, folder: Path) -> str:
-    return f"{_lacks(archive, folder)}; extract {archive.file} again"
-
-
-def _lacks(archive: Archive, folder: Path) -> str:
+def _missing_files(archive: Archive, folder: Path) -> str:
+    """A sentence that names the needed files that a folder lacks; empty where there are none."""
     missing = [file for file in archive.files if not (folder / file).exists()]
-    return f"{folder} lacks {', '.join(missing)}"
+    return f"{folder} lacks {', '.join(missing)}" if missing else ""
+
+
+def _gone(path: Path, wanted: str) -> str:
+    return (
+        f"{path}, from where this was prepared, is gone; say with --data-root where {wanted} is now"
+    )

@@ -3,8 +3,16 @@
 import os
 from pathlib import Path
 
+from datastill.ground.errors import DataError
+
 
 def cache_folder() -> Path:
-    """The folder named by DATASTILL_CACHE, else ~/.cache/datastill; not created here."""
-    named = os.environ.get("DATASTILL_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "datastill"
+    """The folder named by DATASTILL_CACHE, else ~/.cache/datastill; not created here.
+
+    Raises:
+        DataError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("DATASTILL_CACHE") or "~/.cache/datastill").expanduser()
+    except RuntimeError as error:
+        raise DataError(f"there is no cache folder ({error}); set DATASTILL_CACHE") from error

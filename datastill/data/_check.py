@@ -102,8 +102,8 @@ def _splits(
     source: AbstractImageSource, size: int, data_root: str | Path | None
 ) -> tuple[bool, tuple[str, ...]]:
     """Is the source embedded, and which splits does it have here?"""
-    origin = source.origin(size, data_root)
-    return origin is None, source.splits if origin is None else origin.splits
+    location = source.origin(size, data_root)
+    return location is None, source.splits if location is None else location.splits
 
 
 def _facts(source: AbstractImageSource, split: str, images: ImageSet) -> Json:

@@ -77,17 +77,6 @@ def open_batch(file: Path) -> Batch:
     return Batch(file, side, start, labels - 1)
 
 
-def write_batch(file: Path, images: Bytes, labels: list[int]) -> None:
-    """Write images (n, 3, S, S) and labels from 1 as the official scripts do, in either format."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    parts = {"data": images.reshape(len(images), -1), "mean": images.mean(0).reshape(-1)}
-    if file.suffix == ".npz":
-        np.savez(file, labels=np.array(labels), **parts)
-        return
-    with file.open("wb") as opened:
-        pickle.dump({**parts, "labels": labels}, opened, protocol=3)
-
-
 class _Note:
     """What a pickle says of an array or of its type; nothing in it is run."""
 

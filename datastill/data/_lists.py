@@ -28,9 +28,9 @@ def read_lines(file: Path) -> list[str]:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as text: {error}; {AGAIN}") from error
-    if not (found := [line.strip() for line in lines if line.strip()]):
+    if not (stripped := [line.strip() for line in lines if line.strip()]):
         raise DataError(f"{file} is empty; {AGAIN}")
-    return found
+    return stripped
 
 
 def read_pairs(file: Path, separator: str | None = None) -> list[tuple[str, str]]:
@@ -96,16 +96,16 @@ def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int
     return labels
 
 
-def refuse_strangers(found: Iterable[Path], known: Iterable[Path], among: str) -> None:
-    """No file may lie beside those that belong to a data set; hidden files are let be.
+def check_no_extra_files(files: Iterable[Path], expected: Iterable[Path], described: str) -> None:
+    """Refuse files that lie beside those of a data set, except hidden ones.
 
     Raises:
         DataError: there are such files.
     """
-    strangers = sorted(file for file in set(found) - set(known) if not file.name.startswith("."))
-    if strangers:
+    extra = sorted(file for file in set(files) - set(expected) if not file.name.startswith("."))
+    if extra:
         raise DataError(
-            f"{strangers[0]} is not among {among}"
-            f"{f', nor are {len(strangers) - 1} more files' if strangers[1:] else ''};"
+            f"{extra[0]} is not among {described}"
+            f"{f', nor are {len(extra) - 1} more files' if extra[1:] else ''};"
             f" remove what does not belong there, or {AGAIN}"
         )

@@ -3,14 +3,21 @@
 `<cache>/prepared/<key>/<image size>/` holds, for every split, `train.images.npy`,
 `train.labels.npy` (where there are labels) and `train.json`. The manifest is written last and
 says what the files must be, with the SHA-256 of each and of itself, checked at every reading: a
-changed file is an error, an unfinished split is as good as absent. Images that are being written
-grow in a hidden `.part` file, whose name has a digest of what they are read from.
+changed file is an error, an unfinished split is as good as absent.
+
+Images that are being written grow chunk by chunk in a hidden `.part` file, whose name has a digest
+of what they are read from, so that a killed process is continued. The chunk that was written last
+may not have reached the disk and is written once more.
 """
 
 import hashlib
+import io
 import json
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +25,16 @@ import torch
 from torch import Tensor
 
 from datastill.data._cache_folder import cache_folder
-from datastill.data._growing import grow, measure
-from datastill.data._raw import Labels, Origin, RawImages
+from datastill.data._raw import Bytes, DataLocation, Labels, LazyImages, RawImages
 from datastill.ground.alone import alone
 from datastill.ground.atomic import sha256, whole_file, write_json
 from datastill.ground.errors import ChecksumError, DataError
 from datastill.ground.options import Json
+from datastill.ground.progress import reporting, say
 from datastill.images import Normalizer
 
 FORMAT = 2  # raise it when images are decoded or resized differently: old caches are then stale
+CHUNK_BYTES = 1 << 26  # 64 MiB: 5,461 images of 64 x 64, 445 of 224 x 224
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,14 @@ class Arrays:
     labels: Tensor | None  # (N,) int64
     classes: tuple[str, ...]
     normalizer: Normalizer
+    warnings: tuple[str, ...] = ()
 
 
 def arrays_of(raw: RawImages) -> Arrays:
     """Tensors of freshly read images."""
     images = torch.from_numpy(np.ascontiguousarray(raw.images[:]))
     labels = None if raw.labels is None else torch.from_numpy(raw.labels)
-    return Arrays(images, labels, raw.classes, Normalizer.of(images))
+    return Arrays(images, labels, raw.classes, Normalizer.of(images), raw.warnings)
 
 
 @dataclass(frozen=True)
@@ -54,30 +63,30 @@ class Prepared:
     split: str
 
     @staticmethod
-    def place(key: str, image_size: int, split: str) -> "Prepared":
+    def in_cache(key: str, image_size: int, split: str) -> "Prepared":
         """Where the cache keeps the split of the source that is called `key`."""
         return Prepared(cache_folder() / "prepared" / key / str(image_size), split)
 
     @property
     def path(self) -> Path:
         """The file with the images."""
-        return self.folder / f"{self.split}.images.npy"
+        return self._file("images")
 
-    def alone(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from preparing the same split meanwhile."""
         return alone(self.folder / f".{self.split}.lock", self._phase)
 
-    def write(self, raw: RawImages, origin: Origin) -> None:
+    def write(self, raw: RawImages, location: DataLocation) -> None:
         """Write images, labels and, last, the manifest; continue what a killed process left.
 
         Raises:
             DataError: an image cannot be read, or the disk is full.
         """
         shape = raw.images.shape
-        part = self._part(shape, origin)
-        grow(part, raw.images, self._phase)
+        part = self._part(shape, location)
+        append_resumable(part, raw.images, self._phase)
         normalizer, digest = measure(part, shape)
-        files = {"images": _facts(part, shape, "uint8", digest)}
+        files = {"images": _file_facts(part, shape, "uint8", digest)}
         if raw.labels is not None:
             files["labels"] = self._save_labels(raw.labels)
         part.replace(self.path)
@@ -86,33 +95,34 @@ class Prepared:
             "files": files,
             "classes": list(raw.classes),
             "normalizer": normalizer.statistics,
-            "origin": _plain(origin),
+            "origin": _location_json(location),
+            "warnings": list(raw.warnings),
         }
         write_json(self.folder / f"{self.split}.json", {**manifest, "sha256": _digest(manifest)})
 
-    def origin(self) -> Origin | None:
+    def location(self) -> DataLocation | None:
         """Where the cached split was read from; None where nothing usable is cached."""
-        manifest = self._manifest()
-        if manifest is None:
+        if (manifest := self._manifest()) is None:
             return None
         plain = manifest["origin"]
-        splits = tuple(plain["splits"])
-        return Origin(Path(plain["path"]), plain["facts"], splits, plain["outlives"])
+        path, splits = Path(plain["path"]), tuple(plain["splits"])
+        return DataLocation(path, plain["facts"], splits, plain["outlives"])
 
-    def read(self, origin: Origin) -> Arrays | None:
-        """The cached split; None where it is absent, unfinished or not of today's `origin`.
+    def read(self, location: DataLocation) -> Arrays | None:
+        """The cached split; None where it is absent, unfinished or not of today's `location`.
 
         Raises:
             ChecksumError: a file has changed since it was written.
         """
         manifest = self._manifest()
-        if manifest is None or manifest["origin"] != _plain(origin):
+        if manifest is None or manifest["origin"] != _location_json(location):
             return None
         images, labels = self._open(manifest, "images"), self._open(manifest, "labels")
         if images is None or (labels is None and "labels" in manifest["files"]):
             return None
         normalizer = Normalizer.from_statistics(manifest["normalizer"])
-        return Arrays(images, labels, tuple(manifest["classes"]), normalizer)
+        warnings = tuple(manifest.get("warnings", ()))
+        return Arrays(images, labels, tuple(manifest["classes"]), normalizer, warnings)
 
     def verify(self) -> dict[str, str]:
         """Compare every byte with the manifest; the digests, by part.
@@ -135,9 +145,9 @@ class Prepared:
     def _phase(self) -> str:
         return f"prepare {self.folder.parent.name}/{self.split}"
 
-    def _part(self, shape: tuple[int, ...], origin: Origin) -> Path:
+    def _part(self, shape: tuple[int, ...], location: DataLocation) -> Path:
         """Where these images grow; parts of what was there before are deleted."""
-        key = repr((FORMAT, tuple(shape), _plain(origin))).encode()
+        key = repr((FORMAT, tuple(shape), _location_json(location))).encode()
         name = f".{self.split}.images.{hashlib.sha256(key).hexdigest()[:8]}.part"
         for stale in self.folder.glob(f".{self.split}.images.*.part"):
             if stale.name != name:
@@ -148,7 +158,7 @@ class Prepared:
         file = self._file("labels")
         with whole_file(file) as target, target.open("wb") as opened:
             np.save(opened, labels)
-        return _facts(file, labels.shape, str(labels.dtype), sha256(file))
+        return _file_facts(file, labels.shape, str(labels.dtype), sha256(file))
 
     def _manifest(self) -> Json | None:
         try:
@@ -178,7 +188,63 @@ class Prepared:
             )
 
 
-def _facts(file: Path, shape: tuple[int, ...], dtype: str, digest: str) -> Json:
+def append_resumable(file: Path, images: Bytes | LazyImages, phase: str) -> None:
+    """Append the images that `file` lacks, reading each chunk just before it is written.
+
+    Raises:
+        DataError: an image cannot be read, or the disk is full; what was written is kept.
+    """
+    header, row = _npy_header(images.shape), prod(images.shape[1:])
+    chunk = _chunk_length(images.shape)
+    try:
+        with file.open("ab") as opened:
+            complete_chunks = (opened.tell() - len(header)) // (row * chunk)
+            done = max(0, complete_chunks - 1) * chunk
+            opened.truncate(len(header) + done * row if done else 0)
+            if done:
+                say(f"{phase}: continuing after {done} of {len(images)} images")
+            else:
+                opened.write(header)
+            with reporting(phase, done, len(images)) as reporter:
+                for start in range(done, len(images), chunk):
+                    part = np.ascontiguousarray(images[start : start + chunk])
+                    opened.write(part.data)
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                    if reporter.due():
+                        reporter.update(start + len(part), {})
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def measure(file: Path, shape: tuple[int, ...]) -> tuple[Normalizer, str]:
+    """Statistics and SHA-256 of a finished file with images of `shape`, in one pass."""
+    digest = hashlib.sha256()
+
+    def blocks() -> Iterator[Tensor]:
+        with file.open("rb") as opened:
+            digest.update(opened.read(len(_npy_header(shape))))
+            length = _chunk_length(shape) * prod(shape[1:])
+            while (block := np.fromfile(opened, np.uint8, length)).size:
+                digest.update(block.data)
+                yield torch.from_numpy(block).view(-1, *shape[1:])
+
+    return Normalizer.of_blocks(blocks()), digest.hexdigest()
+
+
+def _chunk_length(shape: tuple[int, ...]) -> int:
+    """Images that are read and written together."""
+    return max(1, CHUNK_BYTES // prod(shape[1:]))
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
+
+
+def _file_facts(file: Path, shape: tuple[int, ...], dtype: str, digest: str) -> Json:
     size = file.stat().st_size
     return {"shape": list(shape), "dtype": dtype, "bytes": size, "sha256": digest}
 
@@ -187,5 +253,10 @@ def _digest(manifest: Json) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _plain(origin: Origin) -> Json:
-    return {**asdict(origin), "path": str(origin.path), "splits": list(origin.splits)}
+def _location_json(location: DataLocation) -> Json:
+    return {
+        "path": str(location.path),
+        "facts": location.facts,
+        "splits": list(location.splits),
+        "outlives": location.valid_without_source,
+    }

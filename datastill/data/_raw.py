@@ -40,6 +40,7 @@ class RawImages:
     images: Bytes | LazyImages  # (N, C, H, W)
     labels: Labels | None = None  # (N,) in [0, K)
     classes: tuple[str, ...] = ()  # K names in label order
+    warnings: tuple[str, ...] = ()  # repeated whenever the split is loaded, also from the cache
 
     def check(self, name: str) -> None:
         """Refuse what cannot be a split; `name` is for the message.
@@ -62,7 +63,7 @@ class RawImages:
 
 
 @dataclass(frozen=True)
-class Origin:
+class DataLocation:
     """Where the images of a source lie on this machine, and what would change if they did.
 
     `facts` are cheap to gather (sizes and times, no contents) and go into the cache's manifest:
@@ -72,10 +73,10 @@ class Origin:
     path: Path
     facts: Json
     splits: tuple[str, ...] = ("train", "test")
-    outlives: bool = False  # may the cache still be used after `path` was deleted?
+    valid_without_source: bool = False  # may the cache be used after `path` was deleted?
 
 
-def stamp(path: Path) -> Json:
+def file_signature(path: Path) -> Json:
     """Size in bytes and time of change in nanoseconds of a file.
 
     Of a folder: when files were last added or removed in it or two levels below it. Looking at

@@ -1,17 +1,14 @@
 """FGVC-Aircraft 2013b: 10,000 photographs of 100 variants of aircraft (Maji et al., 2013)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import class_labels, read_lines, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import check_no_extra_files, class_labels, read_lines, read_pairs
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 
 TABLES = {
@@ -34,36 +31,25 @@ class Aircraft(AbstractImageSource):
     Photographs keep their banner, 20 pixels of copyright at the bottom: docs/fidelity.md#aircraft.
     """
 
-    num_classes: ClassVar[int | None] = 100
-    native_size: ClassVar[int | None] = 64  # photographs of many sizes, as for the other targets
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "non-commercial research; photographers keep the copyright"
-    citation: ClassVar[str] = (
+    num_classes = 100
+    native_size = 64  # photographs of many sizes, as for the other targets
+    channels = 3
+    licence = "non-commercial research; photographers keep the copyright"
+    citation = (
         "S. Maji, J. Kannala, E. Rahtu, M. Blaschko, A. Vedaldi. Fine-Grained Visual Classification"
         " of Aircraft. arXiv:1306.5151, 2013."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 6_667, "test": 3_333})
+    counts = MappingProxyType({"train": 6_667, "test": 3_333})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three variants, two of which have a space or a slash; four and two photographs each."""
-        root, variants = folder / ARCHIVE.folder, ["707-320", "DC-9 30", "F/A-18"]
-        rows: dict[str, list[str]] = {"train": [], "test": []}
-        for i, image in enumerate(random_images(18, 40)):
-            save_image(root / "data" / "images" / f"{i:07d}.jpg", image[:, : 28 + i % 5])
-            rows["test" if i % 3 == 0 else "train"].append(f"{i:07d} {variants[i // 6]}")
-        write_lines(root / VARIANTS, variants)
-        for split, lines in rows.items():
-            write_lines(root / TABLES[split], lines)
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        root = open_archive(ARCHIVE, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(ARCHIVE, location)
         images = root / "data" / "images"
         tables = {name: read_pairs(root / table) for name, table in TABLES.items()}
         known = {images / f"{number}.jpg" for rows in tables.values() for number, _ in rows}
-        refuse_strangers(
+        check_no_extra_files(
             images.glob("*.jpg"), known, f"the images of {' and '.join(TABLES.values())}"
         )
         variants = read_lines(root / VARIANTS)

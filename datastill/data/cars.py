@@ -1,20 +1,24 @@
 """Stanford Cars: 16,185 photographs of 196 makes and models (Krause et al., 2013)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from datastill.data._archives import Archive, Collection, find_local, open_collection, wanted
+from datastill.data._archives import (
+    Archive,
+    Collection,
+    describe_files,
+    find_local,
+    open_collection,
+)
 from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_all
-from datastill.data._lists import AGAIN, class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 from datastill.ground.options import Json
 
@@ -55,32 +59,17 @@ class Cars(AbstractImageSource):
     cars_test, cars_test_annos_withlabels.mat); its address is dead, so it is not downloaded.
     """
 
-    num_classes: ClassVar[int | None] = 196
-    native_size: ClassVar[int | None] = 64  # photographs of many sizes, as for the other targets
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "no formal licence; cite the paper"
-    citation: ClassVar[str] = (
+    num_classes = 196
+    native_size = 64  # photographs of many sizes, as for the other targets
+    channels = 3
+    licence = "no formal licence; cite the paper"
+    citation = (
         "J. Krause, M. Stark, J. Deng, L. Fei-Fei. 3D Object Representations for Fine-Grained"
         " Categorization. 4th IEEE Workshop on 3D Representation and Recognition, 2013."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 8_144, "test": 8_041})
+    counts = MappingProxyType({"train": 8_144, "test": 8_041})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three models, four training and two test photographs of each, in the joint layout."""
-        root, rows = folder / FOLDER, []
-        for i, image in enumerate(random_images(18, 48)):
-            path = f"car_ims/{i + 1:06d}.jpg"
-            save_image(root / path, image[:, : 30 + i])
-            box = dict.fromkeys(("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"), 1)
-            rows.append(
-                {"relative_im_path": path, **box, "class": i // 6 + 1, "test": int(i % 3 == 0)}
-            )
-        names = ["Audi S4 Sedan 2012", "BMW M3 Coupe 2012", "Ram C/V Cargo Van 2012"]
-        write_mat(
-            root / ANNOTATIONS, {"annotations": rows, "class_names": np.array([names], object)}
-        )
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         for layout in (JOINT, APART):
             if origin := find_local(layout, data_root):
                 return origin
@@ -88,13 +77,13 @@ class Cars(AbstractImageSource):
         raise DataError(
             f"Stanford Cars is not in {where}, and its official address is dead: get it by hand"
             f" ({BY_HAND} tells where) and put into a folder {FOLDER} there either"
-            f" {wanted(*JOINT.parts)}; or {wanted(*APART.parts)}"
+            f" {describe_files(*JOINT.parts)}; or {describe_files(*APART.parts)}"
         )
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        assert origin is not None  # only embedded sources have none
-        read = _read_joint if ANNOTATIONS in origin.facts else _read_apart
-        files, numbers, names, annotations = read(split, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        assert location is not None  # only embedded sources have none
+        read = _read_joint if ANNOTATIONS in location.facts else _read_apart
+        files, numbers, names, annotations = read(split, location)
         labels = class_labels(numbers, len(names), annotations)
         return RawImages(decode_all(files, image_size), labels, names)
 
@@ -102,25 +91,25 @@ class Cars(AbstractImageSource):
 Listed = tuple[list[Path], list[int], tuple[str, ...], Path]
 
 
-def _read_joint(split: str, origin: Origin) -> Listed:
-    lists, images = open_collection(JOINT, origin)
+def _read_joint(split: str, location: DataLocation) -> Listed:
+    lists, images = open_collection(JOINT, location)
     content = read_mat(lists / ANNOTATIONS, ("annotations", "class_names"))
     rows = _rows(content, lists / ANNOTATIONS, ("relative_im_path", "class", "test"))
     known = [images / row["relative_im_path"] for row in rows]
-    refuse_strangers((images / "car_ims").glob("*.jpg"), known, f"the images of {ANNOTATIONS}")
+    check_no_extra_files((images / "car_ims").glob("*.jpg"), known, f"the images of {ANNOTATIONS}")
     chosen = [row for row in rows if bool(row["test"]) == (split == "test")]
     files = [images / row["relative_im_path"] for row in chosen]
     return files, [row["class"] for row in chosen], _names(content), lists / ANNOTATIONS
 
 
-def _read_apart(split: str, origin: Origin) -> Listed:
-    devkit, lists, train, test = open_collection(APART, origin)
+def _read_apart(split: str, location: DataLocation) -> Listed:
+    devkit, lists, train, test = open_collection(APART, location)
     names = _names(read_mat(devkit / DEVKIT[0], ("class_names",)))
     file = lists / TEST_ANNOTATIONS if split == "test" else devkit / DEVKIT[1]
     folder = test / "cars_test" if split == "test" else train / "cars_train"
     rows = _rows(read_mat(file, ("annotations",)), file, ("fname", "class"))
     files = [folder / row["fname"] for row in rows]
-    refuse_strangers(folder.glob("*.jpg"), files, f"the images of {file.name}")
+    check_no_extra_files(folder.glob("*.jpg"), files, f"the images of {file.name}")
     return files, [row["class"] for row in rows], names, file
 
 

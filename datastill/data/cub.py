@@ -1,17 +1,14 @@
 """CUB-200-2011: 11,788 photographs of 200 species of birds (Wah et al., 2011)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import class_labels, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import check_no_extra_files, class_labels, read_pairs
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
@@ -27,36 +24,21 @@ ARCHIVE = Archive(
 class Cub(AbstractImageSource):
     """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
 
-    num_classes: ClassVar[int | None] = 200
-    native_size: ClassVar[int | None] = 64  # photographs of many sizes; this is what the paper uses
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "non-commercial research and education"
-    citation: ClassVar[str] = (
+    num_classes = 200
+    native_size = 64  # photographs of many sizes; this is what the paper uses
+    channels = 3
+    licence = "non-commercial research and education"
+    citation = (
         "C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie. The Caltech-UCSD Birds-200-2011"
         " Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 5_994, "test": 5_794})
+    counts = MappingProxyType({"train": 5_994, "test": 5_794})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes, four training and two test photographs of each, not square."""
-        root, names = folder / ARCHIVE.folder, ["001.Auk", "002.Jay", "003.Owl"]
-        rows: dict[str, list[str]] = {table: [] for table in TABLES}
-        for i, image in enumerate(random_images(18, 48), start=1):
-            name = names[(i - 1) // 6]
-            file = f"{name}/{name}_{i:04d}.jpg"
-            save_image(root / "images" / file, image[:, : 30 + i])
-            rows["images.txt"].append(f"{i} {file}")
-            rows["image_class_labels.txt"].append(f"{i} {(i - 1) // 6 + 1}")
-            rows["train_test_split.txt"].append(f"{i} {int(i % 3 > 0)}")
-        rows["classes.txt"] = [f"{k} {name}" for k, name in enumerate(names, start=1)]
-        for table, lines in rows.items():
-            write_lines(root / table, lines)
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        root = open_archive(ARCHIVE, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(ARCHIVE, location)
         files, classes, is_train, names = (dict(read_pairs(root / table)) for table in TABLES)
         if not files.keys() == classes.keys() == is_train.keys():
             raise DataError(
@@ -64,7 +46,7 @@ class Cub(AbstractImageSource):
                 " extract the archive again"
             )
         known = [root / "images" / file for file in files.values()]
-        refuse_strangers((root / "images").glob("*/*.jpg"), known, f"the images of {TABLES[0]}")
+        check_no_extra_files((root / "images").glob("*/*.jpg"), known, f"the images of {TABLES[0]}")
         wanted = "1" if split == "train" else "0"
         chosen = [key for key in files if is_train[key] == wanted]
         order = {number: k for k, number in enumerate(names, start=1)}

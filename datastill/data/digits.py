@@ -1,17 +1,15 @@
-"""Embedded, labelled data: 1,797 handwritten digits of scikit-learn, with the glyphs' nuisances."""
+"""Embedded, labelled data: 1,797 handwritten digits of scikit-learn, distorted like the glyphs."""
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import numpy as np
 
 from datastill.data._base import AbstractImageSource
-from datastill.data._nuisances import picture
-from datastill.data._raw import Origin, RawImages
+from datastill.data._distortions import picture
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.rng import derive
 
 TRAIN = 1000
@@ -25,23 +23,20 @@ class Digits(AbstractImageSource):
     Choose settings on a part of the training split (`ImageSet.split`), never on the test split.
     """
 
-    num_classes: ClassVar[int | None] = 10
-    native_size: ClassVar[int | None] = 16
-    channels: ClassVar[int] = 1
-    licence: ClassVar[str] = "CC BY 4.0"
-    citation: ClassVar[str] = (
+    num_classes = 10
+    native_size = 16
+    channels = 1
+    licence = "CC BY 4.0"
+    citation = (
         "E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits."
         " UCI Machine Learning Repository, 1998."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": TRAIN, "test": 797})
+    counts = MappingProxyType({"train": TRAIN, "test": 797})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Nothing to lay out: scikit-learn carries the digits."""
-
-    def _find(self, data_root: Path | None) -> Origin | None:
+    def _find(self, data_root: Path | None) -> DataLocation | None:
         return None
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
         digits = importlib.import_module("sklearn.datasets").load_digits()  # takes a second
         ink = (digits.images / 16).astype(np.float32)  # cells count 0 to 16 inked pixels
         order = np.random.default_rng(derive(SEED, "digits", "split")).permutation(len(ink))

@@ -1,19 +1,16 @@
 """Stanford Dogs: 20,580 photographs of 120 breeds, taken from ImageNet (Khosla et al., 2011)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import numpy as np
 
 from datastill.data._archives import Archive, Collection, find_collection, open_collection
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import check_no_extra_files, class_labels, read_mat
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
@@ -34,39 +31,25 @@ class Dogs(AbstractImageSource):
     All of them are images of ImageNet: a source that holds ImageNet has seen them.
     """
 
-    num_classes: ClassVar[int | None] = 120
-    native_size: ClassVar[int | None] = 64  # photographs of many sizes, as for the other targets
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "ImageNet terms: non-commercial research"
-    citation: ClassVar[str] = (
+    num_classes = 120
+    native_size = 64  # photographs of many sizes, as for the other targets
+    channels = 3
+    licence = "ImageNet terms: non-commercial research"
+    citation = (
         "A. Khosla, N. Jayadevaprakash, B. Yao, L. Fei-Fei. Novel Dataset for Fine-Grained Image"
         " Categorization. First Workshop on Fine-Grained Visual Categorization, CVPR, 2011."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 12_000, "test": 8_580})
+    counts = MappingProxyType({"train": 12_000, "test": 8_580})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three breeds, four training and two test photographs of each, not square."""
-        root, breeds = folder / COLLECTION.folder, ["n01-Chow", "n02-Pug", "n03-Cairn_terrier"]
-        files: dict[str, list[str]] = {"train": [], "test": []}
-        for i, image in enumerate(random_images(18, 48)):
-            breed = breeds[i // 6]
-            file = f"{breed}/{breed[:3]}_{i}.jpg"
-            save_image(root / "Images" / file, image[:, : 30 + i])
-            files["test" if i % 3 == 0 else "train"].append(file)
-        for split, names in files.items():
-            numbers = [breeds.index(name.partition("/")[0]) + 1 for name in names]
-            labels = np.array(numbers, np.uint8)[:, None]
-            write_mat(root / LISTS[split], {"file_list": names, "labels": labels})
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_collection(COLLECTION, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        images, lists = open_collection(COLLECTION, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        images, lists = open_collection(COLLECTION, location)
         rows = {name: _rows(lists / file) for name, file in LISTS.items()}
         known = [images / "Images" / file for part in rows.values() for file, _ in part]
         among = f"the images of {' and '.join(LISTS.values())}"
-        refuse_strangers((images / "Images").glob("*/*.jpg"), known, among)
+        check_no_extra_files((images / "Images").glob("*/*.jpg"), known, among)
         breeds = _breeds(lists, [row for part in rows.values() for row in part])
         numbers = [number for _, number in rows[split]]
         labels = class_labels(numbers, len(breeds), lists / LISTS[split])

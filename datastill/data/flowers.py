@@ -1,19 +1,17 @@
 """Oxford Flowers-102: 8,189 photographs of 102 kinds of flowers (Nilsback and Zisserman, 2008)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from datastill.data._archives import Archive, Collection, find_collection, open_collection
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import AGAIN, class_labels, read_mat, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_mat
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 from datastill.ground.options import check_bounds, option
 
@@ -38,17 +36,15 @@ class Flowers(AbstractImageSource):
     Which images train is a choice (docs/fidelity.md#flowers): flowers, or flowers:train+val.
     """
 
-    num_classes: ClassVar[int | None] = NUM_CLASSES
-    native_size: ClassVar[int | None] = 64  # photographs of many sizes, as for the other targets
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "no formal licence; cite the paper"
-    citation: ClassVar[str] = (
+    num_classes = NUM_CLASSES
+    native_size = 64  # photographs of many sizes, as for the other targets
+    channels = 3
+    licence = "no formal licence; cite the paper"
+    citation = (
         "M.-E. Nilsback, A. Zisserman. Automated Flower Classification over a Large Number of"
         " Classes. Indian Conference on Computer Vision, Graphics and Image Processing, 2008."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType(
-        {"train": 1_020, "train:train+val": 2_040, "test": 6_149}
-    )
+    counts = MappingProxyType({"train": 1_020, "train:train+val": 2_040, "test": 6_149})
 
     images: Literal["train", "train+val"] = option(
         "train", "official parts that train: train has 1,020 images, train+val has 2,040"
@@ -57,24 +53,14 @@ class Flowers(AbstractImageSource):
     def __post_init__(self) -> None:
         check_bounds(self)
 
-    def write_miniature(self, folder: Path) -> None:
-        """Six images each for training, validation and testing, in turn, of six kinds."""
-        root, count = folder / COLLECTION.folder, 18
-        for number, image in enumerate(random_images(count, 48), start=1):
-            save_image(root / "jpg" / f"image_{number:05d}.jpg", image[:, : 30 + number])
-        labels = np.array([[20 * (i // 3) + 1 for i in range(count)]], np.uint8)
-        numbers = np.arange(1, count + 1, dtype=np.uint16)[None]
-        write_mat(root / LABELS, {"labels": labels})
-        write_mat(root / SETS, {name: numbers[:, i::3] for i, name in enumerate(PARTS.values())})
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_collection(COLLECTION, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        packed, label_folder, set_folder = open_collection(COLLECTION, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        packed, label_folder, set_folder = open_collection(COLLECTION, location)
         numbers = np.atleast_1d(read_mat(label_folder / LABELS, ("labels",))["labels"])
         files = [packed / "jpg" / f"image_{i + 1:05d}.jpg" for i in range(len(numbers))]
-        refuse_strangers((packed / "jpg").glob("*.jpg"), files, f"those labelled by {LABELS}")
+        check_no_extra_files((packed / "jpg").glob("*.jpg"), files, f"those labelled by {LABELS}")
         parts = ("test",) if split == "test" else tuple(self.images.split("+"))
         chosen = _positions(set_folder / SETS, parts, len(files))
         labels = class_labels(numbers[chosen], NUM_CLASSES, label_folder / LABELS)

@@ -1,95 +1,284 @@
 """Any folder of images, with or without class folders: folder:PATH."""
 
 import hashlib
-import warnings
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from datastill.data._base import AbstractImageSource
-from datastill.data._decode import Decoded, decode_files
-from datastill.data._layout import LABELLED_LAYOUT, image_files, layout_of
-from datastill.data._miniature import random_images, save_image
-from datastill.data._raw import Origin, RawImages
-from datastill.ground.errors import DataError, DataWarning
+from datastill.data._decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
+from datastill.data._raw import DataLocation, RawImages
+from datastill.ground.errors import DataError
 from datastill.ground.options import option
+from datastill.ground.rng import derive
 
 TOLERATED = 0.01  # share of files that may be unreadable
+TEST_FOLDERS = ("test", "val", "valid", "validation")  # the first of them is the test split
+RUN_FILES = {"config.yaml", "environment.json"}  # of our own run folders, which are no data
+HELD_OUT = 0.2  # share of a class that becomes the test split where folders do not say
+SEED = 0
+LABELLED_LAYOUT = "train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE"
+READER_VERSION = 2  # raise it when a folder is read differently: its cache is then stale
 
 
 @dataclass(frozen=True)
-class Folder(AbstractImageSource):
-    """Images of a folder, as RGB; `datastill.data._layout.layout_of` says what becomes a label.
+class ImageFolderSource(AbstractImageSource):
+    """Images of a folder, as RGB; `find_layout` decides what becomes a split and a label.
 
     As a source, any arrangement will do. As transfer data it must be train/CLASS/IMAGE and
     test/CLASS/IMAGE, or CLASS/IMAGE: then a fifth of each class, chosen by seed 0, is for testing.
     Files that cannot be read are skipped with a warning as long as they are at most 1 %.
     """
 
-    num_classes: ClassVar[int | None] = None
-    native_size: ClassVar[int | None] = None
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "yours to know"
-    citation: ClassVar[str] = "none"
+    num_classes = None
+    native_size = None
+    channels = 3
+    licence = "unspecified (your own data)"
+    citation = "none"
 
     path: str = option("", "folder of images; where it is empty, the data root")
 
-    def write_miniature(self, folder: Path) -> None:
-        """Two classes; five training and three test images of each, in two formats."""
-        for i, image in enumerate(random_images(16, 40)):
-            split, suffix = ("test", "png") if i % 8 > 4 else ("train", "jpg")
-            save_image(folder / split / f"class{i // 8}" / f"{i}.{suffix}", image[:, : 25 + i])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         if not self.path and data_root is None:
             raise DataError("which folder? Write folder:PATH")
         root = (Path(self.path) if self.path else Path(data_root or "")).expanduser().resolve()
         if not root.is_dir():
             raise DataError(f"there is no folder {root}")
-        files = image_files(root)
-        facts = {"images": len(files), "listing": _digest(root, files)}
-        return Origin(root, facts, tuple(layout_of(root, files).files))
+        listing = list_images(root)
+        facts = {
+            "images": len(listing.files),
+            "listing": listing_digest(root, listing.files),
+            "reader": READER_VERSION,
+        }
+        return DataLocation(root, facts, tuple(find_layout(root, listing).files))
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        assert origin is not None  # only embedded sources have none
-        root = origin.path
-        layout = layout_of(root, image_files(root))
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        assert location is not None  # only embedded sources have none
+        root = location.path
+        layout = find_layout(root, list_images(root))
         if split not in layout.files:
-            raise DataError(f"{root} has no {split} images; it needs {LABELLED_LAYOUT}")
+            why = layout.test_problem or f"it needs {LABELLED_LAYOUT}"
+            raise DataError(f"{root} has no {split} images; {why}")
         files = layout.files[split]
         decoded = decode_files([root / file for file in files], image_size)
-        _warn(root, decoded, len(files))
+        warnings = (*layout.warnings, *_decode_warnings(root, decoded, files))
         if not layout.classes:
-            return RawImages(decoded.images)
-        labels = np.array(layout.labels(split), np.int64)[decoded.readable]
-        return RawImages(decoded.images, labels, layout.classes)
+            return RawImages(decoded.images, warnings=warnings)
+        order = {name: k for k, name in enumerate(layout.classes)}
+        labels = [order[class_of(files[position])] for position in decoded.readable]
+        return RawImages(decoded.images, np.array(labels, np.int64), layout.classes, warnings)
 
 
-def _warn(root: Path, decoded: Decoded, total: int) -> None:
-    skipped = decoded.unreadable
-    if skipped:
-        names = ", ".join(str(file.relative_to(root)) for file in skipped[:3])
-        said = f"{len(skipped)} of {total} images in {root} cannot be read: {names}"
-        said += ", ..." if len(skipped) > 3 else ""
-        if len(skipped) > TOLERATED * total:
-            raise DataError(f"{said}; more than {TOLERATED:.0%} is too many, remove or repair them")
-        warnings.warn(f"{said}; they were skipped", DataWarning, stacklevel=2)
-    if decoded.converted:
-        warnings.warn(
-            f"{decoded.converted} of {total} images in {root} are not RGB (grey, palette or"
-            " transparent) and were converted",
-            DataWarning,
-            stacklevel=2,
+@dataclass(frozen=True)
+class Listing:
+    """The files and folders below a folder, relative to it."""
+
+    files: list[Path]  # with the suffix of an image, sorted
+    empty: list[Path]  # folders without any file or folder
+    runs: list[Path]  # run folders of datastill, which were left out
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The image files of every split, relative to the root, and the classes if there are any."""
+
+    files: dict[str, list[Path]]
+    classes: tuple[str, ...]  # sorted names of class folders; empty without labels
+    warnings: tuple[str, ...] = ()  # what the layout leaves out
+    test_problem: str = ""  # why there is no test split although there is a folder for it
+
+
+def list_images(root: Path) -> Listing:
+    """List all files with the suffix of an image; links are followed, hidden names left out.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror or error}") from error
+
+    listing = Listing([], [], [])
+    for name, below, files in os.walk(root, onerror=fail, followlinks=True):
+        folder = Path(name)
+        relative = folder.relative_to(root)
+        if set(files) >= RUN_FILES and folder != root:
+            listing.runs.append(relative)
+            below.clear()
+            continue
+        below[:] = [entry for entry in below if not entry.startswith(".")]
+        for entry in [entry for entry in below if (folder / entry).is_symlink()]:
+            if folder.resolve().is_relative_to((folder / entry).resolve()):  # a loop
+                below.remove(entry)
+        if not below and not files:
+            listing.empty.append(relative)
+        listing.files.extend(relative / file for file in files if is_image_name(file))
+    listing.files.sort()
+    return listing
+
+
+def find_layout(root: Path, listing: Listing) -> Layout:
+    """Find splits and classes from the paths alone.
+
+    - `train/...` and perhaps `test/...` (or val, valid, validation): these are the splits; anything
+      beside them is ignored (but `train` may be a class among others, where it holds images and no
+      folders).
+    - CLASS/IMAGE throughout, at least two classes: a fifth of each class, chosen by a fixed seed,
+      is the test split.
+    - anything else: one unlabelled training split of all images, however deep they lie.
+
+    Raises:
+        DataError: there are no images, or the test split has classes that train has not.
+    """
+    files = listing.files
+    if not files:
+        raise DataError(f"{root} holds no images (files ending in {', '.join(SUFFIXES)})")
+    warnings = []
+    if listing.runs:
+        warnings.append(f"{root}: {_names(listing.runs)} left out, as a run folder of datastill")
+    folders = {name: [f for f in files if f.parts[0] == name] for name in ("train", *TEST_FOLDERS)}
+    folders = {name: members for name, members in folders.items() if members}
+    is_deep = any(len(file.parts) > 2 for file in folders.get("train", []))
+    if "train" in folders and (is_deep or sum(map(len, folders.values())) == len(files)):
+        return _layout_of_splits(root, listing, folders, warnings)
+    classes = _class_folders(root, files, 1, warnings)
+    if not classes:
+        return Layout({"train": files}, (), tuple(warnings))
+    _warn_of_empty(root, listing, classes, warnings)
+    held_out = _held_out(files)
+    train = [file for file in files if file not in held_out]
+    return Layout({"train": train, "test": sorted(held_out)}, classes, tuple(warnings))
+
+
+def class_of(file: Path) -> str:
+    """The class of a file in a class folder: its name as valid text in composed form (NFC)."""
+    return unicodedata.normalize("NFC", _folder_name(file))
+
+
+def _folder_name(file: Path) -> str:
+    return os.fsencode(file.parent.name).decode("utf-8", "replace")
+
+
+def _layout_of_splits(
+    root: Path, listing: Listing, folders: dict[str, list[Path]], warnings: list[str]
+) -> Layout:
+    train, test_name = folders["train"], next((t for t in TEST_FOLDERS if t in folders), "")
+    classes = _class_folders(root, train, 2, warnings)
+    ignored = sorted({f.parts[0] for f in listing.files} - {"train", test_name})
+    if ignored:
+        warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
+    if classes:
+        _warn_of_empty(root, listing, classes, warnings)
+    if not test_name:
+        return Layout({"train": train}, classes, tuple(warnings))
+    test = folders[test_name]
+    if test_name != "test":
+        warnings.append(f"{root} has no folder test and is tested on {test_name}")
+    if classes and any(len(file.parts) != 3 for file in test):
+        problem = (
+            f"{test_name} has no class folders as train has: labelled data need {LABELLED_LAYOUT}"
         )
+        warnings.append(f"{root}: {test_name} is not read, because it has no class folders")
+        return Layout({"train": train}, classes, tuple(warnings), problem)
+    if classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
+        problem = (
+            f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
+            f" add them to train or remove them from {test_name}"
+        )
+        warnings.append(f"{root}: {test_name} is not read, because {problem}")
+        return Layout({"train": train}, classes, tuple(warnings), problem)
+    return Layout({"train": train, "test": test}, classes, tuple(warnings))
 
 
-def _digest(root: Path, files: Sequence[Path]) -> str:
+def _class_folders(
+    root: Path, files: Sequence[Path], depth: int, warnings: list[str]
+) -> tuple[str, ...]:
+    """Class names where every file lies in a class folder `depth` levels down, else none."""
+    fitting = [file for file in files if len(file.parts) == depth + 1]
+    # in the order of the names as they are on disk
+    names = dict.fromkeys(map(class_of, sorted(fitting, key=lambda file: file.parent.name)))
+    others = sorted(set(files) - set(fitting))
+    if depth == 2 and all(len(file.parts) > 3 for file in files):
+        warnings.append(f"{root} is read without labels: train has folders in its class folders")
+    if len(names) < 2:
+        return ()
+    if others:
+        if len(fitting) > len(others):
+            warnings.append(
+                f"{root} is read without labels: {_names(others)} not directly in a class folder,"
+                f" as {len(fitting)} images are"
+            )
+        return ()
+    return tuple(names)
+
+
+def _warn_of_empty(
+    root: Path, listing: Listing, classes: tuple[str, ...], warnings: list[str]
+) -> None:
+    empty = [f for f in listing.empty if f.name not in classes]
+    if empty:
+        warnings.append(f"{root}: {_names(empty)} empty and no class")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """Up to three names, with the verb that follows."""
+    more = ", ..." if len(paths) > 3 else ""
+    return ", ".join(map(str, paths[:3])) + more + (" is" if len(paths) == 1 else " are")
+
+
+def _held_out(files: Sequence[Path]) -> set[Path]:
+    chosen: set[Path] = set()
+    members: dict[str, list[Path]] = {}
+    for file in files:
+        members.setdefault(_folder_name(file), []).append(file)
+    for name, images in members.items():
+        order = np.random.default_rng(derive(SEED, "folder-split", name)).permutation(len(images))
+        # a class of two or more keeps an image on either side
+        count = min(max(1, round(HELD_OUT * len(images))), len(images) - 1)
+        chosen |= {images[i] for i in order[:count]}
+    return chosen
+
+
+def _decode_warnings(root: Path, decoded: Decoded, files: Sequence[Path]) -> list[str]:
+    """What was skipped, converted or cut off.
+
+    Raises:
+        DataError: too many files cannot be read.
+    """
+    warnings, total = [], len(files)
+    if skipped := decoded.unreadable:
+        names = ", ".join(str(files[position]) for position in list(skipped)[:3])
+        text = f"{len(skipped)} of {total} images in {root} cannot be read: {names}"
+        text += f"{', ...' if len(skipped) > 3 else ''} (the first: {next(iter(skipped.values()))})"
+        if len(skipped) > TOLERATED * total:
+            raise DataError(f"{text}; more than {TOLERATED:.0%} is too many, remove or repair them")
+        warnings.append(f"{text}; they were skipped")
+    if decoded.converted:
+        modes = ", ".join(f"{count} of mode {mode}" for mode, count in decoded.converted.items())
+        warnings.append(
+            f"{decoded.converted.total()} of {total} images in {root} are not RGB (grey, palette or"
+            f" transparent: {modes}) and were converted"
+        )
+    if decoded.strips:
+        warnings.append(
+            f"{decoded.strips} of {total} images in {root} are more than {STRIP:g} times as long as"
+            " wide; all but the central square was cut off"
+        )
+    return warnings
+
+
+def listing_digest(root: Path, files: Sequence[Path]) -> str:
     """SHA-256 of names, sizes and times of change: any edit in the folder changes it."""
     digest = hashlib.sha256()
     for file in files:
-        status = (root / file).stat()
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = (root / file).stat()
+            facts = f"\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError as error:  # a link to nowhere: reading it will tell
+            facts = f"\0{error.errno}\n"
+        digest.update(os.fsencode(file) + facts.encode())
     return digest.hexdigest()

@@ -1,23 +1,21 @@
 """Embedded, unlabelled source: letters and symbols, but no digits, of the fonts of matplotlib.
 
 Glyphs are brought to 8 x 8 cells as the handwritten digits of scikit-learn were (a 32 x 32 bitmap
-as high as the glyph, counted in blocks of 4 x 4) and get the same nuisances. No file, no network.
+as high as the glyph, counted in blocks of 4 x 4) and get the same distortions. No file, no network.
 """
 
 import string
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datastill.data._base import AbstractImageSource
-from datastill.data._nuisances import CELLS, Ink, picture
-from datastill.data._raw import Origin, RawImages
+from datastill.data._distortions import CELLS, Ink, picture
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.rng import derive
 
 CHARACTERS = string.ascii_letters + "&@#%?$+"
@@ -42,26 +40,23 @@ class Glyphs(AbstractImageSource):
     The test split has no labels either: it is there to see whether representations carry over.
     """
 
-    num_classes: ClassVar[int | None] = None
-    native_size: ClassVar[int | None] = 16
-    channels: ClassVar[int] = 1
-    licence: ClassVar[str] = "drawn from the DejaVu fonts, which are free (Bitstream Vera licence)"
-    citation: ClassVar[str] = "DejaVu fonts, https://dejavu-fonts.github.io"
-    labelled: ClassVar[bool] = False
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType(
+    num_classes = None
+    native_size = 16
+    channels = 1
+    licence = "drawn from the DejaVu fonts, which are free (Bitstream Vera licence)"
+    citation = "DejaVu fonts, https://dejavu-fonts.github.io"
+    labelled = False
+    counts = MappingProxyType(
         {
             "train": (len(CHARACTERS) * len(FONTS) - HELD_OUT) * RENDERINGS,
             "test": HELD_OUT * RENDERINGS,
         }
     )
 
-    def write_miniature(self, folder: Path) -> None:
-        """Nothing to lay out: the glyphs are drawn when they are loaded."""
-
-    def _find(self, data_root: Path | None) -> Origin | None:
+    def _find(self, data_root: Path | None) -> DataLocation | None:
         return None
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
         ink = _all_ink()
         order = np.random.default_rng(derive(SEED, "glyphs", "held-out")).permutation(len(ink))
         chosen = order[:HELD_OUT] if split == "test" else order[HELD_OUT:]

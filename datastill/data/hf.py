@@ -2,12 +2,10 @@
 
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -15,12 +13,12 @@ import numpy as np
 from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
 from datastill.data._decode import decode_files
-from datastill.data._miniature import random_images, save_image
-from datastill.data._raw import Bytes, Labels, Origin, RawImages
+from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
+from datastill.data.folder import listing_digest
 from datastill.ground.errors import ConfigError, DataError, DataWarning
 from datastill.ground.options import Json, option
 
-HUB = Path("huggingface.co/datasets")  # stands for the place of what lies on no disk of ours
+HUB = Path("huggingface.co/datasets")  # the location of data sets that are on no local disk
 HELD_OUT = ("test", "validation", "valid", "val")  # the first of them that has labels is our test
 WORDS = ("config", "image", "label")
 CHUNK = 512  # images that are in memory, still encoded, at a time
@@ -37,11 +35,11 @@ class Hf(AbstractImageSource):
     validation. NAME may be a folder: one of `save_to_disk`, of class folders or parquet files.
     """
 
-    num_classes: ClassVar[int | None] = None
-    native_size: ClassVar[int | None] = None
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "see the card of the data set on the hub"
-    citation: ClassVar[str] = (
+    num_classes = None
+    native_size = None
+    channels = 3
+    licence = "see the card of the data set on the hub"
+    citation = (
         "see the card of the data set; Q. Lhoest et al. Datasets: A Community Library for Natural"
         " Language Processing. EMNLP: System Demonstrations, 2021."
     )
@@ -50,13 +48,7 @@ class Hf(AbstractImageSource):
         "", "name on the hub, or a folder; then ?config=C&image=COLUMN&label=COLUMN where needed"
     )
 
-    def write_miniature(self, folder: Path) -> None:
-        """Two classes; five training and three test images of each, as class folders."""
-        for i, image in enumerate(random_images(16, 40)):
-            split = "test" if i % 8 > 4 else "train"
-            save_image(folder / split / f"class{i // 8}" / f"{i}.png", image[:, : 25 + i])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         name = self.dataset.partition("?")[0]
         if not name and data_root is None:
             raise DataError("which data set? Write hf:NAME, as on huggingface.co/datasets")
@@ -65,14 +57,14 @@ class Hf(AbstractImageSource):
             raise DataError(f"there is no folder {folder}")
         splits = self._splits(folder if folder.is_dir() else None)
         if folder.is_dir():
-            return Origin(folder, _listing(folder), tuple(splits))
+            return DataLocation(folder, _listing(folder), tuple(splits))
         facts = {split: len(rows) for split, rows in splits.items()}
-        return Origin(HUB / name, facts, tuple(splits), outlives=True)
+        return DataLocation(HUB / name, facts, tuple(splits), valid_without_source=True)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        assert origin is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        assert location is not None  # only embedded sources have none
         library, words = _library(), self._words()
-        rows = self._splits(origin.path if origin.path.is_dir() else None)[split]
+        rows = self._splits(location.path if location.path.is_dir() else None)[split]
         image = _column(rows.features, library.Image, words.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")
@@ -166,34 +158,22 @@ def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
     table = rows.select_columns(column)
     for start in range(0, len(rows), CHUNK):
         cells = table[start : start + CHUNK][column]
-        with TemporaryDirectory() as folder:
-            decoded = decode_files(_files(cells, Path(folder)), image_size)
-        if decoded.unreadable:
-            bad = sorted(set(range(len(cells))) - set(decoded.readable))
-            raise DataError(f"row {start + bad[0]} of column {column} is no readable image")
+        decoded = decode_files([_encoded(cell or {}) for cell in cells], image_size)
+        for position, reason in decoded.unreadable.items():
+            row = start + position
+            raise DataError(f"row {row} of column {column} is no readable image: {reason}")
         images[start : start + len(cells)] = decoded.images
     return images
 
 
-def _files(cells: Sequence[Json | None], folder: Path) -> list[Path]:
-    """The image files of a chunk; those that are kept as bytes are written to `folder`."""
-    files = []
-    for i, cell in enumerate(cells):
-        given = cell or {"bytes": b"", "path": None}
-        if given["bytes"] is None and given["path"]:
-            files.append(Path(given["path"]))
-            continue
-        (folder / str(i)).write_bytes(given["bytes"] or b"")
-        files.append(folder / str(i))
-    return files
+def _encoded(cell: Json) -> bytes | Path:
+    """The file of an image, or its content where the table has it."""
+    if cell.get("bytes") is None and cell.get("path"):
+        return Path(cell["path"])
+    return cell.get("bytes") or b""
 
 
 def _listing(folder: Path) -> Json:
     """Number of files, and a digest of their names, sizes and times of change."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digest = sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{status.st_size}\0".encode())
-        digest.update(f"{status.st_mtime_ns}\n".encode())
-    return {"files": len(files), "listing": digest.hexdigest()}
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {"files": len(files), "listing": listing_digest(folder, files)}

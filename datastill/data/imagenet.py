@@ -1,23 +1,23 @@
 """ImageNet-1k (ILSVRC-2012): 1,331,167 photographs of 1,000 classes (Russakovsky et al., 2015)."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import numpy as np
 
 from datastill.data._base import AbstractImageSource
 from datastill.data._cache_folder import cache_folder
-from datastill.data._class_folders import FOLDERS, folder_facts, read_class_folders
-from datastill.data._decode import resize_images
-from datastill.data._imagenet_batches import Batch, open_batch, write_batch
-from datastill.data._miniature import random_images
-from datastill.data._raw import Bytes, LazyImages, Origin, RawImages, stamp
+from datastill.data._decode import decode_all, is_image_name, resize_images
+from datastill.data._imagenet_batches import Batch, open_batch
+from datastill.data._raw import Bytes, DataLocation, LazyImages, RawImages, file_signature
 from datastill.ground.errors import DataError
+from datastill.ground.options import Json
 
 FOLDER = "imagenet"
+SPLIT_FOLDERS = {"train": "train", "test": "val"}  # the validation images are the test split
 CLASSES = 1000
 BATCHES = {
     "train": tuple(f"train_data_batch_{k}" for k in range(1, 11)),
@@ -39,49 +39,42 @@ class ImageNet(AbstractImageSource):
     does (label k is number k + 1); folders are numbered in the order of the sorted wnids.
     """
 
-    num_classes: ClassVar[int | None] = CLASSES
-    native_size: ClassVar[int | None] = 64
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "ImageNet terms: non-commercial research"
-    citation: ClassVar[str] = (
+    num_classes = CLASSES
+    native_size = 64
+    channels = 3
+    licence = "ImageNet terms: non-commercial research"
+    citation = (
         "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 2015."
         " Batches: P. Chrabaszcz, I. Loshchilov, F. Hutter. A Downsampled Variant of ImageNet as an"
         " Alternative to the CIFAR datasets. arXiv:1707.08819, 2017."
     )
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 1_281_167, "test": 50_000})
+    counts = MappingProxyType({"train": 1_281_167, "test": 50_000})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Two images in each of ten batches and ten in the validation batch."""
-        for split, names in BATCHES.items():
-            for k, name in enumerate(names):
-                count = 2 if split == "train" else 10
-                images = random_images(count, 64, seed=k + 10 * (split == "test"))
-                labels = [1 + (3 * k + 100 * i) % CLASSES for i in range(count)]
-                write_batch(folder / FOLDER / name, images, labels)
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()
         for folder in (root / FOLDER, root):
             if files := _batch_files(folder):
-                facts = {str(file.relative_to(folder)): stamp(file) for file in files}
-                return Origin(folder.resolve(), facts, outlives=True)
-            if all((folder / name).is_dir() for name in FOLDERS.values()):
-                return Origin(folder.resolve(), folder_facts(folder), outlives=True)
+                facts = {str(file.relative_to(folder)): file_signature(file) for file in files}
+                return DataLocation(folder.resolve(), facts, valid_without_source=True)
+            if all((folder / name).is_dir() for name in SPLIT_FOLDERS.values()):
+                return DataLocation(
+                    folder.resolve(), _folder_facts(folder), valid_without_source=True
+                )
         raise DataError(
             f"{root / FOLDER} does not have ImageNet; get it from https://image-net.org, which"
             f" needs an account, and put there {WANTED}; or say with --data-root where they are"
         )
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        assert origin is not None  # only embedded sources have none
-        if not origin.path.is_dir():
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        assert location is not None  # only embedded sources have none
+        if not location.path.is_dir():
             raise DataError(
-                f"{origin.path}, from where this was prepared, is gone; say with"
+                f"{location.path}, from where this was prepared, is gone; say with"
                 " --data-root where ImageNet is now"
             )
-        files = _batch_files(origin.path)
+        files = _batch_files(location.path)
         if not files:
-            return read_class_folders(origin.path, split, image_size)
+            return read_class_folders(location.path, split, image_size)
         batches = [open_batch(file) for file in files if file.stem in BATCHES[split]]
         for batch in batches:
             if batch.side < image_size:
@@ -92,6 +85,53 @@ class ImageNet(AbstractImageSource):
         labels = np.concatenate([batch.labels for batch in batches])
         classes = tuple(str(number) for number in range(1, CLASSES + 1))
         return RawImages(_joined(batches, image_size), labels, classes)
+
+
+def read_class_folders(root: Path, split: str, image_size: int) -> RawImages:
+    """The images of one split, read when they are needed, in the order of their names.
+
+    Raises:
+        DataError: there are images outside of class folders, or classes that train has not.
+    """
+    wnids = _class_names(root / "train")
+    folder = root / SPLIT_FOLDERS[split]
+    if foreign := sorted(set(_class_names(folder)) - set(wnids)):
+        raise DataError(f"{folder} has classes that train has not: {', '.join(foreign[:5])}")
+    files = {wnid: _images(folder / wnid) for wnid in wnids}
+    names = [f"{wnid}/{name}" for wnid, found in files.items() for name in found]
+    labels = np.repeat(np.arange(len(wnids)), [len(found) for found in files.values()])
+    return RawImages(decode_all(names, image_size, root=folder), labels, wnids)
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    """The class folders, sorted; a folder where images lie loose is refused.
+
+    Raises:
+        DataError: images lie loose.
+    """
+    with os.scandir(folder) as scan:
+        entries = [entry for entry in scan if not entry.name.startswith(".")]
+    if loose := [entry.name for entry in entries if is_image_name(entry.name)]:
+        raise DataError(
+            f"{folder} has {len(loose)} images outside of class folders, such as {loose[0]};"
+            f" sort them into {folder.name}/WNID/"
+        )
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+
+
+def _folder_facts(root: Path) -> Json:
+    """When images were last added or removed; looking at each of a million would take long."""
+    return {
+        name: {"changed_ns": [(root / name / wnid).stat().st_mtime_ns for wnid in classes]}
+        for name, classes in ((name, _class_names(root / name)) for name in SPLIT_FOLDERS.values())
+    }
+
+
+def _images(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as scan:
+        return sorted(entry.name for entry in scan if is_image_name(entry.name))
 
 
 def _batch_files(root: Path) -> list[Path]:

@@ -1,16 +1,13 @@
 """Imagenette: 13,394 photographs of ten easy classes of ImageNet (Howard, 2019)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
-from datastill.data._class_folders import read_class_folders
-from datastill.data._miniature import random_images, save_image, write_lines
-from datastill.data._raw import Origin, RawImages
+from datastill.data._raw import DataLocation, RawImages
+from datastill.data.imagenet import read_class_folders
 
 NOISY = "noisy_imagenette.csv"  # in the archive beside the folders; not read
 ARCHIVE = Archive(
@@ -40,24 +37,16 @@ class Imagenette(AbstractImageSource):
     The folder of the full-size archive, imagenette2, is read too where --data-root says it.
     """
 
-    num_classes: ClassVar[int | None] = 10
-    native_size: ClassVar[int | None] = 224
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "ImageNet terms for the images: non-commercial research"
-    citation: ClassVar[str] = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 9_469, "test": 3_925})
+    num_classes = 10
+    native_size = 224
+    channels = 3
+    licence = "ImageNet terms for the images: non-commercial research"
+    citation = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
+    counts = MappingProxyType({"train": 9_469, "test": 3_925})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes; four training and two validation photographs of each, not square."""
-        root, wnids = folder / ARCHIVE.folder, list(NAMES)[:3]
-        for i, image in enumerate(random_images(18, 48)):
-            wnid, below = wnids[i // 6], "val" if i % 6 > 3 else "train"
-            save_image(root / below / wnid / f"{wnid}_{i}.JPEG", image[:, : 30 + i])
-        write_lines(root / NOISY, ["path,noisy_labels_0"])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        raw = read_class_folders(open_archive(ARCHIVE, origin), split, image_size)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        raw = read_class_folders(open_archive(ARCHIVE, location), split, image_size)
         return replace(raw, classes=tuple(NAMES.get(wnid, wnid) for wnid in raw.classes))

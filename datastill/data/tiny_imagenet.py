@@ -1,17 +1,14 @@
 """Tiny ImageNet: 110,000 images of 64 x 64 pixels and 200 classes (Le and Yang, 2015)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from datastill.data._archives import Archive, find_archive, open_archive
 from datastill.data._base import AbstractImageSource
 from datastill.data._decode import decode_all
-from datastill.data._lists import class_labels, read_lines, read_pairs, refuse_strangers
-from datastill.data._miniature import random_images, save_image, write_lines
-from datastill.data._raw import Origin, RawImages
+from datastill.data._lists import check_no_extra_files, class_labels, read_lines, read_pairs
+from datastill.data._raw import DataLocation, RawImages
 from datastill.ground.errors import DataError
 
 ANNOTATIONS = "val/val_annotations.txt"
@@ -30,33 +27,18 @@ class TinyImageNet(AbstractImageSource):
     Label k is the k-th wnid in sorted order. Any number of images of a class will do.
     """
 
-    num_classes: ClassVar[int | None] = 200
-    native_size: ClassVar[int | None] = 64
-    channels: ClassVar[int] = 3
-    licence: ClassVar[str] = "ImageNet terms: non-commercial research"
-    citation: ClassVar[str] = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
-    counts: ClassVar[Mapping[str, int]] = MappingProxyType({"train": 100_000, "test": 10_000})
+    num_classes = 200
+    native_size = 64
+    channels = 3
+    licence = "ImageNet terms: non-commercial research"
+    citation = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
+    counts = MappingProxyType({"train": 100_000, "test": 10_000})
 
-    def write_miniature(self, folder: Path) -> None:
-        """Three classes; four training and two validation images of each; some are grey."""
-        root, wnids = folder / ARCHIVE.folder, ["n03", "n01", "n02"]
-        images = random_images(18, 64)
-        for k, wnid in enumerate(wnids):
-            for i, image in enumerate(images[6 * k : 6 * k + 4]):
-                file = root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG"
-                save_image(file, image[0] if i == 0 else image)
-            for i, image in enumerate(images[6 * k + 4 : 6 * k + 6]):
-                save_image(root / "val" / "images" / f"val_{2 * k + i}.JPEG", image)
-        rows = [f"val_{i}.JPEG\t{wnids[i // 2]}\t0\t0\t63\t63" for i in range(6)]
-        write_lines(root / ANNOTATIONS, rows)
-        write_lines(root / "wnids.txt", wnids)
-        write_lines(root / "words.txt", [f"{wnid}\tname of {wnid}, synonym" for wnid in wnids])
-
-    def _find(self, data_root: Path | None) -> Origin:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archive(ARCHIVE, data_root)
 
-    def _read(self, split: str, image_size: int, origin: Origin | None) -> RawImages:
-        root = open_archive(ARCHIVE, origin)
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(ARCHIVE, location)
         wnids = sorted(read_lines(root / "wnids.txt"))
         label = {wnid: k for k, wnid in enumerate(wnids)}
         rows = _train_rows(root) if split == "train" else _val_rows(root)
@@ -77,7 +59,9 @@ def _train_rows(root: Path) -> list[tuple[Path, str]]:
 def _val_rows(root: Path) -> list[tuple[Path, str]]:
     images, pairs = root / "val" / "images", read_pairs(root / ANNOTATIONS, "\t")
     rows = [(images / file, rest.partition("\t")[0]) for file, rest in pairs]
-    refuse_strangers(images.glob("*.JPEG"), (file for file, _ in rows), f"those of {ANNOTATIONS}")
+    check_no_extra_files(
+        images.glob("*.JPEG"), (file for file, _ in rows), f"those of {ANNOTATIONS}"
+    )
     return rows
 
 

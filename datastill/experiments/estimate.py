@@ -318,8 +318,12 @@ def estimate_table(
             f" {machine.precision}, which took {time.monotonic() - started:.0f} s. Reading data"
             " sets and writing files are not in it."
         )
-    if workers > 1 and not count_only:
-        lines.append(f"{workers} workers need at least {duration(total.seconds / workers)}.")
+        if workers > 1:
+            lines.append(f"{workers} workers need at least {duration(total.seconds / workers)}.")
+    if recipe.scale == "smoke":
+        lines.append(
+            "The smoke scale only tests that everything works: it is no hint at the full one."
+        )
     return "\n".join([f"{recipe.name}, scale {recipe.scale}", *lines])
 
 

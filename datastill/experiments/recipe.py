@@ -24,36 +24,65 @@ SMOKE_DATA = 2  # target data
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Distilled sets of one method and count; the network of seed n uses set n modulo `number`."""
+    """Distilled sets of one method and size.
+
+    Args:
+        method: What makes the sets.
+        count: Distilled images per set; "all": as many as the source has.
+        number: Sets, with seeds 0, 1, ...; a network of seed n is trained on set n modulo `number`.
+        network: Of the inner models; None: that of the recipe.
+    """
 
     method: AbstractMethod[Any]
     count: int | Literal["all"]
     number: int = 1
-    network: AbstractArchitecture | None = None  # of the inner models; None: the recipe's
+    network: AbstractArchitecture | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Source, target model, distilled sets, networks and protocols of one experiment.
+    """One experiment: source, target model, distilled sets, networks and protocols.
+
+    Args:
+        name: Name of the recipe.
+        source: Name of the data set that is distilled.
+        image_size: Pixels on a side, of all images.
+        target: Training of the target model; None: no method needs one.
+        network: Of the inner models.
+        sets: What is distilled.
+        data: Names of the target data.
+        protocols: How the sets are evaluated.
+        seeds: Networks per row.
+        networks: That are pre-trained on the sets; empty: `network`.
+        probe_every: Outer steps between held-out probes; 0: none.
+        judge_target: Evaluate the target model itself, too.
+        precision: Number format in networks.
+        scale: "smoke": ten to thirty synthetic images per split instead of the data sets.
 
     Raises:
         ConfigError: Something needs a target model, and there is none.
+
+    Example:
+        >>> from datastill.experiments.recipe import get_recipe
+        >>> recipe = get_recipe("quick")
+        >>> recipe.source, recipe.data, [spec.count for spec in recipe.sets]
+        ('glyphs', ('digits',), [50, 50, 'all'])
     """
 
     name: str
     source: str
     image_size: int
-    target: TargetTraining | None  # None: all sets are made without one
-    network: AbstractArchitecture  # of the inner models
+    target: TargetTraining | None
+    network: AbstractArchitecture
     sets: tuple[DistillationSpec, ...]
-    data: tuple[str, ...]  # target data
+    data: tuple[str, ...]
     protocols: tuple[Protocol, ...]
-    seeds: int  # networks per row
-    networks: tuple[AbstractArchitecture, ...] = ()  # to be pre-trained; empty: `network`
-    probe_every: int = 0  # outer steps between held-out probes; 0: none
-    judge_target: bool = True  # whether the target model itself gets rows
+    seeds: int
+    networks: tuple[AbstractArchitecture, ...] = ()
+    probe_every: int = 0
+    judge_target: bool = True
     precision: PrecisionName = "float32"
-    scale: Scale = "full"  # smoke: ten to thirty made images per split instead of the data sets
+    scale: Scale = "full"
 
     def __post_init__(self) -> None:
         needing = [public_name(spec.method) for spec in self.sets if spec.method.needs_target]

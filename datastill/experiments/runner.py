@@ -1,7 +1,7 @@
 """Run the stages of a recipe, then report what was measured."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import inf
@@ -115,19 +115,13 @@ def run_recipe(
     return files
 
 
-@contextmanager
-def _executor(runner: "ExperimentRunner", workers: int, ray: str | None) -> Iterator[Submit]:
+def _executor(
+    runner: "ExperimentRunner", workers: int, ray: str | None
+) -> AbstractContextManager[Submit]:
     run_alone = partial(_run_alone, runner.experiment)
     if ray is not None:
-        gpus = int(runner.experiment.machine.device.startswith("cuda"))
-        with on_ray(run_alone, ray, gpus=gpus) as submit:
-            yield submit
-    elif workers > 1:
-        with in_subprocesses(run_alone, workers) as submit:
-            yield submit
-    else:
-        with in_this_process(runner.run) as submit:
-            yield submit
+        return on_ray(run_alone, ray, gpus=int(runner.experiment.machine.device.startswith("cuda")))
+    return in_subprocesses(run_alone, workers) if workers > 1 else in_this_process(runner.run)
 
 
 def _run_alone(experiment: Experiment, name: str) -> None:

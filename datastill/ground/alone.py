@@ -1,72 +1,78 @@
-"""One process at a time: locks that the system frees with the process that holds them."""
+"""File locks: one process at a time. The system frees the locks of a process that ends."""
 
-import fcntl
-import os
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.progress import say
 
+POLL_SECONDS = 0.2
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
 
 @contextmanager
-def alone(file: Path, phase: str) -> Iterator[None]:
-    """Wait until no other process holds the lock `file`; the system frees it with the process.
+def alone(path: Path, phase: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block; wait while another process holds it.
 
     Raises:
-        DataError: the file cannot be made.
+        DataError: The file cannot be made, or is a link.
     """
-    with _opened(file) as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{phase}: another process is making it; waiting")
-            fcntl.flock(opened, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        _acquire(lock, path, phase)
+    except Timeout:
+        say(f"{phase}: another process is making it; waiting")
+        lock.acquire(poll_interval=POLL_SECONDS)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def undisturbed(file: Path, phase: str) -> Iterator[None]:
-    """Hold the lock `file`, or refuse: two processes must not write what it stands for.
+def undisturbed(path: Path, phase: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block, or refuse where another process holds it.
 
     Raises:
-        ConfigError: another process holds it.
-        DataError: the file cannot be made.
+        ConfigError: Another process holds it.
+        DataError: The file cannot be made, or is a link.
     """
-    with _opened(file) as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"another process is working on {phase} in {file.parent}; wait for it, or choose"
-                " another --out"
-            ) from None
-        held = _is_still(file, opened)
-        try:
-            if held:
-                yield
-        finally:
-            if held:
-                with suppress(OSError):  # in a folder that can no longer be written it may stay
-                    file.unlink()
-    if not held:  # its last holder removed it between our opening and our locking
-        with undisturbed(file, phase):
-            yield
-
-
-def _is_still(file: Path, opened: TextIO) -> bool:
-    """Whether the path leads to what was opened."""
+    lock = FileLock(path)
     try:
-        return os.path.samestat(file.stat(), os.fstat(opened.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _opened(file: Path) -> TextIO:
+        _acquire(lock, path, phase)
+    except Timeout:
+        raise ConfigError(
+            f"another process is working on {phase} in {path.parent}; wait for it, or choose"
+            " another --out"
+        ) from None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("w")
+        yield
+    finally:
+        with suppress(OSError):  # in a folder that can no longer be written it may stay
+            path.unlink()  # before the release: whoever waits for this file finds it gone
+        lock.release()
+
+
+def _acquire(lock: FileLock, path: Path, phase: str) -> None:
+    """Lock at once or raise Timeout; go on without a lock, and say so, where there are none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except NotImplementedError:
+        reason = "Function not implemented"
+    except Timeout:
+        raise
     except OSError as error:
-        raise DataError(f"{file} cannot be written: {error.strerror or error}") from error
+        if error.errno not in NO_LOCKS:
+            raise DataError(f"{path} cannot be locked: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+    else:
+        return
+    say(
+        f"{path.parent} is on a file system without locks ({reason}); make sure that no other"
+        f" process works on {phase} there"
+    )

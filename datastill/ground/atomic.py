@@ -1,11 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears with all of its contents or not at all."""
 
 import hashlib
 import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from datastill.ground.errors import DataError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; flush and rename it when the block ends well.
+    """Yield a temporary path beside `path`; flush and rename it when the block ends without error.
 
     Raises:
-        DataError: the file cannot be written (no space, no permission, no folder).
+        DataError: The file cannot be written (no space, no permission, no folder).
     """
     part = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.part")
     try:
@@ -28,27 +28,28 @@ def whole_file(path: Path) -> Iterator[Path]:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        _flush(path.parent)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    with suppress(OSError):  # some file systems cannot flush a folder
+        _flush(path.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes of this machine were writing in a folder when they were killed."""
+    """Remove the temporary files of killed processes of this machine from a folder."""
     for part in folder.glob(f".*@{platform.node()}.part"):
         writer = part.name.removesuffix(f"@{platform.node()}.part").rpartition(".")[2]
-        if writer.isdigit() and not _lives(int(writer)):
+        if writer.isdigit() and not _process_exists(int(writer)):
             part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -58,12 +59,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _lives(process: int) -> bool:
+def _process_exists(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # of another user
         return True
     return True
 

@@ -1,40 +1,51 @@
-"""Every exception and warning that datastill raises on purpose.
+"""All exceptions and warnings of datastill.
 
 DatastillError            the command line prints its message and exits with code 2
 ├── ArtefactError         a distilled set, target model or checkpoint file cannot be used
-├── DataError             images or labels are not what was asked for
+├── DataError             images or labels are missing or unreadable
 │   └── ChecksumError     a file's bytes are not the expected ones
-├── ConfigError           names, values or combinations of options that make no sense
-│   └── ResumeError       a checkpoint does not belong to the run that wants to continue from it
-├── NumericalError        the numbers broke down
+├── ConfigError           a name, a value or a combination of options is wrong
+│   └── ResumeError       a checkpoint does not belong to the run that is to continue from it
+├── NumericalError        a computation cannot continue
 │   ├── NotFiniteError    a NaN or an infinity appeared
 │   └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
 ├── RankLostError         another rank died or does not answer; exit code 1
-├── MemoryShortError      there is less memory than the work needs
-└── GridError             parts of a grid of runs failed; exit code 1, for they may be no bad input
+├── MemoryShortError      memory ran out
+└── GridError             stages of a recipe failed; exit code 1
 
-NumericalWarning          the numbers needed help; the message says how much
-DataWarning               images were skipped or converted, or all look alike to a target model
+NumericalWarning          jitter was added to a kernel matrix; the message has the amount
+DataWarning               images were skipped or converted, or their representations collapsed
 └── SubsetWarning         a split has another number of images than the official one
 """
 
 from typing import ClassVar
 
-OF_MEMORY = (  # words of errors that say that it ran out
+OOM_MESSAGES = (
     "out of memory",  # torch.OutOfMemoryError and others of CUDA
     "ALLOC_FAILED",  # cuBLAS and cuDNN
     "can't allocate memory",  # PyTorch on the host
     "bad_alloc",  # C++
-    "could not create a memory object",  # oneDNN; the others are all that it says of its own code
+    "could not create a memory object",  # oneDNN, which has no clearer message
     "could not create a primitive",
     "could not execute a primitive",
 )
 
 
 class DatastillError(Exception):
-    """Base of all errors that tell the user what came, what was expected and what to do."""
+    """Base of all errors of datastill; its message says what came, what was expected, what to do.
 
-    exit_code: ClassVar[int] = 2  # of the command line
+    The command line prints the message without a traceback and exits with `exit_code`.
+
+    Example:
+        >>> import datastill as ds
+        >>> try:
+        ...     ds.KRRST(outer_steps=0)
+        ... except ds.DatastillError as error:
+        ...     print(error)
+        KRRST: outer_steps=0: expected at least 1
+    """
+
+    exit_code: ClassVar[int] = 2
 
 
 class ArtefactError(DatastillError):
@@ -42,7 +53,7 @@ class ArtefactError(DatastillError):
 
 
 class DataError(DatastillError):
-    """Images or labels are missing, unreadable or not as many as were asked for."""
+    """Images or labels are missing, unreadable or too few."""
 
 
 class ChecksumError(DataError):
@@ -54,11 +65,11 @@ class ConfigError(DatastillError):
 
 
 class ResumeError(ConfigError):
-    """A checkpoint and the run that wants to continue from it do not fit."""
+    """A checkpoint does not belong to the run that is to continue from it."""
 
 
 class NumericalError(DatastillError):
-    """A computation cannot go on."""
+    """A computation cannot continue."""
 
 
 class NotFiniteError(NumericalError):
@@ -70,17 +81,17 @@ class SingularKernelError(NumericalError):
 
 
 class RankLostError(DatastillError):
-    """Another rank has died, or does not answer: what all compute together cannot go on."""
+    """Another rank has died or does not answer."""
 
     exit_code: ClassVar[int] = 1
 
 
 class MemoryShortError(DatastillError):
-    """Work needs more memory than there is; the message names what to lower."""
+    """Memory ran out; the message says which option to lower."""
 
 
 class GridError(DatastillError):
-    """Parts of a grid of runs failed; the message names the first."""
+    """Stages of a recipe failed; the message names the first."""
 
     exit_code: ClassVar[int] = 1
 
@@ -90,7 +101,7 @@ class NumericalWarning(UserWarning):
 
 
 class DataWarning(UserWarning):
-    """Images were skipped or converted, or a target model tells them no longer apart."""
+    """Images were skipped or converted, or the representations of a target model collapsed."""
 
 
 class SubsetWarning(DataWarning):
@@ -98,7 +109,7 @@ class SubsetWarning(DataWarning):
 
 
 def exhausted(error: BaseException) -> bool:
-    """Whether an exception says that memory could not be had."""
+    """Whether an exception means that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OOM_MESSAGES)

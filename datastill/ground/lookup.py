@@ -1,8 +1,8 @@
-"""From a public name to the component in the file of that name.
+"""Find components by their public names, which are those of their files.
 
 `find("datastill.methods", "krr-st")` imports `datastill/methods/krr_st.py` and returns the one
-final component class in it. There is no registry to fill; files with a leading underscore are
-shared parts and no components.
+component class in it; there is no registry. Files with a leading underscore hold no component, nor
+do those that `NOT_COMPONENTS` in the `__init__.py` of the folder lists.
 """
 
 import dataclasses
@@ -17,58 +17,66 @@ from datastill.ground.errors import ConfigError
 
 
 def names(folder: str) -> list[str]:
-    """Public names of all components in a package folder and those below, sorted.
+    """List the public names of all components in a package folder and those below, sorted.
 
     A component in a folder below has that folder's name in front: paper.table1-cifar100.
     """
-    found = []
-    for module in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+    package = importlib.import_module(folder)
+    others = getattr(package, "NOT_COMPONENTS", ())
+    components = []
+    for module in pkgutil.iter_modules(package.__path__):
         if module.ispkg:
-            found += [f"{module.name}.{name}" for name in names(f"{folder}.{module.name}")]
-        elif not module.name.startswith("_"):
-            found.append(module.name.replace("_", "-"))
-    return sorted(found)
+            components += [f"{module.name}.{name}" for name in names(f"{folder}.{module.name}")]
+        elif not module.name.startswith("_") and module.name not in others:
+            components.append(module.name.replace("_", "-"))
+    return sorted(components)
 
 
 def find(folder: str, name: str) -> type[Any]:
-    """The component class called `name` in a package folder.
+    """Import the component class called `name` in a package folder.
+
+    Args:
+        folder: Such as "datastill.methods".
+        name: Such as "krr-st".
 
     Raises:
-        ConfigError: there is no such component; the message has the nearest name and all names.
+        ConfigError: There is no such component; the message has the nearest name and all names.
     """
-    kind = folder.rpartition(".")[2]
-    check_name(name, names(folder), kind=kind)
+    check_name(name, names(folder), kind=folder.rpartition(".")[2])
     module = importlib.import_module(f"{folder}.{name.replace('-', '_')}")
-    found = [
+    components = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value)
+        if dataclasses.is_dataclass(value)
+        and isinstance(value, type)
         and value.__module__ == module.__name__
-        and dataclasses.is_dataclass(value)
         and not inspect.isabstract(value)
-        and any(base.__module__ == f"{folder}._base" for base in value.__mro__)
+        and any(
+            inspect.isabstract(base) and base.__module__.rpartition(".")[0] == folder
+            for base in value.__mro__
+        )
     ]
-    assert len(found) == 1, f"{module.__name__} must define one component, not {found}"
-    return found[0]
+    assert len(components) == 1, f"{module.__name__} must define one component, not {components}"
+    return components[0]
 
 
 def public_name(component: Any) -> str:
-    """The public name of a component: its file's name, with dashes."""
+    """The public name of a component (class or object): its file's name, with dashes."""
     cls = component if isinstance(component, type) else type(component)
     return cls.__module__.rpartition(".")[2].replace("_", "-")
 
 
-def check_name(name: str, known: Iterable[str], *, kind: str) -> None:
-    """Answer an unknown name with the nearest right one.
+def check_name(name: str, valid_names: Iterable[str], *, kind: str) -> None:
+    """Refuse an unknown name, and suggest the nearest valid one.
 
     Raises:
-        ConfigError: `name` is not among `known`.
+        ConfigError: `name` is not among `valid_names`.
     """
-    known = list(known)
-    if name in known:
+    valid_names = list(valid_names)
+    if name in valid_names:
         return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid_names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(
-        f"there is no {name!r} among the {kind}{hint} Choose one of: {', '.join(known)}"
+        f"there is no {name!r} among the {kind}{hint} Choose one of: {', '.join(valid_names)}"
     )

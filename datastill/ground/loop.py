@@ -1,18 +1,17 @@
-"""The one loop of every phase: step, log, show, checkpoint; and continue where it was killed.
+"""The loop of every phase: step, log, show, checkpoint; and continue where it was killed.
 
-A phase is a state and a function that takes it one step further. `run_steps` knows nothing of
-images or networks; target training, distillation, pre-training and fine-tuning all run in it.
+A phase is a state and a function that takes it one step further. Target training, distillation,
+pre-training and fine-tuning all run in `run_steps`, which knows nothing of images or networks.
 """
 
 import math
-import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,9 +21,19 @@ from torch import Tensor
 from datastill.ground import checkpoint
 from datastill.ground.alone import undisturbed
 from datastill.ground.errors import MemoryShortError, NotFiniteError, NumericalError, exhausted
-from datastill.ground.progress import Reporter, reporting, say
-from datastill.ground.signals import Asked, end, listening
+from datastill.ground.progress import Reporter, logger, reporting, say
+from datastill.ground.signals import (
+    SignalState,
+    capture_signals,
+    exit_for_signal,
+    stop_of_outer_loop,
+)
 from datastill.ground.world import World
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 FLUSH_STEPS = 100  # metrics wait on the device at most this long before they are read
 
@@ -32,20 +41,24 @@ Metrics = Mapping[str, Tensor | float | int]
 
 
 class MetricsLog(Protocol):
-    """Where the metrics of a phase go; a run folder is one."""
+    """Receives the metrics of a phase; a run folder is one."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the values measured at one step."""
+        """Add the values of one step."""
 
     def rewind(self, step: int) -> None:
-        """Forget everything from `step` on: a resumed run will log it again."""
+        """Remove everything from `step` on: a resumed run logs it again."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Where and how often a phase saves its state, and to which run the state belongs.
+    """Where and how often a phase saves its state.
 
-    Many ranks have one state: the first writes it, all of them read it.
+    Args:
+        path: The checkpoint, a safetensors file.
+        identity: What the run is, as JSON values; only the same run can continue from the file.
+        every_seconds: Seconds between checkpoints.
+        world: The ranks that share the state: the first one writes it, all of them read it.
     """
 
     path: Path
@@ -54,11 +67,11 @@ class Saving:
     world: World = World()
 
     def part(self, name: str) -> "Saving":
-        """The same for one of several phases that belong together."""
+        """The same for one of several phases whose checkpoints are removed together."""
         return replace(self, path=self.path.with_name(f"{self.path.stem}-{name}.safetensors"))
 
     def clear(self) -> None:
-        """Remove the checkpoints of this phase and its parts: the result is safe."""
+        """Remove the checkpoints of this phase and its parts, once the result is saved."""
         if self.world.writes:
             for file in self.path.parent.glob(f"{self.path.stem}*.safetensors"):
                 file.unlink()
@@ -66,7 +79,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """What a phase took, over all its interruptions."""
+    """Time and memory of a phase, over all its interruptions."""
 
     wall_seconds: float
     peak_memory_bytes: int
@@ -74,6 +87,8 @@ class PhaseCost:
 
 @dataclass
 class _Position:
+    """What a checkpoint holds."""
+
     state: Any
     step: int = 0
     seconds: float = 0.0
@@ -105,36 +120,37 @@ def run_steps(
 ) -> PhaseCost:
     """Run `step(0)`, ..., `step(length - 1)`, each of which advances `state` in place.
 
-    With `saving`, a checkpoint found at its path is restored first, and the phase goes on from
-    there bit for bit. The caller clears it once the result is safe. SIGINT and SIGTERM stop such a
-    phase after the step and a checkpoint; one without `saving` has nothing to save and leaves
-    signals to whoever called it. Many ranks stop and save after the same step, whichever of them a
-    signal came to. `lower` names what to lower where memory runs out.
+    With `saving`, the checkpoint at its path, if there is one, is restored first, and the phase
+    continues from there bit for bit. SIGINT, SIGTERM and SIGHUP stop it after a step and a
+    checkpoint. Many ranks stop and save after the same step, whichever of them received the signal.
+    Without `saving`, signals are left to the caller; a phase inside of a step of another one is
+    given up after one of its own steps when the outer one is to stop.
+
+    Args:
+        phase: Name, shown with the progress.
+        state: What the steps change: a dataclass of tensors, modules, generators and so on, as
+            described in `datastill.ground.checkpoint`.
+        step: Takes the number of the step; returns metrics, which may still be on the device.
+        length: Number of steps.
+        saving: Where to save checkpoints. The caller clears it once the result is saved.
+        log: Receives the metrics of every step.
+        lower: What to lower where memory runs out, for the error message.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
-        SystemExit: SIGTERM came; the code is 143.
-        NotFiniteError: a metric became NaN or infinite; no checkpoint of that state is written.
-        NumericalError: a step could not compute on, nor is its state written.
-        MemoryShortError: memory ran out in a step, nor is its state written.
-        ResumeError: the checkpoint belongs to another run.
-        ConfigError: another process runs this phase in the same folder.
+        SystemExit: SIGTERM (code 143) or SIGHUP (129) came.
+        NotFiniteError: A metric became NaN or infinite; no checkpoint of that state is written.
+        NumericalError: A step could not compute its result; its state is not written.
+        MemoryShortError: Memory ran out in a step; its state is not written.
+        ResumeError: The checkpoint belongs to another run.
+        ConfigError: Another process runs this phase in the same folder.
     """
     if (runner := _replacement.get()) is not None:
         return runner(phase, state, step, length)
-    run = _Run(phase, _Position(state), step, length, saving, log, lower)
-    if saving is None:
-        return run.continued(Asked())
-    lock = saving.path.with_name(f".{saving.path.stem}.lock")
-    with undisturbed(lock, phase) if saving.world.writes else nullcontext():
-        with listening() as asked:
-            cost = run.continued(asked)
-        if asked.stop is not None:  # it came after the last look
-            end(asked.stop)
-    return cost
+    return _Run(phase, _Position(state), step, length, saving, log, lower).run()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     phase: str
     position: _Position
@@ -142,66 +158,99 @@ class _Run:
     length: int
     saving: Saving | None
     log: MetricsLog | None
-    lower: str
+    oom_hint: str
+    signals: SignalState = field(default_factory=SignalState)
+    saved_step: int | None = None  # of the checkpoint that is there
+    waiting: list[tuple[int, Metrics]] = field(default_factory=list)  # metrics not yet read
 
-    def continued(self, asked: Asked) -> PhaseCost:
-        """From the checkpoint, where there is one, to the end."""
-        position, saving, log = self.position, self.saving, self.log
-        if saving is not None and saving.path.exists():
-            checkpoint.read(saving.path, position, saving.identity)
-            say(f"{self.phase}: continuing after step {position.step} of {self.length}")
-        if saving is not None:
-            saving.world.agree(position.step, f"the step that {self.phase} starts from")
-        if saving is not None and log is not None:
-            log.rewind(position.step)  # killed before its first checkpoint, it may have logged too
-        with reporting(self.phase, position.step, self.length) as reporter:
-            self._to_the_end(reporter, asked)
+    def run(self) -> PhaseCost:
+        """Continue from the checkpoint, where there is one, to the end."""
+        saving, position = self.saving, self.position
+        with ExitStack() as stack:
+            if saving is not None:
+                if saving.world.writes:
+                    lock = saving.path.with_name(f".{saving.path.stem}.lock")
+                    stack.enter_context(undisturbed(lock, self.phase))
+                shared = saving.world.size > 1
+                self.signals = stack.enter_context(capture_signals(shared=shared))
+                self._resume(saving)
+            reporter = stack.enter_context(
+                reporting(self.phase, position.step, self.length, "steps")
+            )
+            try:
+                stop = self._loop(reporter)
+            except (KeyboardInterrupt, SystemExit):  # did not wait for the end of the step
+                if saving is not None:
+                    say(f"{self.phase}: stopped in step {position.step}.{self._checkpoint_note()}")
+                raise
+        if stop := stop or self.signals.stop:  # or it came after the last step
+            exit_for_signal(stop)
         return PhaseCost(position.seconds, peak_memory_bytes())
 
-    def _to_the_end(self, reporter: Reporter, asked: Asked) -> None:
-        position, waiting = self.position, list[tuple[int, Metrics]]()
-        mark = saved = time.monotonic()
+    def _resume(self, saving: Saving) -> None:
+        if saving.path.exists():
+            checkpoint.read(saving.path, self.position, saving.identity)
+            self.saved_step = self.position.step
+            say(f"{self.phase}: continuing after step {self.saved_step} of {self.length}")
+        saving.world.check_equal(self.position.step, f"the step that {self.phase} starts from")
+        if self.log is not None:  # steps after the checkpoint may have been logged too
+            self.log.rewind(self.position.step)
+
+    def _loop(self, reporter: Reporter) -> signal.Signals | None:
+        """Take the steps; return the signal that stopped them early, if one did."""
+        position = self.position
+        last_read = last_saved = time.monotonic()
         while position.step < self.length:
-            waiting.append((position.step, self._stepped(position.step)))
+            self.waiting.append((position.step, self._guarded_step(position.step)))
             position.step += 1
             last = position.step == self.length
-            stop, save = self._agreed(asked, saved)
-            if last or save or len(waiting) >= FLUSH_STEPS or reporter.due():
-                values = self._flush(waiting)
+            stop, save = self._stop_and_save(last_saved)
+            show = last or reporter.due()
+            if show or save or len(self.waiting) >= FLUSH_STEPS:
+                values = self._read_metrics()
                 now = time.monotonic()
-                position.seconds, mark = position.seconds + now - mark, now
-                if last or reporter.due():
+                position.seconds, last_read = position.seconds + now - last_read, now
+                if show:
                     reporter.update(position.step, values)
             if save and (stop is not None or not last):
                 self._save()
-                saved, asked.save = time.monotonic(), False
+                last_saved, self.signals.save = time.monotonic(), False
             if stop is not None:
-                say(f"{self.phase}: {stop.name}; saved after step {position.step} of {self.length}")
-                end(stop)
+                if self.saving is not None:
+                    steps = f"step {position.step} of {self.length}"
+                    say(f"{self.phase}: {stop.name}; saved after {steps}")
+                return stop
+        return None
 
-    def _stepped(self, number: int) -> Metrics:
-        """The metrics of one step; what breaks down in it is told with phase and step."""
+    def _guarded_step(self, number: int) -> Metrics:
+        """The metrics of one step; errors of numbers and memory name phase and step."""
         try:
             return self.step(number)
         except NumericalError as error:
-            raise type(error)(
-                f"{self.phase}, step {number}: {error}. The last checkpoint is unharmed"
-            ) from error
+            message = f"{self.phase}, step {number}: {error}.{self._checkpoint_note()}"
+            raise type(error)(message) from error
         except (MemoryError, RuntimeError) as error:
             if not exhausted(error):
                 raise
-            said = (str(error).splitlines() or ["MemoryError"])[0]
+            reason = (str(error).splitlines() or ["MemoryError"])[0]
             raise MemoryShortError(
-                f"{self.phase}, step {number}: memory ran out ({said}); lower {self.lower}, or go"
-                " on where there is more. The last checkpoint is unharmed"
+                f"{self.phase}, step {number}: memory ran out ({reason}); lower {self.oom_hint}, or"
+                f" go on where there is more.{self._checkpoint_note()}"
             ) from error
 
-    def _agreed(self, asked: Asked, saved: float) -> tuple[signal.Signals | None, bool]:
-        """(which signal stops the phase now, whether to save): what one rank is asked, all do."""
+    def _checkpoint_note(self) -> str:
         if self.saving is None:
-            return None, False
-        due = asked.save or time.monotonic() - saved >= self.saving.every_seconds
-        number, save = self.saving.world.largest([asked.stop or 0, due])
+            return ""
+        if self.saved_step is None:
+            return " No checkpoint was written yet"
+        return f" The last checkpoint is unharmed; --resume continues after step {self.saved_step}"
+
+    def _stop_and_save(self, last_saved: float) -> tuple[signal.Signals | None, bool]:
+        """(which signal stops the phase now, whether to save), the same on all ranks."""
+        if self.saving is None:
+            return stop_of_outer_loop(), False
+        due = self.signals.save or time.monotonic() - last_saved >= self.saving.every_seconds
+        number, save = self.saving.world.all_reduce_max([self.signals.stop or 0, due])
         stop = signal.Signals(number) if number else None
         return stop, bool(save) or stop is not None
 
@@ -209,22 +258,24 @@ class _Run:
         assert self.saving is not None, "nothing is due without it"
         if self.saving.world.writes:
             checkpoint.write(self.saving.path, self.position, self.saving.identity)
+        self.saved_step = self.position.step
+        logger.debug("%s: saved after step %d", self.phase, self.saved_step)
 
-    def _flush(self, waiting: list[tuple[int, Metrics]]) -> Mapping[str, float]:
-        """Read the waiting metrics, refuse what is not finite, log the rest; return the last."""
+    def _read_metrics(self) -> dict[str, float]:
+        """Log the waiting metrics, which waits for the device; return those of the last step."""
         values: dict[str, float] = {}
-        for step, metrics in waiting:
+        for step, metrics in self.waiting:
             values = {name: _number(value) for name, value in metrics.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
                     raise NotFiniteError(
                         f"{self.phase}: {name} is {value} at step {step}; lower the learning rate,"
-                        " or look at the images with 'datastill data check'. The last checkpoint is"
-                        " unharmed"
+                        " or look at the images with 'datastill data check'."
+                        + self._checkpoint_note()
                     )
             if self.log is not None:
                 self.log.log(step, values)
-        waiting.clear()
+        self.waiting.clear()
         return values
 
 
@@ -234,8 +285,10 @@ def _number(value: Tensor | float | int) -> float:
 
 
 def peak_memory_bytes() -> int:
-    """The largest memory this process has held: of the GPU where one was used, else of the host."""
+    """The largest memory of this process: on the GPU where one was used, else on the host."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated()
+    if not resource:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

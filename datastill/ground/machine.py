@@ -1,6 +1,6 @@
-"""Where and how networks compute: device, number format, memory layout and ranks, in one value.
+"""Device, number format, memory layout and ranks of network computations, in one value.
 
-Kernels and their solves never use it: they run in float64 on the same device.
+Kernel matrices and their solves do not use it: they run in float64 on the same device.
 """
 
 import sys
@@ -12,23 +12,43 @@ import torch
 from torch import Tensor, nn
 
 from datastill.ground.errors import ConfigError, exhausted
+from datastill.ground.options import check_bounds
 from datastill.ground.world import World
 
 Module = TypeVar("Module", bound=nn.Module)
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = PrecisionName | Literal["auto"]
 
-PIXELS_AT_ONCE = 2**16  # on a CPU: larger maps are neither kept in caches nor in the allocator
+PIXELS_AT_ONCE = 2**16  # on a CPU: larger maps stay neither in caches nor in the allocator
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Networks on `device`, in float32 or with bfloat16 autocast; channels-last either way."""
+    """Runs networks on one device, in float32 or with bfloat16 autocast, always channels-last.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:NUMBER".
+        precision: "float32" or "bfloat16".
+        world: The ranks that share the work, and which of them this process is.
+        pixels_at_once: Pixels (images x height x width) that a CPU evaluates at once.
+
+    Raises:
+        ConfigError: A value has the wrong type.
+
+    Example:
+        >>> machine = Machine.find("cpu")
+        >>> network = machine.place(nn.Conv2d(3, 8, 3))
+        >>> machine.run(network, torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 8, 14, 14])
+    """
 
     device: str = "cpu"
     precision: PrecisionName = "float32"
     world: World = World()  # the ranks among which work is shared, and which of them this one is
     pixels_at_once: int = PIXELS_AT_ONCE  # of images that a CPU only evaluates
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @staticmethod
     def find(
@@ -36,44 +56,52 @@ class Machine:
         precision: PrecisionChoice = "float32",
         world: World | None = None,
     ) -> "Machine":
-        """`auto` takes a CUDA device where there is one; else `cpu`, `cuda` or `cuda:NUMBER`.
+        """Choose a device and a precision that exist here.
 
-        As precision, `auto` takes bfloat16 where the device has instructions for it.
-        Each of many ranks takes a CUDA device of its own, unless it is given a number.
+        Args:
+            device: "cpu", "cuda" or "cuda:NUMBER"; "auto" takes a CUDA device where there is one.
+                Each of many ranks takes a CUDA device of its own, unless a number is given.
+            precision: "auto" takes bfloat16 where the device has instructions for it.
+            world: The ranks that share the work. Default: this process alone.
+
+        Returns:
+            A machine whose device is not "auto".
 
         Raises:
-            ConfigError: the device does not exist here.
+            ConfigError: The device does not exist here.
         """
-        there, world = torch.cuda.is_available(), world or World()
+        has_cuda, world = torch.cuda.is_available(), world or World()
         if device == "auto":
-            device = "cuda" if there else "cpu"
+            device = "cuda" if has_cuda else "cpu"
         if device == "cuda" and world.size > 1:
             device = f"cuda:{world.local}"
-        kind, _, number = device.partition(":")
-        if kind not in ("cpu", "cuda") or not (number.isdigit() or device == kind):
+        device_type, _, number = device.partition(":")
+        if device_type not in ("cpu", "cuda") or not (number.isdigit() or device == device_type):
             raise ConfigError(f"--device {device}: choose auto, cpu, cuda or cuda:NUMBER")
-        if kind == "cuda" and not there:
+        if device_type == "cuda" and not has_cuda:
             raise ConfigError(
                 f"--device {device}: PyTorch sees no CUDA device here; use cpu or auto"
             )
-        if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
             raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
         if precision == "auto":
-            precision = "bfloat16" if _has_bfloat16(kind) else "float32"
+            precision = "bfloat16" if _has_bfloat16(device_type) else "float32"
+        if device_type == "cuda":
+            _set_cuda_arithmetic(precision)
         return Machine(device, precision, world)
 
     def place(self, network: Module) -> Module:
-        """Move a network here, in place, into the channels-last layout; return it."""
+        """Move a network to the device, in place, into the channels-last layout; return it."""
         network.to(self.device, non_blocking=True)  # as `here`
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
 
     def here(self, x: Tensor) -> Tensor:
-        """`x` on this device; what comes from the host does not wait for what is queued here."""
+        """Copy a tensor to the device, without waiting for the work that is queued there."""
         return x.to(self.device, non_blocking=True)
 
     def run(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`network(x)` of images (B, C, H, W) that are here, in this precision, as float32."""
+        """`network(x)` in this precision, as float32, of images (B, C, H, W) on the device."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.precision == "float32":
             return network(x)
@@ -83,13 +111,13 @@ class Machine:
 
     @torch.no_grad()
     def run_each(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`run` where no image depends on the others: in evaluation mode, without gradients.
+        """Like `run`, in chunks, without gradients, where no image depends on the others.
 
-        A CPU takes as many images at once as it is fastest with. Where memory runs out they go in
-        halves, and these in halves again; the outputs are equal but for rounding.
+        A CPU takes as many images at once as it is fastest with. Where memory runs out, a chunk is
+        halved, and halved again; the outputs are equal but for rounding.
         """
-        if len(x) > (few := self.images_at_once(x.shape[2:].numel())):
-            return torch.cat([self.run_each(network, part) for part in torch.split(x, few)])
+        if len(x) > (size := self.images_at_once(x.shape[2:].numel())):
+            return torch.cat([self.run_each(network, chunk) for chunk in torch.split(x, size)])
         try:
             return self.run(network, x)
         except (MemoryError, RuntimeError) as error:
@@ -98,14 +126,26 @@ class Machine:
         return torch.cat([self.run_each(network, half) for half in x.chunk(2)])
 
     def images_at_once(self, pixels: int) -> int:
-        """How many images of so many pixels `run_each` gives a network at once, memory allowing."""
+        """How many images of this number of pixels `run_each` passes to a network at once."""
         return max(1, self.pixels_at_once // pixels) if self.device == "cpu" else sys.maxsize
 
 
-def _has_bfloat16(kind: str) -> bool:
+def _set_cuda_arithmetic(precision: PrecisionName) -> None:
+    """Choose for this process how CUDA computes in float32, and whether cuDNN tries algorithms.
+
+    With "bfloat16", what stays in float32 (such as the projector of Barlow Twins) uses TF32, and
+    cuDNN times its algorithms for each shape: fast, but not the same bits in every run. "float32"
+    turns both off, so that a GPU agrees with a CPU to rounding.
+    """
+    fast = precision == "bfloat16"
+    torch.backends.cuda.matmul.allow_tf32 = fast
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.benchmark = fast
+
+
+def _has_bfloat16(device_type: str) -> bool:
     """Whether a device has instructions for bfloat16; without them it is the slower format."""
-    if kind == "cuda":
+    if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # an older torch does not say
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since 2.7
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

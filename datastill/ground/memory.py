@@ -5,9 +5,13 @@ may each be the narrowest. What is not known, as on other systems than Linux, do
 """
 
 import math
-import resource
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 import torch
 
@@ -33,7 +37,7 @@ def has_room(needed: float, device: str) -> bool:
 def _limits() -> Iterator[float]:
     """Of this process; a limit counts all that is mapped, or all that is written to."""
     pages = _numbers(PROC / "self" / "statm")
-    if len(pages) < 6:
+    if len(pages) < 6 or not resource:
         return
     page = resource.getpagesize()
     for limit, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):

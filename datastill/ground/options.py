@@ -1,14 +1,16 @@
 """Options of a component: declared once, read by the API, the command line, files and docs.
 
 A component (method, architecture, objective, task, ...) is a frozen dataclass whose fields are
-made by `option(default, help)`. Nothing here imports torch, so that help texts stay fast.
+made by `option(default, help)` and checked by `check_bounds(self)` in `__post_init__`. Nothing here
+imports torch, so that help texts stay fast.
 """
 
 import dataclasses
 import math
+import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, Union, cast
 
 from datastill.ground.errors import ConfigError
 
@@ -27,51 +29,114 @@ def option(
     below: float | None = None,
     smoke: object = None,
 ) -> T:
-    """Declare a dataclass field with its default, the sentence that explains it, and its bounds.
+    """Declare a dataclass field with its default, its explanation and its bounds.
 
-    Bounds hold once `__post_init__` calls `check_bounds(self)`; of a tuple they hold for each item.
-    `smoke` is the value that makes a run as short as can be; without it `shortened` leaves the
-    field as it is.
+    Args:
+        default: Value where none is given.
+        help: What the option does, for `--help` and the documentation.
+        at_least: Smallest value; of a tuple, of each item.
+        above: Every value must be larger.
+        below: Every value must be smaller.
+        smoke: Value for smoke tests, which makes a run as short as can be. Default: no change.
+
+    Returns:
+        The field; its type is that of the default, so that type checkers see a plain attribute.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Blur:
+        ...     sigma: float = option(1.0, "width of the Gaussian, in pixels", above=0)
+        ...     def __post_init__(self) -> None:
+        ...         check_bounds(self)
+        >>> Blur(2).sigma
+        2
+        >>> Blur(True)
+        Traceback (most recent call last):
+        datastill.ground.errors.ConfigError: Blur: sigma=True: expected a number
     """
     bounds = {"at_least": at_least, "above": above, "below": below}
-    given = {word: bound for word, bound in bounds.items() if bound is not None}
-    facts = {"help": help, "bounds": given, "smoke": smoke}
-    declared: T = dataclasses.field(default=default, metadata=facts)
+    bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+    metadata = {"help": help, "bounds": bounds, "smoke": smoke}
+    declared: T = dataclasses.field(default=default, metadata=metadata)
     return declared
 
 
 def check_bounds(component: Any) -> None:
-    """Refuse numbers outside of the bounds of their options, NaN, what float32 cannot hold, words.
+    """Check types and bounds of all fields; call it in `__post_init__`.
+
+    Types are strict: True is no number, text is never converted, a whole number may stand where a
+    number is expected. Numbers must be finite and at most 1e30 in size.
+
+    Args:
+        component: A dataclass object whose fields may be made by `option`.
 
     Raises:
-        ConfigError: the message names the option, its value and what was expected.
+        ConfigError: The message names the class, the option, its value and what was expected.
     """
-    for o in options(component):
-        value, known = getattr(component, o.name), choices(o.type)
-        if known and isinstance(value, str) and value not in known:
-            raise ConfigError(f"{o.name}={value!r}: expected {' or '.join(known)}")
-    for f in dataclasses.fields(component):
-        value, bounds = getattr(component, f.name), f.metadata.get("bounds", {})
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(_within(n, bounds) for n in numbers if isinstance(n, int | float)):
-            words = [f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds.items()]
-            if not all(abs(n) <= LARGEST for n in numbers if isinstance(n, int | float)):
-                words.append(f"a number of at most {LARGEST:g}")
-            raise ConfigError(f"{f.name}={value}: expected {' and '.join(words)}")
+    types_of_fields = typing.get_type_hints(type(component))
+    for field in dataclasses.fields(component):
+        value, expected = getattr(component, field.name), types_of_fields[field.name]
+        if not _has_type(value, expected):
+            problem = type_text(expected)
+        elif not _within(value, bounds := field.metadata.get("bounds", {})):
+            limits = [f"{name.replace('_', ' ')} {bound:g}" for name, bound in bounds.items()]
+            if not _within(value, {}):
+                limits.append(f"a number of at most {LARGEST:g}")
+            problem = " and ".join(limits)
+        else:
+            continue
+        name = type(component).__name__
+        raise ConfigError(f"{name}: {field.name}={value!r}: expected {problem}")
 
 
-def _within(number: float, bounds: Mapping[str, float]) -> bool:
-    return (
-        abs(number) <= LARGEST
-        and number >= bounds.get("at_least", -math.inf)
-        and number > bounds.get("above", -math.inf)
-        and number < bounds.get("below", math.inf)
+def _has_type(value: Any, expected: Any) -> bool:
+    origin, args = typing.get_origin(expected), typing.get_args(expected)
+    if expected is Any:
+        return True
+    if origin is Literal:
+        return value in args
+    if origin in (Union, types.UnionType):
+        return any(_has_type(value, arg) for arg in args)
+    if origin is tuple and isinstance(value, tuple):
+        items = args[:1] * len(value) if Ellipsis in args else args
+        return len(value) == len(items) and all(map(_has_type, value, items))
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or expected)
+
+
+def type_text(expected: Any) -> str:
+    """Describe a type: `tuple[int, float]` is "a tuple of a whole number and a number"."""
+    origin, args = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(type_text, args))
+    if origin is tuple:
+        if Ellipsis in args:
+            return f"a tuple, each item {type_text(args[0])}"
+        return f"a tuple of {' and '.join(map(type_text, args))}"
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    return {**names, type(None): "None"}.get(expected) or f"a {(origin or expected).__name__}"
+
+
+def _within(value: Any, bounds: Mapping[str, float]) -> bool:
+    """Whether a number, or each number of a tuple, is within bounds; other values always are."""
+    if isinstance(value, tuple):
+        return all(_within(item, bounds) for item in value)
+    return not isinstance(value, int | float) or (
+        abs(value) <= LARGEST
+        and value >= bounds.get("at_least", -math.inf)
+        and value > bounds.get("above", -math.inf)
+        and value < bounds.get("below", math.inf)
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is known about one field of a component."""
+    """Name, type, default and explanation of one field of a component."""
 
     name: str
     type: Any
@@ -88,12 +153,6 @@ def options(component: Any) -> list[Option]:
     ]
 
 
-def choices(kind: Any) -> list[str]:
-    """The words among which an option of this type chooses; none where it is free."""
-    literals = [p for p in (kind, *typing.get_args(kind)) if typing.get_origin(p) is Literal]
-    return [str(choice) for literal in literals for choice in typing.get_args(literal)]
-
-
 def to_json(component: Any) -> Json:
     """The fields of a component as plain JSON values (tuples become lists)."""
     return {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component)}
@@ -103,18 +162,18 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
     """Make a component from plain JSON values (lists become tuples).
 
     Raises:
-        ConfigError: a name in `values` is no field of `cls`.
+        ConfigError: A name in `values` is no field of `cls`, or a value is wrong.
     """
-    known = {o.name for o in options(cls)}
-    if unknown := sorted(set(values) - known):
+    names = {o.name for o in options(cls)}
+    if unknown := sorted(set(values) - names):
         raise ConfigError(
-            f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            f"{cls.__name__} has no option {', '.join(unknown)}; it has {', '.join(sorted(names))}"
         )
     return cls(**{k: _tuples(v) for k, v in values.items()})
 
 
 def non_default(component: Any) -> Json:
-    """Only those fields that differ from their defaults: what makes this one special."""
+    """The fields that differ from their defaults, as plain JSON values."""
     return {
         o.name: _plain(getattr(component, o.name))
         for o in options(component)
@@ -123,7 +182,7 @@ def non_default(component: Any) -> Json:
 
 
 def shortened(component: T) -> T:
-    """The same component with every length cut to its smoke value, down to nested components."""
+    """Replace every option that has a smoke value by it, in nested components too."""
     if isinstance(component, tuple):
         return cast(T, tuple(shortened(part) for part in component))
     if not dataclasses.is_dataclass(component) or isinstance(component, type):

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: one step under torch's profiler, as a table and as a trace."""
+"""Profile one step: a table and a trace by torch's profiler."""
 
 from collections.abc import Callable
 from itertools import count
@@ -12,62 +12,62 @@ from datastill.ground.atomic import whole_file, write_text
 from datastill.ground.loop import Metrics
 from datastill.ground.run_folder import RunFolder
 
-TURN = 3  # which step of a process is profiled: the first ones allocate and choose kernels
+PROFILED_STEP = 3  # of a process: the first ones allocate memory and choose kernels
 PREFIX = "datastill: "
-WHOLE = PREFIX + "step"
-OPERATIONS = 25  # rows of the table
+STEP = PREFIX + "step"
+TABLE_ROWS = 25
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 def part_of_step(name: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Name a function as a part of a step; it costs some microseconds where nothing is profiled.
+    """Decorate a function as a named part of a step; it costs microseconds without a profiler.
 
     Parts must not contain each other.
     """
-    named: Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]
-    named = record_function(PREFIX + name)
-    return named
+    decorator: Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]
+    decorator = record_function(PREFIX + name)
+    return decorator
 
 
 def profiled(step: Callable[[int], Metrics], folder: RunFolder | None) -> Callable[[int], Metrics]:
-    """The same steps; the third one of this process is profiled where the folder asks for it.
+    """Wrap a step so that its third call is profiled, where the folder wants a profile.
 
-    Into the folder go `profile.txt` (seconds of each part, then of operations) and `profile.json`
-    (a trace that chrome://tracing and Perfetto show).
+    The folder gets `profile.txt` (seconds of each part, then of operations) and `profile.json` (a
+    trace for chrome://tracing and Perfetto).
     """
     if folder is None or not folder.profile or not folder.writes:
         return step
-    turns, place = count(1), folder.path
+    calls, path = count(1), folder.path
 
-    def stepped(number: int) -> Metrics:
-        if next(turns) != TURN:
+    def profiled_step(number: int) -> Metrics:
+        if next(calls) != PROFILED_STEP:
             return step(number)
-        with profile() as seen, record_function(WHOLE):
+        with profile(acc_events=True) as profiler, record_function(STEP):
             metrics = step(number)
-        _write(seen, number, place)
+        _write(profiler, number, path)
         return metrics
 
-    return stepped
+    return profiled_step
 
 
-def _write(seen: profile, number: int, place: Path) -> None:
-    operations = seen.key_averages()
+def _write(profiler: profile, number: int, folder: Path) -> None:
+    operations = profiler.key_averages()
     seconds = {x.key: _seconds(x) for x in operations if x.key.startswith(PREFIX)}
-    whole = seconds.pop(WHOLE)
-    seconds["the rest"] = whole - sum(seconds.values())
-    rows = [f"step {number}: {whole:.4f} s, the profiler's own time included", ""]
-    rows += [
-        f"{name.removeprefix(PREFIX):34s} {taken:10.4f} s {100 * taken / whole:5.1f} %"
-        for name, taken in seconds.items()
+    total = seconds.pop(STEP)
+    seconds["the rest"] = total - sum(seconds.values())
+    lines = [f"step {number}: {total:.4f} s, with the time of the profiler itself", ""]
+    lines += [
+        f"{name.removeprefix(PREFIX):34s} {part:10.4f} s {100 * part / total:5.1f} %"
+        for name, part in seconds.items()
     ]
-    table = operations.table(sort_by="self_cpu_time_total", row_limit=OPERATIONS)
-    write_text(place / "profile.txt", "\n".join([*rows, "", table]))
-    with whole_file(place / "profile.json") as file:
-        seen.export_chrome_trace(str(file))
+    table = operations.table(sort_by="self_cpu_time_total", row_limit=TABLE_ROWS)
+    write_text(folder / "profile.txt", "\n".join([*lines, "", table]))
+    with whole_file(folder / "profile.json") as file:
+        profiler.export_chrome_trace(str(file))
 
 
 def _seconds(event: FunctionEventAvg) -> float:
-    """Of the device, where it did any work."""
+    """Seconds on the device, or on the host where the device did no work."""
     return (event.device_time_total or event.cpu_time_total) / 1e6

@@ -1,8 +1,8 @@
-"""One root seed, many named random streams.
+"""Named random streams from one root seed.
 
 `fork(seed, "batches")` hashes the path of names into a generator. Adding a consumer with a new
-name never shifts another one. Code that insists on the global generator (module
-initialisers) runs inside `seeded(seed, "pool", k)`, which restores the global state afterwards.
+name never shifts another one. Code that uses the global generator (module initialisers) runs
+inside `seeded(seed, "pool", k)`, which restores the global state afterwards.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 import torch
 from torch import Generator
 
-_turn = threading.RLock()  # the global generator is one, threads may be many
+_global_generator = threading.RLock()  # threads share it
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """A 63-bit seed for the stream called `path` under the root `seed`."""
-    words = "/".join([str(seed), *map(str, path)])
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    """Derive a 63-bit seed for the stream called `path` under the root `seed`."""
+    name = "/".join([str(seed), *map(str, path)])
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def fork(seed: int, *path: str | int) -> Generator:
-    """A fresh CPU generator for the stream called `path` under the root `seed`."""
+    """Make a CPU generator for the stream called `path` under the root `seed`."""
     return Generator().manual_seed(derive(seed, *path))
 
 
@@ -31,8 +31,8 @@ def fork(seed: int, *path: str | int) -> Generator:
 def seeded(seed: int, *path: str | int) -> Iterator[None]:
     """Run code that draws from torch's global CPU generator on a named stream.
 
-    One thread at a time: another one waits, for it would draw from this stream.
+    One thread at a time: another one waits, because it would draw from the same generator.
     """
-    with _turn, torch.random.fork_rng(devices=[]):
+    with _global_generator, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, *path))
         yield

@@ -8,18 +8,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from datastill.ground.alone import undisturbed
 from datastill.ground.atomic import sweep, write_json, write_text
 from datastill.ground.checkpoint import differences
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost, Saving
 from datastill.ground.progress import say
+from datastill.ground.version import package_version
 from datastill.ground.world import World
 
 DECIDE_BITS = ("python", "versions", "processor", "threads", "gpu", "ranks")
@@ -28,30 +29,37 @@ PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensor
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """An opened run folder; make one with `RunFolder.open`. Only the first of many ranks writes."""
+    """An opened run folder; make one with `RunFolder.open`. Only the main process writes.
+
+    Args:
+        path: The folder.
+        checkpoint_seconds: Seconds between checkpoints.
+        world: The ranks that share the run.
+        profile: Whether one step of distillation or target training is profiled.
+    """
 
     path: Path
-    checkpoint_seconds: float = 60.0  # between checkpoints
+    checkpoint_seconds: float = 60.0
     world: World = World()
-    profile: bool = False  # one step of distillation or target training
+    profile: bool = False
 
     @staticmethod
     def check(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> None:
-        """Refuse what `open` would refuse, and write nothing: for before the data are read.
+        """Refuse what `open` would refuse, without writing anything; call it before data are read.
 
         Raises:
-            ConfigError: the folder has files in it and `resume` was not asked for.
-            ResumeError: the run in the folder has another configuration; names the fields.
-            DataError: the folder cannot be made or written.
+            ConfigError: The folder has other files in it, or a run, and `resume` is False.
+            ResumeError: The run in the folder has another configuration; names the fields.
+            DataError: The folder cannot be made or written.
         """
         folder = RunFolder(Path(path))
         if folder.config_file.exists():
             folder._check_same_run(_plain(config), resume)
-        elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        elif folder.path.exists() and (not folder.path.is_dir() or folder._has_foreign_files()):
             raise ConfigError(f"{path} is not an empty folder; choose another --out")
-        place = next(p for p in [folder.path, *folder.path.absolute().parents] if p.exists())
-        if not place.is_dir() or not os.access(place, os.W_OK):
-            raise DataError(f"{path} cannot be written: {place} is no folder to write to")
+        nearest = next(p for p in [folder.path, *folder.path.absolute().parents] if p.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise DataError(f"{path} cannot be written: {nearest} is no folder to write to")
 
     @staticmethod
     def open(
@@ -63,48 +71,63 @@ class RunFolder:
         world: World | None = None,
         profile: bool = False,
     ) -> "RunFolder":
-        """Start a run in an empty or new folder, or continue the same run.
+        """Start a run in an empty or new folder, or continue the same run; all ranks together.
 
-        All ranks open it together.
+        Args:
+            path: The folder.
+            config: All settings of the run, as JSON values.
+            resume: Whether to continue where the folder has this run in it.
+            checkpoint_seconds: Seconds between checkpoints.
+            world: The ranks that share the run. Default: this process alone.
+            profile: Whether to profile one step.
 
         Raises:
-            DatastillError: as `check` says, or the disk is full.
+            ConfigError: As `check`, or another process opens the folder at this moment.
+            ResumeError: As `check`.
+            DataError: As `check`, or the disk is full.
         """
         folder = RunFolder(Path(path), checkpoint_seconds, world or World(), profile)
         if folder.writes:
             RunFolder.check(path, config, resume=resume)
-            sweep(folder.path)
-            write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
-            folder._note_environment()
+            with undisturbed(folder.path / ".config.lock", "a run"):
+                RunFolder.check(path, config, resume=resume)  # it may be there since just now
+                sweep(folder.path)
+                write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
+                folder._record_environment()
         folder.world.wait()
         return folder
 
     @staticmethod
     def of(
-        place: "RunFolder | Path | str | None", config: Mapping[str, Any], world: World
+        folder: "RunFolder | Path | str | None", config: Mapping[str, Any], world: World
     ) -> "RunFolder | None":
-        """A run folder as it is; a path is opened, or continued where it has this very run."""
-        if place is None or isinstance(place, RunFolder):
-            return place
-        return RunFolder.open(place, config, resume=True, world=world)
+        """Return a run folder as it is; open a path, or continue where it has this very run."""
+        if folder is None or isinstance(folder, RunFolder):
+            return folder
+        return RunFolder.open(folder, config, resume=True, world=world)
 
-    def _note_environment(self) -> None:
-        """Keep that of the first start; a later one that differs is said aloud and kept beside."""
+    def _record_environment(self) -> None:
+        """Write the environment of the first start; report and append a later one that differs."""
         first = self.path / "environment.json"
         now = {**environment(), "ranks": self.world.size}
         try:
-            known: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
+            before: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             write_json(first, now)
             return
-        known = {"ranks": 1, **known}  # runs of one process did not say so
-        old, new = ({k: v for k, v in x.items() if k in DECIDE_BITS} for x in (known, now))
-        if changed := differences(old, new):
+        before = {"ranks": 1, **before}  # older runs of one process lack it
+        old, new = ({k: v for k, v in x.items() if k in DECIDE_BITS} for x in (before, now))
+        if changes := differences(old, new):
             say(
-                f"{self.path} was started in another environment ({'; '.join(changed)}): it goes"
+                f"{self.path} was started in another environment ({'; '.join(changes)}): it goes"
                 " on, but not bit for bit"
             )
             self.append("environments.jsonl", now)
+
+    def _has_foreign_files(self) -> bool:
+        """Whether there is anything but what a run leaves that was killed while it started."""
+        names = (path.name for path in self.path.iterdir())
+        return any(not (n.startswith(".") and n.endswith((".part", ".lock"))) for n in names)
 
     @property
     def config_file(self) -> Path:
@@ -116,7 +139,7 @@ class RunFolder:
         return self.world.writes
 
     def saving(self, phase: str, identity: dict[str, Any]) -> Saving:
-        """Where the checkpoint of a phase stands."""
+        """Where and how often a phase saves its checkpoint."""
         file = self.path / f"checkpoint-{phase}.safetensors"
         return Saving(file, identity, self.checkpoint_seconds, self.world)
 
@@ -125,7 +148,7 @@ class RunFolder:
         self.append("metrics.jsonl", {"step": step, **values})
 
     def rewind(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl from `step` on; a half-written last line goes too."""
+        """Remove the lines of metrics.jsonl from `step` on, and a half-written last line."""
         file = self.path / "metrics.jsonl"
         if not self.writes or not file.exists():
             return
@@ -148,11 +171,11 @@ class RunFolder:
         self.append_text(name, json.dumps(value) + "\n")
 
     def append_text(self, name: str, text: str) -> None:
-        """Append to a file of this folder in one write."""
+        """Append to a file of this folder in one write; a link to another file is refused."""
         if not self.writes:
             return
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with open(self.path / name, "a", encoding="utf-8", opener=_open_no_link) as file:
                 file.write(text)
         except OSError as error:
             raise DataError(f"{self.path / name} cannot be written: {error.strerror}") from error
@@ -166,21 +189,25 @@ class RunFolder:
             old = dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise ResumeError(f"{self.config_file} is damaged; choose another --out") from error
-        if differing := differences(old, config):
+        if changes := differences(old, config):
             raise ResumeError(
-                f"{self.path} has another run in it; it differs in {'; '.join(differing)}."
+                f"{self.path} has another run in it; it differs in {'; '.join(changes)}."
                 " Give the same options, or another --out"
             )
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples and paths as a file would give them back."""
+    """Tuples and paths as a file returns them."""
     plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
     return plain
 
 
 def environment() -> dict[str, Any]:
-    """What a reader needs to judge and repeat a run: versions, machine, threads, command."""
+    """Describe what decides the results of a run: versions, machine, threads, command."""
     return {
         "command": shlex.join(["datastill", *sys.argv[1:]]),
         "commit": _commit(),
@@ -195,8 +222,8 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide the numbers."""
-    return {name: version(name) for name in PACKAGES}
+    """Versions of the packages that decide the results."""
+    return {name: package_version(name) for name in PACKAGES}
 
 
 def _processor() -> str:
@@ -208,13 +235,13 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Of this code, where it runs from its repository; an installed copy has a version only."""
+    """The commit of this code where it runs from its repository; None for an installed copy."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        git = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return git.stdout.strip() or None

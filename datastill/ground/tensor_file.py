@@ -1,4 +1,4 @@
-"""Safetensors files of ours: format, version and a SHA-256 over everything, checked on reading."""
+"""The safetensors files of datastill: format, version and SHA-256 are checked on reading."""
 
 import hashlib
 import json
@@ -12,41 +12,50 @@ from torch import Tensor
 from datastill.ground.atomic import whole_file
 from datastill.ground.errors import ArtefactError
 
+FORMATS = {
+    "datastill.distilled": "a distilled set",
+    "datastill.target-model": "a target model",
+    "datastill.checkpoint": "a checkpoint",
+    "datastill.expert": "an expert's trajectory",
+}
+
 
 def read_checked(
     path: Path, expected_format: str, newest_version: int
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of one of our safetensors files, with its SHA-256 checked.
+    """Read the tensors and the metadata of a file, and check its SHA-256.
 
     Raises:
-        ArtefactError: no such file, damaged, foreign, or from a newer format version.
+        ArtefactError: There is no such file, or it is damaged, foreign, or from a newer version.
     """
     metadata, tensors = _read(path)
-    if metadata.get("format") != expected_format:
-        raise ArtefactError(
-            f"{path} is {_kind(metadata.get('format'))}, where {_kind(expected_format)} is needed"
+    if (file_format := metadata.get("format", "")) != expected_format:
+        actual, expected = (
+            FORMATS.get(name, "a file of another program")
+            for name in (file_format, expected_format)
         )
+        raise ArtefactError(f"{path} is {actual}, where {expected} is needed")
     version = metadata.get("format_version", "")
     if not version.isdigit() or int(version) > newest_version:
         raise ArtefactError(
             f"{path} has format version {version}, this datastill reads up to {newest_version};"
             " update datastill"
         )
-    expected = metadata.pop("sha256", "absent")
-    found = digest(tensors, metadata)
-    if found != expected:
+    stored = metadata.pop("sha256", "absent")
+    actual = digest(tensors, metadata)
+    if actual != stored:
         raise ArtefactError(
-            f"{path} is damaged: its contents have SHA-256 {found[:16]}..., the file says"
-            f" {expected[:16]}...; fetch or make it again"
+            f"{path} is damaged: its contents have SHA-256 {actual[:16]}..., the file says"
+            f" {stored[:16]}...; fetch or make it again"
         )
     return tensors, metadata
 
 
 def format_of(path: Path) -> str:
-    """Which of our formats a file says it has; "" where it is a foreign safetensors file.
+    """Read which format of datastill a safetensors file has; "" where it has none.
 
     Raises:
-        ArtefactError: no such file, or damaged.
+        ArtefactError: There is no such file, or it is damaged.
     """
     return _read(path)[0].get("format", "")
 
@@ -63,29 +72,18 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _kind(found: str | None) -> str:
-    """Such as `a distilled set`, for people."""
-    kinds = {
-        "datastill.distilled": "a distilled set",
-        "datastill.target-model": "a target model",
-        "datastill.checkpoint": "a checkpoint",
-        "datastill.expert": "an expert's trajectory",
-    }
-    return kinds.get(found or "", "a file of another program")
-
-
 def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata (which names its format) with their SHA-256, atomically."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    stamped = {**metadata, "sha256": digest(whole, metadata)}
+    """Write tensors and metadata (which contains the format) with their SHA-256, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {**metadata, "sha256": digest(tensors, metadata)}
     with whole_file(path) as part:
-        # not by save_file, whose own temporary file a kill would leave beside ours
-        part.write_bytes(safetensors.torch.save(whole, stamped))
+        # Not by save_file, whose own temporary file a kill would leave beside ours.
+        part.write_bytes(safetensors.torch.save(tensors, metadata))
         _sort_header(part)
 
 
 def _sort_header(path: Path) -> None:
-    """Bring the header's keys into order, in place, so that equal contents are equal files."""
+    """Sort the keys of the header in place, so that equal contents are equal files."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

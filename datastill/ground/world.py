@@ -1,20 +1,20 @@
-"""The ranks that compute together, and the few things that they tell each other.
+"""The ranks (processes) that compute together, and the messages between them.
 
-Every rank has the same state: all draw the same batch and each takes its share of it, gradients are
-averaged over ranks, so updates are equal. What one rank has saved is everybody's, and another
-number of ranks can go on from there.
+Every rank has the same state: all draw the same batch, each computes a share of it, and gradients
+are averaged over ranks, so that updates are equal. What the first rank saves is the state of all,
+and another number of ranks can continue from it.
 
-The loss of a world is the mean of its ranks' losses. `gather` passes gradients back accordingly:
-each rank gets the sum over all ranks' losses of the gradient of its own rows. Where all ranks
-compute one loss on the gathered rows, the average over ranks is then the gradient of one process on
-the joined batch. (Without that sum it is too small by 1 / size.)
+The loss of all ranks is the mean of their losses. `gather` passes gradients back accordingly: each
+rank gets the sum over all ranks' losses of the gradient of its own rows. Where all ranks compute
+one loss on the gathered rows, the average over ranks is then the gradient of one process on the
+joined batch. (Without that sum it is too small by 1 / size.)
 """
 
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -30,27 +30,19 @@ from datastill.ground.errors import ConfigError, RankLostError
 PATIENCE_SECONDS = 60.0  # a rank that does not answer for so long is taken for dead
 
 
-@dataclass
-class Traffic:
-    """What this rank has brought into messages so far; those of backward passes included."""
-
-    messages: int = 0
-    bytes: int = 0
-
-    def count(self, tensor: Tensor) -> None:
-        """Another message."""
-        self.messages += 1
-        self.bytes += tensor.numel() * tensor.element_size()
-
-
 @dataclass(frozen=True)
 class World:
-    """One of `size` ranks; a single process is a world of one, in which all of this is nothing."""
+    """One of `size` processes that compute together; with one process, collectives do nothing.
+
+    Args:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        local: Number among the processes of this host, hence of the GPU.
+    """
 
     rank: int = 0
     size: int = 1
-    local: int = 0  # number among the ranks of this host, hence of the GPU
-    traffic: Traffic = field(default_factory=Traffic, compare=False, repr=False)
+    local: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -58,13 +50,13 @@ class World:
 
     @property
     def writes(self) -> bool:
-        """Whether this rank writes files and speaks: the first one does."""
+        """Whether this is the main process, which writes files and logs."""
         return self.rank == 0
 
     def share(self, rows: Tensor) -> Tensor:
         """This rank's part of the rows that all ranks have, in order; parts differ by one at most.
 
-        Where there are fewer rows than ranks, each takes them all: no mean is of nothing.
+        With fewer rows than ranks, every rank takes all of them: none may average over nothing.
         """
         if self.size == 1 or len(rows) < self.size:
             return rows
@@ -73,64 +65,60 @@ class World:
     def gather(self, rows: Tensor, *, dim: int = 0) -> Tensor:
         """The rows of all ranks, one after the other along `dim`; differentiable.
 
-        Every rank must bring a tensor of the same shape, and take part in the backward pass.
+        Every rank must give a tensor of the same shape, and take part in the backward pass.
         """
         if self.size == 1:
             return rows
-        parts: Tensor = _Gathered.apply(rows, self)  # type: ignore[no-untyped-call]
+        parts: Tensor = _Gather.apply(rows, self)  # type: ignore[no-untyped-call]
         return torch.cat(parts.unbind(), dim)
 
     @torch.no_grad()
     def mean(self, tensors: Sequence[Tensor], *, rows: int = 1) -> list[Tensor]:
         """The mean of each tensor over all ranks, in one message, without gradient.
 
-        A rank counts as often as it has `rows`: means over shares become that of the joined batch.
+        Ranks are weighted by `rows`: means over shares become the mean over the joined batch.
         """
         if self.size == 1:
             return list(tensors)
         dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
         flat = torch.cat([x.flatten().to(dtype) for x in tensors])
-        counted = torch.cat([rows * flat, flat.new_full((1,), rows)])  # filled there, not sent
-        total = self._reduced(counted, dist.ReduceOp.SUM)
+        total = torch.cat([rows * flat, flat.new_full((1,), rows)])
+        dist.all_reduce(total, dist.ReduceOp.SUM)
         parts = (total[:-1] / total[-1]).split_with_sizes([x.numel() for x in tensors])
         return [part.view(x.shape).to(x) for part, x in zip(parts, tensors, strict=True)]
 
-    def largest(self, numbers: Sequence[int]) -> list[int]:
-        """The largest of each number among all ranks."""
+    def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
+        """The largest of each number over all ranks."""
         if self.size == 1:
             return list(numbers)
-        return [int(n) for n in self._reduced(torch.tensor(numbers), dist.ReduceOp.MAX)]
+        total = torch.tensor(numbers)
+        dist.all_reduce(total, dist.ReduceOp.MAX)
+        return [int(n) for n in total]
 
     def wait(self) -> None:
-        """Until all ranks have come here."""
-        self.largest([0])
+        """Wait until all ranks have come here."""
+        self.all_reduce_max([0])
 
-    def agree(self, number: int, what: str) -> None:
-        """Ask whether all ranks have the same number.
+    def check_equal(self, number: int, name: str) -> None:
+        """Check that all ranks have the same number.
 
         Raises:
-            ConfigError: they do not; `what` says of what.
+            ConfigError: They do not; the message has `name` and the smallest and largest number.
         """
-        highest, lowest = self.largest([number, -number])
+        highest, lowest = self.all_reduce_max([number, -number])
         if highest != -lowest:
             raise ConfigError(
-                f"ranks differ in {what} ({-lowest} to {highest}); give an --out folder that all of"
+                f"ranks differ in {name} ({-lowest} to {highest}); give an --out folder that all of"
                 " them can read, and the same program and data to each"
             )
 
-    def _reduced(self, total: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
-        self.traffic.count(total)
-        dist.all_reduce(total, how)
-        return total
 
-
-class _Gathered(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
     """(size, ...) from the ranks' tensors; its gradient is summed over ranks."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor, world: World) -> Tensor:
         ctx.world = world  # type: ignore[attr-defined]
-        world.traffic.count(rows)
         rows = rows.contiguous()
         parts = [torch.empty_like(rows) for _ in range(world.size)]
         dist.all_gather(parts, rows)
@@ -138,9 +126,9 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        world: World = ctx.world  # type: ignore[attr-defined]
-        total = world._reduced(gradients[0].contiguous(), dist.ReduceOp.SUM)
-        return total[world.rank], None
+        total = gradients[0].contiguous()
+        dist.all_reduce(total, dist.ReduceOp.SUM)
+        return total[ctx.world.rank], None  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -150,61 +138,63 @@ def joined_world(
     *,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Iterator[World]:
-    """The world that `torchrun` started this process in, until the block ends; else a world of one.
+    """Join the ranks that `torchrun` started, until the block ends; without it, a world of one.
 
     On GPUs (`device` other than cpu, where there are any) gradients go by NCCL, the rest by gloo.
 
     Raises:
-        ConfigError: the environment names a rank or a size that cannot be.
-        RankLostError: another rank has died, or does not answer for `patience_seconds`.
+        ConfigError: The environment names a rank or a size that cannot be.
+        RankLostError: Another rank has died, or does not answer for `patience_seconds`.
     """
-    world = _named_by(os.environ if environment is None else environment)
+    world = _world_of(os.environ if environment is None else environment)
     if world.size == 1:
         yield world
         return
-    gpu, patience = device != "cpu" and torch.cuda.is_available(), timedelta(0, patience_seconds)
+    gpu, timeout = device != "cpu" and torch.cuda.is_available(), timedelta(0, patience_seconds)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo",
             rank=world.rank,
             world_size=world.size,
-            timeout=patience,
-            store=_store(world, patience),
+            timeout=timeout,
+            store=_store(world, timeout),
         )
         yield world
     except RuntimeError as error:
-        if not _is_of_a_message(error):
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):  # it has no class
             raise
         raise RankLostError(
-            f"rank {world.rank} of {world.size} hears nothing of another one, which has died or did"
-            f" not answer for {patience_seconds:.0f} s; its own message says why. The last"
-            " checkpoint is unharmed; --resume continues from it, on any number of ranks"
+            f"rank {world.rank} of {world.size}: another rank has died or did not answer for"
+            f" {patience_seconds:.0f} s; see its message. --resume continues from the last"
+            " checkpoint, on any number of ranks"
         ) from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _store(world: World, patience: timedelta) -> PrefixStore:
-    """Where ranks find each other. torchrun keeps one over its restarts: each has its own names,
-    or ranks would call on those that have died.
+def _store(world: World, timeout: timedelta) -> PrefixStore:
+    """The store by which ranks find each other.
+
+    torchrun keeps one over its restarts: each restart needs names of its own, or ranks would wait
+    for those that have died.
     """
-    found, *_ = next(iter(rendezvous("env://", world.rank, world.size, timeout=patience)))
-    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
+    store, *_ = next(iter(rendezvous("env://", world.rank, world.size, timeout=timeout)))
+    return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
-def _named_by(environment: Mapping[str, str]) -> World:
-    known = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    words = {name: environment.get(name, default) for name, default in known.items()}
-    if not all(word.isdigit() for word in words.values()):
-        said = ", ".join(f"{name}={word}" for name, word in words.items())
+def _world_of(environment: Mapping[str, str]) -> World:
+    defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    values = {name: environment.get(name, default) for name, default in defaults.items()}
+    settings = ", ".join(f"{name}={value}" for name, value in values.items())
+    if not all(value.isdigit() for value in values.values()):
         raise ConfigError(
-            f"{said} must be numbers; start many ranks with torchrun, which sets them"
+            f"{settings} must be numbers; start many ranks with torchrun, which sets them"
         )
-    rank, size, local = map(int, words.values())
+    rank, size, local = map(int, values.values())
+    if size > 1 and "MASTER_ADDR" not in environment:
+        raise ConfigError(
+            f"{settings} are set, but not by torchrun (MASTER_ADDR is missing); start many ranks"
+            " with torchrun, or unset WORLD_SIZE for a single process"
+        )
     return World(rank, size, local)
-
-
-def _is_of_a_message(error: RuntimeError) -> bool:
-    """Whether it tells that a message could not be sent or received: gloo has no class for that."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -1,8 +1,6 @@
 """Kernel ridge regression on features, primal or dual, solved in float64.
 
-KRR-ST (Lee et al., ICLR 2024), equation of the outer loss: f(x) = K_x,syn (K_syn,syn + λI)⁻¹ y_syn
-with the linear kernel of the features of an inner model. See docs/numerics.md for the measured
-loss of digits in float32.
+docs/numerics.md has the measured loss of digits in float32.
 """
 
 import warnings
@@ -18,48 +16,75 @@ JITTERS = (1e-12, 1e-10, 1e-8, 1e-6)  # added to the diagonal, as shares of its 
 
 
 def with_bias(features: Tensor) -> Tensor:  # (B, F) -> (B, F + 1)
-    """Append a column of ones, so that a linear map of features has an intercept."""
+    """Append a column of ones, so that a linear map of the features has an intercept.
+
+    Example:
+        >>> with_bias(torch.zeros(2, 3))
+        tensor([[0., 0., 0., 1.],
+                [0., 0., 0., 1.]])
+    """
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
 
 
 @part_of_step("kernel ridge regression")
 def krr_predict(
-    f_query: Tensor,  # (B, F)
-    f_syn: Tensor,  # (M, F)
-    y_syn: Tensor,  # (M, D)
+    f_query: Tensor,
+    f_syn: Tensor,
+    y_syn: Tensor,
     *,
     ridge_of_trace: float = 0.0,
     ridge_of_mean: float = 0.0,
     ridge_absolute: float = 0.0,
-) -> tuple[Tensor, Tensor]:  # (B, D), ()
-    """K_bm (K_mm + λI)⁻¹ y_syn in the type of `y_syn`, and the condition of what was solved.
+) -> tuple[Tensor, Tensor]:
+    """Predict targets of query features by kernel ridge regression from distilled pairs.
 
-    Computed in float64. The condition is that of `solve_positive`, without gradient.
+    The outer loss of KRR-ST (Lee et al., ICLR 2024) compares this prediction with the target
+    model's representations: K_bm (K_mm + λI)⁻¹ y_syn with the linear kernel of the features of an
+    inner model, and λ = ridge_of_trace · tr(K_mm) + ridge_of_mean · tr(K_mm) / M + ridge_absolute.
+    All is computed in float64 and differentiable.
 
-    λ = ridge_of_trace · tr(K_mm) + ridge_of_mean · tr(K_mm) / M + ridge_absolute. The trace is a
-    constant for the gradient, as in the released code. Where F < M the same prediction comes from
-    the smaller system Φ_b (Φ_mᵀΦ_m + λI)⁻¹ Φ_mᵀ y_syn.
+    Args:
+        f_query: (B, F) features of real images.
+        f_syn: (M, F) features of distilled images.
+        y_syn: (M, D) their targets.
+        ridge_of_trace: Ridge as a fraction of the trace of the kernel matrix.
+        ridge_of_mean: Ridge as a fraction of its mean diagonal.
+        ridge_absolute: Ridge as a number.
+
+    Returns:
+        (B, D) in the type of `y_syn`, and the condition of the system that was solved, a scalar
+        without gradient (see `solve_positive`).
 
     Raises:
-        SingularKernelError: no jitter makes the matrix positive definite.
-        NotFiniteError: the features are not finite.
+        SingularKernelError: No jitter makes the matrix positive definite.
+        NotFiniteError: The features are not finite.
+
+    Example:
+        >>> features = with_bias(torch.tensor([[0.0], [1.0], [2.0]]))
+        >>> targets = torch.tensor([[1.0], [3.0], [5.0]])  # 2 x + 1
+        >>> query = with_bias(torch.tensor([[10.0]]))
+        >>> prediction, condition = krr_predict(query, features, targets, ridge_absolute=1e-8)
+        >>> round(prediction.item(), 3)
+        21.0
     """
     query, phi, y = f_query.double(), f_syn.double(), y_syn.double()
+    # the ridge is a constant for the gradient, as in the released code
     trace = phi.detach().square().sum()
     ridge = (ridge_of_trace + ridge_of_mean / len(phi)) * trace + ridge_absolute
     if len(phi) <= phi.shape[1]:
-        weights, condition = solve_positive(_regular(gram(phi), ridge), y)
+        weights, condition = solve_positive(_add_ridge(gram(phi), ridge), y)
         return ((query @ phi.T) @ weights).to(y_syn.dtype), condition
-    weights, condition = solve_positive(_regular(gram(phi.T), ridge), phi.T @ y)
+    # with more images than features, Φ_b (Φ_mᵀΦ_m + λI)⁻¹ Φ_mᵀ y_syn is the same and smaller
+    weights, condition = solve_positive(_add_ridge(gram(phi.T), ridge), phi.T @ y)
     return (query @ weights).to(y_syn.dtype), condition
 
 
-def _regular(gram: Tensor, ridge: Tensor) -> Tensor:
-    return gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+def _add_ridge(matrix: Tensor, ridge: Tensor) -> Tensor:
+    return matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
 
 
 def gram(phi: Tensor) -> Tensor:  # (M, F) -> (M, M)
-    """Φ Φᵀ. It is symmetric, so that its gradient takes one product; autograd would take two."""
+    """Compute Φ Φᵀ, whose gradient takes one product as it is symmetric; autograd takes two."""
     product: Tensor = _Gram.apply(phi)  # type: ignore[no-untyped-call]
     return product
 
@@ -73,27 +98,40 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (phi,) = ctx.saved_tensors
-        back: Tensor = (gradient + gradient.T) @ phi
-        return back
+        grad_phi: Tensor = (gradient + gradient.T) @ phi
+        return grad_phi
 
 
 def solve_positive(
-    matrix: Tensor,  # (M, M)
-    right: Tensor,  # (M, D)
-) -> tuple[Tensor, Tensor]:  # (M, D), ()
-    """(matrix⁻¹ right, condition) for a symmetric positive definite matrix.
+    matrix: Tensor,
+    right: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Solve matrix · x = right for a symmetric positive definite matrix.
 
-    The solution is once differentiable in both. The condition comes free with the Cholesky factor
-    L: (max Lᵢᵢ / min Lᵢᵢ)², a lower bound of the ratio of the largest to the smallest eigenvalue;
-    digits are lost beyond about 1e12. Adds jitter to the diagonal where the factorisation fails,
-    and says how much.
+    Args:
+        matrix: (M, M).
+        right: (M, D).
+
+    Returns:
+        x, (M, D), once differentiable in both; and the condition (max Lᵢᵢ / min Lᵢᵢ)² of the
+        Cholesky factor L, a lower bound of the ratio of the largest to the smallest eigenvalue.
+        Digits are lost beyond about 1e12.
+
+    Raises:
+        SingularKernelError: No jitter makes the matrix positive definite.
+        NotFiniteError: The matrix has a value that is not finite.
+
+    Example:
+        >>> x, condition = solve_positive(torch.diag(torch.tensor([1.0, 4.0])), torch.ones(2, 1))
+        >>> x.flatten().tolist(), condition.item()
+        ([1.0, 0.25], 4.0)
     """
     solved: tuple[Tensor, Tensor] = _SolvePositive.apply(matrix, right)  # type: ignore[no-untyped-call]
     return solved
 
 
 class _SolvePositive(torch.autograd.Function):
-    """Keeps the factor of the forward pass: the backward pass is one more solve with it."""
+    """Keep the factor of the forward pass, so that the backward pass is one solve with it."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,16 +146,18 @@ class _SolvePositive(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         factor, solution = ctx.saved_tensors
-        to_right = torch.cholesky_solve(gradients[0], factor)
-        return -to_right @ solution.T, to_right
+        grad_right = torch.cholesky_solve(gradients[0], factor)
+        return -grad_right @ solution.T, grad_right
 
 
 def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
-    """The Cholesky factor, with growing jitter where it fails at first.
+    """Compute the Cholesky factor; add growing jitter to the diagonal if that fails.
+
+    Jitter comes with a `NumericalWarning`.
 
     Raises:
-        SingularKernelError: no jitter makes the matrix positive definite.
-        NotFiniteError: the matrix has a value that is not finite.
+        SingularKernelError: No jitter makes the matrix positive definite.
+        NotFiniteError: The matrix has a value that is not finite.
     """
     factor, failed = _factor(matrix)
     if not failed:
@@ -146,8 +186,9 @@ def cholesky(matrix: Tensor) -> Tensor:  # (M, M) -> (M, M) lower
 
 
 def _factor(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """(factor, failed); a smallest pivot that is only rounding error counts as failed too."""
+    """Return (factor, whether it failed)."""
     factor, info = torch.linalg.cholesky_ex(matrix)
+    # a smallest pivot that is only rounding error counts as a failure too
     rounding = torch.finfo(matrix.dtype).eps * len(matrix) * matrix.diagonal().mean()
     regular = factor.diagonal().min().square() > rounding
     return factor, (info != 0) | ~regular

@@ -1,7 +1,4 @@
-"""Label solve: the best labels of given images for kernel ridge regression, in closed form.
-
-Nguyen, Chen & Lee (ICLR 2021), LS: y = argmin ‖K_nm (K_mm + λI)⁻¹ y - y_source‖² over N images.
-"""
+"""Label solve: the best labels of fixed images for kernel ridge regression, in closed form."""
 
 from collections.abc import Iterable
 
@@ -12,16 +9,33 @@ from datastill.maths.krr import solve_positive
 
 
 def solve_labels(
-    k_mm: Tensor,  # (M, M) float64, ridge included
-    blocks: Iterable[tuple[Tensor, Tensor]],  # of the source: (n, M) float64 and (n, K) float64
-) -> tuple[Tensor, Tensor, Tensor]:  # (M, K), (), ()
-    """The labels, the mean square left over all N · K source labels, the condition of the solve.
+    k_mm: Tensor,
+    blocks: Iterable[tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the labels y of M images that minimise ‖K_nm (K_mm + λI)⁻¹ y - y_source‖².
 
-    Normal equations of A = K_nm (K_mm + λI)⁻¹, summed block by block, so that one block is all
-    that memory holds. Where the M images are source images, A has nearly a row of the identity
-    for each of them: the equations are well conditioned.
+    Source: LS of Nguyen, Chen & Lee (ICLR 2021). Solves the normal equations of
+    A = K_nm (K_mm + λI)⁻¹. If the M images are source images, A has nearly a row of the identity
+    for each of them, so that the equations are well conditioned.
 
-    Warns as `krr.cholesky` does where images are alike or the source has fewer than M.
+    Args:
+        k_mm: (M, M) float64 kernel matrix of the images with the ridge on its diagonal.
+        blocks: Pairs of (n, M) float64 kernel matrix and (n, K) float64 labels of n source images;
+            memory holds one block at a time.
+
+    Returns:
+        The labels (M, K); the mean squared error over all source labels, and the condition of the
+        solve (see `krr.solve_positive`), both scalars.
+
+    Raises:
+        SingularKernelError: Images are so much alike that the equations cannot be solved.
+
+    Example:
+        >>> k_mm = torch.eye(2, dtype=torch.float64)
+        >>> y_source = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+        >>> labels, error, condition = solve_labels(k_mm, [(k_mm, y_source)])
+        >>> labels.flatten().tolist(), error.item()
+        ([1.0, 2.0], 0.0)
     """
     gram, right, square, count = torch.zeros_like(k_mm), torch.zeros(()), torch.zeros(()), 0
     for k_nm, y_source in blocks:

@@ -1,8 +1,4 @@
-"""ZCA: whitening that stays as close to the pixels as can be (Bell and Sejnowski, 1997).
-
-x -> (x - mean) (Σ + λI)^(-1/2), with λ as a share of the mean eigenvalue of the covariance Σ: the
-regularised form in which KIP and FRePo feed images to their networks.
-"""
+"""ZCA whitening, which stays as close to the pixels as possible (Bell and Sejnowski, 1997)."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,10 +13,30 @@ NO_VARIATION = 1e-12  # smallest ridge: keeps images that are all alike finite
 
 @dataclass(frozen=True, eq=False)
 class Zca:
-    """A fitted whitening of images with P = C·H·W values."""
+    """A fitted whitening of images: x -> (x - mean) (Σ + λI)^(-1/2).
 
-    mean: Tensor  # (P,) float32
-    matrix: Tensor  # (P, P) float32, symmetric positive definite
+    This is the regularised form in which KIP and FRePo feed images to their networks. Make it
+    with `Zca.fit`.
+
+    Args:
+        mean: (P,) float32, P = C·H·W.
+        matrix: (P, P) float32, symmetric positive definite.
+
+    Raises:
+        ValueError: The shapes do not fit.
+
+    Example:
+        >>> images = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> zca = Zca.fit([images[:25], images[25:]], ridge_of_mean=1e-6)
+        >>> whitened = zca(images)
+        >>> torch.allclose(whitened.flatten(1).T.cov(), torch.eye(16), atol=0.05)
+        True
+        >>> torch.allclose(zca.inverse(whitened), images, atol=1e-3)
+        True
+    """
+
+    mean: Tensor
+    matrix: Tensor
 
     def __post_init__(self) -> None:
         if self.matrix.shape != (len(self.mean), len(self.mean)):
@@ -29,9 +45,11 @@ class Zca:
 
     @staticmethod
     def fit(blocks: Iterable[Tensor], ridge_of_mean: float) -> "Zca":
-        """Fit images that come in blocks (n, C, H, W), in float64; λ = ridge_of_mean · tr(Σ) / P.
+        """Fit the whitening to images, in float64.
 
-        The blocks are read once; memory is that of three (P, P) matrices in float64.
+        Args:
+            blocks: (n, C, H, W) each; read once. Memory holds one block and three (P, P) matrices.
+            ridge_of_mean: λ as a share of the mean eigenvalue of the covariance Σ.
         """
         count, total, square = 0, torch.zeros(()), torch.zeros(())
         for block in blocks:
@@ -52,11 +70,11 @@ class Zca:
         return hashlib.sha256(b"".join(p.cpu().numpy().tobytes() for p in parts)).hexdigest()
 
     def to(self, device: str) -> "Zca":
-        """The same whitening with its tensors there: each call would copy them otherwise."""
+        """Move the tensors to a device, so that calls with images there need not copy them."""
         return Zca(self.mean.to(device), self.matrix.to(device))
 
     def __call__(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        """Whiten; differentiable in x."""
+        """Whiten images; differentiable in them."""
         mean, matrix = self.mean.to(x), self.matrix.to(x)
         return ((x.flatten(1) - mean) @ matrix).view_as(x)
 

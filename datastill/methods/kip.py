@@ -16,7 +16,7 @@ from datastill.artefact import DistilledSet
 from datastill.ground.options import check_bounds, option
 from datastill.ground.rng import fork
 from datastill.images import ImageSet
-from datastill.maths.kernels import WideRelu
+from datastill.maths.kernels import InfiniteWidthMLP
 from datastill.maths.krr import solve_positive
 from datastill.maths.label_solve import solve_labels
 from datastill.maths.optimizers import AdamW
@@ -184,7 +184,7 @@ class KIP(AbstractMethod[KIPState]):
         return learned[self.learn]
 
     def _kernel(self, x_a: Tensor, x_b: Tensor) -> Tensor:  # (A, C, H, W), (B, ...) -> (A, B)
-        wide = WideRelu(self.depth, self.weight_variance, self.bias_variance)
+        wide = InfiniteWidthMLP(self.depth, self.weight_variance, self.bias_variance)
         kernel = wide.ntk if self.kernel == "ntk" else wide.nngp
         return kernel(x_a.flatten(1), x_b.flatten(1))
 

@@ -1,0 +1,3 @@
+"""Architectures: each file is a component, but for the modules listed here."""
+
+NOT_COMPONENTS = ("train_step",)

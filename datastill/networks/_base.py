@@ -1,4 +1,4 @@
-"""An architecture is a value; calling it makes a network with a body and a linear head."""
+"""What an architecture implements, and the network class that all architectures share."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,7 +10,29 @@ from datastill.ground.errors import ConfigError
 
 
 class Network(nn.Module):
-    """forward(x) = head(embed(x)); the only network class, whatever the architecture."""
+    """A body with a linear head: `forward(x) = head(embed(x))`.
+
+    Architectures make it: call one, as in `ConvNet()(image_size=32, channels=3, outputs=10)`.
+
+    Args:
+        architecture: Builds the body.
+        image_size: Side of the square images, in pixels.
+        channels: Channels of the images (C).
+        outputs: Outputs of the head; None leaves the head out.
+
+    Attributes:
+        body: Maps (B, C, H, W) to (B, F).
+        num_features: F.
+        head: `nn.Linear(F, outputs)`, or `nn.Identity()` without a head.
+
+    Example:
+        >>> import torch
+        >>> from datastill.networks.convnet import ConvNet
+        >>> network = ConvNet(widths=(8, 16))(image_size=16, channels=3, outputs=10)
+        >>> images = torch.rand(5, 3, 16, 16)
+        >>> network(images).shape, network.embed(images).shape
+        (torch.Size([5, 10]), torch.Size([5, 256]))
+    """
 
     def __init__(
         self,
@@ -22,45 +44,66 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture, self.image_size, self.channels = architecture, image_size, channels
-        body, num_features = architecture.build_body(image_size, channels)
-        self.body = body
-        self.num_features = num_features  # F
-        self.head = nn.Identity() if outputs is None else nn.Linear(num_features, outputs)
+        self.body, self.num_features = architecture.build_body(image_size, channels)
+        self.head = nn.Identity() if outputs is None else nn.Linear(self.num_features, outputs)
 
     @property
     def outputs(self) -> int:
-        """How many numbers `forward` gives per image."""
+        """Number of values that `forward` returns per image."""
         return self.num_features if isinstance(self.head, nn.Identity) else self.head.out_features
 
     def embed(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, F)
-        """Features below the head."""
+        """Compute the features below the head."""
         features: Tensor = self.body(x)
         return features
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, outputs)
-        """Outputs of the head."""
+        """Compute the outputs of the head."""
         outputs: Tensor = self.head(self.embed(x))
         return outputs
 
 
 @dataclass(frozen=True)
 class AbstractArchitecture(ABC):
-    """How to build a network; its fields are its hyperparameters."""
+    """How to build a network; a value whose fields are the hyperparameters.
+
+    Subclass it in a new file of `datastill/networks` to add a network: implement `build_body` and
+    `min_size`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Pixels(AbstractArchitecture):
+        ...     def min_size(self):
+        ...         return 1
+        ...     def build_body(self, image_size, channels):
+        ...         return nn.Flatten(), channels * image_size**2
+        >>> network = Pixels()(image_size=8, channels=3, outputs=10)
+        >>> network.head
+        Linear(in_features=192, out_features=10, bias=True)
+    """
 
     @abstractmethod
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
-        """(module that maps (B, C, H, W) to (B, F), F)."""
+        """Build everything below the head, with weights from torch's global generator.
+
+        Args:
+            image_size: Side of the square images, in pixels.
+            channels: Channels of the images (C).
+
+        Returns:
+            A module that maps (B, C, H, W) to (B, F), and F.
+        """
 
     @abstractmethod
     def min_size(self) -> int:
-        """The smallest image size, in pixels, that the body can take."""
+        """Return the smallest image size that the body can take, in pixels."""
 
     @final
     def check(self, image_size: int) -> None:
-        """Refuse images that are too small, before any work.
+        """Check that images are large enough, before any work.
 
         Raises:
-            ConfigError: the message says how large they must be.
+            ConfigError: They are not; the message says how large they must be.
         """
         if image_size < self.min_size():
             raise ConfigError(
@@ -72,15 +115,22 @@ class AbstractArchitecture(ABC):
     def __call__(self, *, image_size: int, channels: int, outputs: int | None) -> Network:
         """Make a network with weights from torch's global generator.
 
-        `outputs` None leaves the head out: the network then gives its features.
+        Args:
+            image_size: Side of the square images, in pixels.
+            channels: Channels of the images.
+            outputs: Outputs of the linear head; with None the network returns its features.
 
         Raises:
-            ConfigError: the images are too small for this architecture.
+            ConfigError: The images are too small for this architecture.
         """
         self.check(image_size)
         return Network(self, image_size, channels, outputs=outputs)
 
 
 def copy_body(source: Network, into: Network) -> None:
-    """Copy all weights and buffers but the head's; both must have the same architecture."""
+    """Copy all weights and buffers but the head's between networks of the same architecture.
+
+    Raises:
+        RuntimeError: The architectures or image sizes differ.
+    """
     into.body.load_state_dict(source.body.state_dict())

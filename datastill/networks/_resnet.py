@@ -1,13 +1,11 @@
-"""Residual networks (He et al., CVPR 2016) with a stem for small images or for photographs.
-
-The small stem is a 3x3 convolution of stride 1 without max-pooling. Its padding is 2, as in the
-released code of KRR-ST, so that a 32x32 image gives 34x34 maps (docs/fidelity.md#networks).
-"""
+"""Residual networks (He et al., CVPR 2016) with a stem for small images or for photographs."""
 
 from typing import Literal
 
 from torch import Tensor, nn
 
+# The released code of KRR-ST pads by 2, so that a 32x32 image gives 34x34 maps
+# (docs/fidelity.md#networks).
 STEM_PADDING = 2
 Stem = Literal["small", "large"]
 
@@ -30,17 +28,21 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, width, H/stride, W/stride)
-        """ReLU of residual plus shortcut."""
-        joined: Tensor = self.residual(x) + self.shortcut(x)
-        return joined.relu_()
+        """Compute ReLU(residual + shortcut)."""
+        total: Tensor = self.residual(x) + self.shortcut(x)
+        return total.relu_()
 
-    def start(self, *, zero_init_residual: bool) -> None:
-        """He's normal initialisation by fan-out; on request the residual starts as zero."""
+    def init_weights(self, *, zero_init_residual: bool) -> None:
+        """Initialise convolutions by He's normal distribution with fan-out, as torchvision does.
+
+        Args:
+            zero_init_residual: Start the scale of the last batch norm, and so the residual, as 0.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
-            nn.init.zeros_(self.residual.get_parameter("4.weight"))  # scale of the last norm
+            nn.init.zeros_(self.residual.get_parameter("4.weight"))
 
 
 def resnet_body(
@@ -51,28 +53,34 @@ def resnet_body(
     zero_init_residual: bool,
     stem: Stem = "small",
 ) -> tuple[nn.Module, int]:
-    """(body, F) of a residual network whose stages have `depths` blocks and doubling widths.
+    """Build a residual network without its classifier.
 
-    Blocks start as in torchvision. The stem, which the released code exchanges after that, starts
-    as any convolution of PyTorch.
+    Args:
+        channels: Channels of the images.
+        width: Channels of the first stage; each later stage has twice as many and half the side.
+        depths: Number of blocks of each stage.
+        zero_init_residual: Whether blocks start as their shortcuts.
+        stem: "small": a 3x3 convolution of stride 1; "large": that of the paper, for 224 pixels.
+
+    Returns:
+        A module that maps (B, C, H, W) to (B, F), and F.
     """
-    layers = _stem(channels, width, stem)
+    if stem == "small":
+        # keeps PyTorch's default weights: the released code exchanges the stem after the
+        # initialisation of all others
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=STEM_PADDING, bias=False)]
+    else:
+        convolution = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        layers = [convolution]
+    layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    layers += [nn.MaxPool2d(3, stride=2, padding=1)] if stem == "large" else []
     channels = width
     for stage, depth in enumerate(depths):
         for number in range(depth):
             stride = 2 if stage > 0 and number == 0 else 1
             block = BasicBlock(channels, width << stage, stride)
-            block.start(zero_init_residual=zero_init_residual)
+            block.init_weights(zero_init_residual=zero_init_residual)
             layers.append(block)
             channels = width << stage
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
-
-
-def _stem(channels: int, width: int, stem: Stem) -> list[nn.Module]:
-    """The layers before the first block; the large stem is that of the paper, for 224 pixels."""
-    after = [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    if stem == "small":
-        return [nn.Conv2d(channels, width, 3, padding=STEM_PADDING, bias=False), *after]
-    convolution = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return [convolution, *after, nn.MaxPool2d(3, stride=2, padding=1)]

@@ -7,16 +7,24 @@ from torch import nn
 from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 
-# (channels in units of width, side of the kernel, whether max-pooling halves the maps after it)
+# (channels in units of width, side of the kernel, whether max-pooling follows)
 LAYERS = ((2, 5, True), (3, 5, True), (4, 3, False), (3, 3, False), (3, 3, True))
 
 
 @dataclass(frozen=True)
 class AlexNet(AbstractArchitecture):
-    """Five convolutions with batch normalisation; features are the flattened last map.
+    """Five convolutions with batch norm; the features are the flattened last map.
 
-    One linear head instead of three layers with dropout, as in the released code of KRR-ST
-    (docs/fidelity.md#networks).
+    As in the released code of KRR-ST, one linear head stands in place of three layers with dropout
+    (docs/fidelity.md#networks). Images need at least 8 pixels.
+
+    Args:
+        width: Unit of channels: the layers have 2, 3, 4, 3 and 3 times as many.
+
+    Example:
+        >>> network = AlexNet(width=8)(image_size=32, channels=3, outputs=10)
+        >>> network.num_features  # (32 / 8)² · 3 · 8
+        384
     """
 
     width: int = option(

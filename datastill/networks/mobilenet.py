@@ -8,8 +8,8 @@ from datastill.ground.errors import ConfigError
 from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 
-# (expansion, channels in quarters of width, blocks, stride of the first), as released for KRR-ST:
-# the paper of MobileNetV2 expands by 6, and halves the maps in the stem and in the second stage too
+# (expansion, channels in quarters of width, blocks, stride of the first block), as released for
+# KRR-ST; the paper of MobileNetV2 expands by 6 and also halves the maps in the stem and in stage 2
 STAGES = (
     (1, 2, 1, 1),
     (2, 3, 2, 1),
@@ -22,7 +22,7 @@ STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel by itself, project; a shortcut wherever the map keeps its size.
+    """Expand, filter each channel by itself, project; with a shortcut if the map keeps its size.
 
     Where the channels change, the shortcut is a 1x1 convolution, as in the released code of
     KRR-ST; the paper of MobileNetV2 has none there (docs/fidelity.md#networks).
@@ -44,14 +44,28 @@ class InvertedResidual(nn.Module):
             self.shortcut = nn.Sequential(*_convolution(channels, width))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, width, ⌈H/stride⌉, ⌈W/stride⌉)
-        """Residual plus shortcut, where there is one; linear at the end."""
+        """Compute residual + shortcut, without a ReLU at the end."""
         residual: Tensor = self.residual(x)
         return residual if self.shortcut is None else residual + self.shortcut(x)
 
 
 @dataclass(frozen=True)
 class MobileNet(AbstractArchitecture):
-    """Seventeen inverted residual blocks; features are 40 · width averages."""
+    """Seventeen inverted residual blocks; the features are 40 · width channel averages.
+
+    Images need at least 8 pixels.
+
+    Args:
+        width: Channels of the stem, a multiple of 4; all others scale with it.
+
+    Raises:
+        ConfigError: The width is not a positive multiple of 4.
+
+    Example:
+        >>> network = MobileNet(width=8)(image_size=32, channels=3, outputs=10)
+        >>> network.num_features
+        320
+    """
 
     width: int = option(32, "channels of the stem, a multiple of 4; all others scale", at_least=4)
 
@@ -64,13 +78,13 @@ class MobileNet(AbstractArchitecture):
         return 8
 
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
-        quarter, features = self.width // 4, 40 * self.width
+        unit, features = self.width // 4, 40 * self.width
         stem = nn.Conv2d(channels, self.width, 3, padding=1, bias=False)
         layers: list[nn.Module] = [stem, nn.BatchNorm2d(self.width), nn.ReLU(inplace=True)]
         channels = self.width
-        for expansion, quarters, blocks, first in STAGES:
-            for stride in (first, *[1] * (blocks - 1)):
-                width = quarters * quarter
+        for expansion, units, blocks, first_stride in STAGES:
+            for stride in (first_stride, *[1] * (blocks - 1)):
+                width = units * unit
                 layers += [InvertedResidual(channels, width, expansion=expansion, stride=stride)]
                 channels = width
         layers += [*_convolution(channels, features), nn.ReLU(inplace=True)]
@@ -78,5 +92,5 @@ class MobileNet(AbstractArchitecture):
 
 
 def _convolution(channels: int, width: int) -> list[nn.Module]:
-    """A 1x1 convolution and its normalisation."""
+    """Make a 1x1 convolution with batch norm."""
     return [nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)]

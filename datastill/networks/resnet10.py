@@ -11,7 +11,19 @@ from datastill.networks._resnet import resnet_body
 
 @dataclass(frozen=True)
 class ResNet10(AbstractArchitecture):
-    """Four stages of one basic block; features are 8 · width averages."""
+    """Four stages of one basic block; the features are 8 · width channel averages.
+
+    Images need at least 8 pixels.
+
+    Args:
+        width: Channels of the first stage; each later stage has twice as many.
+        zero_init_residual: Start blocks as their shortcuts, as the released test networks do.
+
+    Example:
+        >>> network = ResNet10(width=8)(image_size=32, channels=3, outputs=10)
+        >>> network.num_features
+        64
+    """
 
     width: int = option(
         64, "channels of the first stage; each later stage has twice as many", at_least=1

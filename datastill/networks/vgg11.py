@@ -5,18 +5,29 @@ from dataclasses import dataclass
 from torch import nn
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.options import option
+from datastill.ground.options import check_bounds, option
 from datastill.networks._base import AbstractArchitecture
 
-CONVOLUTIONS = (1, 1, 2, 2, 2)  # of each stage
+CONVOLUTIONS = (1, 1, 2, 2, 2)  # number in each stage
 
 
 @dataclass(frozen=True)
 class VGG11(AbstractArchitecture):
-    """Five stages of 3x3 convolutions, each ended by max-pooling; features are the flattened map.
+    """Stages of 3x3 convolutions, each ended by max-pooling; the features are the flattened map.
 
-    One linear head instead of three layers with dropout, as in the released code of KRR-ST
-    (docs/fidelity.md#networks).
+    As in the released code of KRR-ST, one linear head stands in place of three layers with dropout
+    (docs/fidelity.md#networks). With n stages images need at least 2ⁿ pixels.
+
+    Args:
+        widths: Channels of each of 1 to 5 stages.
+
+    Raises:
+        ConfigError: There are more than five widths or none, or one is not positive.
+
+    Example:
+        >>> network = VGG11(widths=(8, 16, 16))(image_size=16, channels=3, outputs=10)
+        >>> network.num_features  # (16 / 8)² · 16
+        64
     """
 
     widths: tuple[int, ...] = option(
@@ -24,6 +35,7 @@ class VGG11(AbstractArchitecture):
     )
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not (1 <= len(self.widths) <= 5 and min(self.widths) > 0):
             raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 

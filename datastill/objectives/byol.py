@@ -10,17 +10,11 @@ from torch import Tensor, nn
 
 from datastill.ground.options import check_bounds, option
 from datastill.networks._base import Network
-from datastill.objectives._base import (
-    AbstractObjective,
-    Views,
-    at_least_float32,
-    check_pairs,
-    mlp,
-)
+from datastill.objectives._base import AbstractObjective, Views, check_pairs, mlp
 
 
 class BYOLHeads(nn.Module):
-    """Projector and predictor of the online network; the target network with its projector."""
+    """Projector and predictor of the online network, and a copy of network and projector."""
 
     def __init__(self, network: Network, projector: nn.Module, predictor: nn.Module) -> None:
         super().__init__()
@@ -32,8 +26,28 @@ class BYOLHeads(nn.Module):
 class BYOL(AbstractObjective):
     """Predict, from one view, the target network's projection of the other view.
 
-    The target network ξ is the moving average of the online network θ: after update k of K,
-    ξ ← τ ξ + (1 - τ) θ with τ = 1 - (1 - tau) · (cos(πk/K) + 1) / 2.
+    The loss is the mean over images of ‖p̂_a - ẑ_b‖² + ‖p̂_b - ẑ_a‖², with predictions p of the
+    online and projections z of the target network, scaled to length one. The target network ξ is
+    the moving average of the online network θ: after update k of K, ξ ← τ ξ + (1 - τ) θ with
+    τ = 1 - (1 - tau) · (cos(πk/K) + 1) / 2.
+
+    Args:
+        projector: Widths of the projector's layers; none predicts the representation itself.
+        predictor: Widths of the predictor's layers below its last; none: it is linear.
+        tau: Share of the target network that the first update keeps, in [0, 1).
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> from datastill.networks.convnet import ConvNet
+        >>> network = ConvNet(widths=(4, 8))(image_size=8, channels=1, outputs=None)
+        >>> byol = BYOL(projector=(16, 8), predictor=(16,))
+        >>> heads = byol.heads(network, num_classes=0)
+        >>> loss = byol.loss(heads, network, Views(torch.rand(10, 1, 8, 8)))
+        >>> 0 <= loss.item() <= 8
+        True
+        >>> byol.after_step(heads, network, progress=0.0)  # moves the target network
     """
 
     projector: tuple[int, ...] = option(
@@ -60,16 +74,15 @@ class BYOL(AbstractObjective):
         return BYOLHeads(network, projector, predictor)
 
     def loss(self, heads: nn.Module, network: Network, views: Views) -> Tensor:
-        """The mean over images of ‖p̂_a - ẑ_b‖² + ‖p̂_b - ẑ_a‖², p and z scaled to length one."""
         assert isinstance(heads, BYOLHeads)
-        p_a, p_b = heads.predictor(heads.projector(views.through(network))).chunk(2)
+        p_a, p_b = heads.predictor(heads.projector(views.encode_and_gather(network))).chunk(2)
         target_network, target_projector = heads.target
         with torch.no_grad():
-            z_a, z_b = target_projector(views.through(target_network)).chunk(2)
+            z_a, z_b = target_projector(views.encode_and_gather(target_network)).chunk(2)
         return distance(p_a, z_b) + distance(p_b, z_a)
 
     def after_step(self, heads: nn.Module, network: Network, *, progress: float) -> None:
-        """The target network follows the online one; its batch statistics are its own."""
+        """Move the target network towards the online one; its batch statistics stay its own."""
         assert isinstance(heads, BYOLHeads)
         online = nn.Sequential(network, heads.projector)
         with torch.no_grad():
@@ -77,15 +90,14 @@ class BYOL(AbstractObjective):
                 xi.lerp_(theta, 1 - self.tau_at(progress))
 
     def tau_at(self, progress: float) -> float:
-        """τ, from `tau` at the first update to one at the end."""
+        """Return τ, from `tau` at the first update (progress 0) to one at the end."""
         return 1 - (1 - self.tau) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def distance(p: Tensor, z: Tensor) -> Tensor:
-    """The mean over the batch of ‖p̂ - ẑ‖² = 2 - 2 cos(p, z), for p and z (B, P).
+    """Return the mean over the batch of ‖p̂ - ẑ‖² = 2 - 2 cos(p, z), for p and z (B, P).
 
     Raises:
-        DataError: they are not of one shape, or fewer than two images.
+        DataError: The shapes differ, or there are fewer than two images.
     """
-    check_pairs(p, z)
-    return 2 - 2 * F.cosine_similarity(at_least_float32(p), at_least_float32(z)).mean()
+    return 2 - 2 * F.cosine_similarity(*check_pairs(p, z)).mean()

@@ -7,13 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.ground.options import check_bounds, option
-from datastill.objectives._base import at_least_float32, check_pairs, mlp
-from datastill.objectives._joint_embedding import AbstractJointEmbedding
+from datastill.objectives._base import AbstractJointEmbedding, check_pairs, mlp
 
 
 @dataclass(frozen=True)
 class SimCLR(AbstractJointEmbedding):
-    """Each view finds the other view of its image among all other views of the batch."""
+    """Find, for each view, the other view of its image among all other views of the batch.
+
+    The loss (NT-Xent) is the mean over all 2B views i, with partner j, of
+    -log(exp(s_ij / temperature) / Σ_k≠i exp(s_ik / temperature)), s being cosines.
+
+    Args:
+        projector: Widths of the projector's layers; none compares the representation itself.
+        temperature: Divisor of the cosines.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> z = torch.eye(4)
+        >>> simclr = SimCLR(temperature=0.1)
+        >>> bool(simclr.compare(z, z) < simclr.compare(z, z.roll(1, 0)))  # right and wrong partners
+        True
+    """
 
     projector: tuple[int, ...] = option(
         (512, 128),
@@ -29,15 +45,10 @@ class SimCLR(AbstractJointEmbedding):
         check_bounds(self)
 
     def head(self, dim: int) -> nn.Module:
-        """Linear and ReLU for all widths but the last, which is linear; no batch norm."""
         return mlp(dim, self.projector, batch_norm=False)
 
     def compare(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """NT-Xent: the mean over all 2B views i, with partner j, of
-        -log(exp(s_ij / temperature) / Σ_k≠i exp(s_ik / temperature)), s being cosines.
-        """
-        check_pairs(z_a, z_b)
-        z = F.normalize(at_least_float32(torch.cat([z_a, z_b])))  # (2B, P)
+        z = F.normalize(torch.cat(check_pairs(z_a, z_b)))  # (2B, P)
         cosines = (z @ z.T).fill_diagonal_(-torch.inf)  # no view is compared with itself
         partner = torch.arange(len(z), device=z.device).roll(len(z_a))
         return F.cross_entropy(cosines / self.temperature, partner)

@@ -14,9 +14,24 @@ from datastill.objectives._base import AbstractObjective, Views
 
 @dataclass(frozen=True)
 class Supervised(AbstractObjective):
-    """Tell the classes of both views apart by a linear classifier on the representation.
+    """Classify both views by a linear classifier on the representation; the mean cross-entropy.
 
-    The only objective that reads labels; what it makes is no longer self-supervised.
+    The only objective that reads labels: a target model trained by it is not self-supervised.
+
+    Args:
+        label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+
+    Raises:
+        ConfigError: The smoothing is outside its range.
+
+    Example:
+        >>> import torch
+        >>> from datastill.networks.convnet import ConvNet
+        >>> network = ConvNet(widths=(4, 8))(image_size=8, channels=1, outputs=None)
+        >>> heads = Supervised().heads(network, num_classes=3)
+        >>> views = Views(torch.rand(10, 1, 8, 8), labels=torch.tensor([0, 1, 2, 0, 1]))
+        >>> Supervised().loss(heads, network, views).shape
+        torch.Size([])
     """
 
     needs_labels: ClassVar[bool] = True
@@ -28,16 +43,11 @@ class Supervised(AbstractObjective):
         check_bounds(self)
 
     def heads(self, network: Network, num_classes: int) -> nn.Module:
-        """The classifier, (B, D) -> (B, K)."""
         return nn.Linear(network.outputs, num_classes)
 
     def loss(self, heads: nn.Module, network: Network, views: Views) -> Tensor:
-        """The mean cross-entropy over both views of all images."""
         labels = views.all_labels()
         if len(labels) < 2:
             raise DataError("a batch of one image; use a batch of two or more")
-        logits = heads(views.through(network))
+        logits = heads(views.encode_and_gather(network))
         return F.cross_entropy(logits, labels.repeat(2), label_smoothing=self.label_smoothing)
-
-    def after_step(self, heads: nn.Module, network: Network, *, progress: float) -> None:
-        """Nothing: what there is was trained."""

@@ -6,13 +6,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.ground.options import check_bounds, option
-from datastill.objectives._base import at_least_float32, check_pairs, mlp
-from datastill.objectives._joint_embedding import AbstractJointEmbedding, off_diagonal
+from datastill.objectives._base import AbstractJointEmbedding, check_pairs, mlp, off_diagonal
 
 
 @dataclass(frozen=True)
 class VICReg(AbstractJointEmbedding):
-    """Two views agree; every column of a view varies over the batch; no two columns covary."""
+    """Make both views agree, every column vary over the batch, and no two columns covary.
+
+    The loss is λ s(a, b) + μ (v(a) + v(b)) + ν (c(a) + c(b)), algorithm 1 of the paper: s is the
+    mean square over images and columns, v the mean over columns of max(0, 1 - √(Var + 1e-4)), c
+    the sum of squared covariances divided by P.
+
+    Args:
+        projector: Widths of the expander's layers; none compares the representation itself.
+        invariance: Weight λ of the distance of the views.
+        variance: Weight μ of the variance terms.
+        covariance: Weight ν of the covariance terms.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> import torch
+        >>> z = 2 * torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(float(VICReg().compare(z, z)), 4)  # equal views, wide and uncorrelated columns
+        0.0
+        >>> round(float(VICReg(variance=1.0).compare(0 * z, 0 * z)), 2)  # collapsed
+        1.98
+    """
 
     projector: tuple[int, ...] = option(
         (2048, 2048, 2048),
@@ -32,13 +53,7 @@ class VICReg(AbstractJointEmbedding):
         return mlp(dim, self.projector)
 
     def compare(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """λ s(a, b) + μ (v(a) + v(b)) + ν (c(a) + c(b)): algorithm 1 of the paper.
-
-        s is the mean square over images and columns, v the mean over columns of
-        max(0, 1 - √(Var + 1e-4)), c the sum of squared covariances divided by P.
-        """
-        check_pairs(z_a, z_b)
-        z_a, z_b = at_least_float32(z_a), at_least_float32(z_b)
+        z_a, z_b = check_pairs(z_a, z_b)
         return (
             self.invariance * F.mse_loss(z_a, z_b)
             + self.variance * (_variance(z_a) + _variance(z_b))

@@ -1,4 +1,4 @@
-"""A protocol: how distilled sets are judged, fixed to the last number, under one name."""
+"""An evaluation protocol: network, pre-training and tasks, fixed to the last number."""
 
 import importlib
 from dataclasses import dataclass, replace
@@ -17,24 +17,43 @@ FOLDER = "datastill.protocols"
 
 @dataclass(frozen=True)
 class Protocol:
-    """Network, pre-training and tasks; everything but the data and the number of seeds."""
+    """How distilled sets are evaluated, on data that the protocol leaves open.
+
+    Args:
+        name: Its public name; empty for a custom protocol.
+        networks: Pairs of the largest image size and the network for it, sizes rising; empty: the
+            network that the set was distilled with.
+        representation: Pre-training on sets of target representations; None: not defined.
+        hard_label: Pre-training on sets of class labels; None: not defined.
+        soft_label: Pre-training on sets of soft labels; None: not defined.
+        tasks: How the pre-trained networks are evaluated.
+        seeds: Networks per row, as published.
+
+    Example:
+        >>> import datastill as ds
+        >>> mkdt = ds.protocol("mkdt")
+        >>> mkdt.pretraining("representation").epochs
+        20
+        >>> mkdt.network(32, ds.ConvNet()).widths
+        (128, 128, 128)
+    """
 
     name: str
-    networks: tuple[tuple[int, AbstractArchitecture], ...]  # (largest image size, network), rising
-    representation: Pretraining | None  # None: the protocol says nothing of such sets
+    networks: tuple[tuple[int, AbstractArchitecture], ...]
+    representation: Pretraining | None
     hard_label: Pretraining | None
     soft_label: Pretraining | None
     tasks: tuple[AbstractTask, ...]
-    seeds: int = 3  # networks per row, as published
+    seeds: int = 3
 
-    def network(self, image_size: int, own: AbstractArchitecture) -> AbstractArchitecture:
-        """The protocol's network for images of that size; `own` where it prescribes none.
+    def network(self, image_size: int, default: AbstractArchitecture) -> AbstractArchitecture:
+        """Return the network for images of that size; `default` where the protocol fixes none.
 
         Raises:
-            ConfigError: the protocol has networks, but none for images so large.
+            ConfigError: The protocol has networks, but none for images so large.
         """
         if not self.networks:
-            return own
+            return default
         fitting = [network for size, network in self.networks if image_size <= size]
         if not fitting:
             raise ConfigError(
@@ -44,10 +63,14 @@ class Protocol:
         return fitting[0]
 
     def pretraining(self, kind: TargetKind, epochs: int | None = None) -> Pretraining:
-        """How networks are trained on sets of that kind, for so many epochs instead of its own.
+        """Return how networks are trained on sets with that kind of targets.
+
+        Args:
+            kind: Of the targets.
+            epochs: Passes over the set; None: those of the protocol.
 
         Raises:
-            ConfigError: the protocol says nothing of that kind.
+            ConfigError: The protocol does not define it.
         """
         rows = {
             "representation": self.representation,
@@ -57,41 +80,47 @@ class Protocol:
         row = rows[kind]
         if row is None:
             raise ConfigError(
-                f"protocol {self.name} says nothing of sets with {kind} targets; choose another"
+                f"protocol {self.name} is not defined for sets with {kind} targets; choose another"
                 " --protocol, or none"
             )
         return row if epochs is None else replace(row, epochs=epochs, steps=None)
 
     def title(self, kind: TargetKind, epochs: int | None = None) -> str:
-        """The name, and the epochs where they are not its own: `mkdt, 100 epochs`."""
-        own = self.pretraining(kind, epochs) == self.pretraining(kind)
-        return self.name if own else f"{self.name}, {epochs} epochs"
+        """Return the name, and the epochs if they were changed: `mkdt, 100 epochs`."""
+        unchanged = self.pretraining(kind, epochs) == self.pretraining(kind)
+        return self.name if unchanged else f"{self.name}, {epochs} epochs"
 
     def origin(
         self,
         distilled: DistilledSet,
-        own: AbstractArchitecture,
+        default: AbstractArchitecture,
         machine: Machine,
         *,
         epochs: int | None = None,
     ) -> Origin:
-        """Networks pre-trained on a distilled set by this protocol.
+        """Return the origin of networks that are pre-trained on a distilled set.
+
+        Args:
+            distilled: The set.
+            default: The network where the protocol fixes none.
+            machine: Where networks are trained.
+            epochs: Passes over the set; None: those of the protocol.
 
         Raises:
-            ConfigError: the protocol says nothing of such sets or such images.
+            ConfigError: The protocol is not defined for such sets or such images.
         """
         kind = distilled.target_kind
         return from_distilled(
             distilled,
-            self.network(distilled.image_size, own),
+            self.network(distilled.image_size, default),
             machine,
             self.pretraining(kind, epochs),
             protocol=self.title(kind, epochs),
         )
 
 
-def own_protocol(*tasks: AbstractTask, pretrain_steps: int | None = None) -> Protocol:
-    """A protocol without a name: the published rows of pre-training, cut to so many updates."""
+def custom_protocol(*tasks: AbstractTask, pretrain_steps: int | None = None) -> Protocol:
+    """Return a protocol without a name: the published pre-training, for so many updates."""
     rows = {
         kind: row if pretrain_steps is None else replace(row, steps=pretrain_steps)
         for kind, row in PRETRAINING.items()
@@ -107,12 +136,12 @@ def own_protocol(*tasks: AbstractTask, pretrain_steps: int | None = None) -> Pro
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol in the file of that name, such as "paper" or "mkdt".
+    """Return the protocol of that name, such as "paper" or "mkdt".
 
     Raises:
-        ConfigError: there is none; the message has the nearest name.
+        ConfigError: There is none; the message has the nearest name.
     """
     lookup.check_name(name, lookup.names(FOLDER), kind="protocols")
     module = importlib.import_module(f"{FOLDER}.{name.replace('-', '_')}")
-    found: Protocol = module.PROTOCOL
-    return found
+    chosen: Protocol = module.PROTOCOL
+    return chosen

@@ -14,7 +14,7 @@ from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import own_protocol
+from datastill.protocols._base import custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
@@ -44,7 +44,7 @@ def recipe() -> Recipe:
         ),
         data=("cifar100", "cifar10", "cub"),
         protocols=(
-            own_protocol(
+            custom_protocol(
                 LinearProbe(
                     features="output", labels=("1%", "10%", "all"), standardize=True, steps=1000
                 ),

@@ -12,7 +12,7 @@ from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import own_protocol
+from datastill.protocols._base import custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
@@ -64,7 +64,7 @@ def recipe() -> Recipe:
         ),
         data=("digits",),
         protocols=(
-            own_protocol(
+            custom_protocol(
                 LinearProbe("output", FEW, draws=5, solver="lbfgs", standardize=True),
                 LinearProbe("body", FEW, draws=5, solver="lbfgs", standardize=True),
                 Finetune(labels=("5-per-class",), steps=100, batch=64, crop_padding=0, flip=False),

@@ -1,22 +1,18 @@
-"""Build a report: any number of run folders in; tables, a page and figures out."""
+"""Build a report from any number of run folders: tables, a page and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datastill.ground.atomic import whole_file, write_text
-from datastill.report.blocks import blocks
-from datastill.report.csv_table import csv_table
-from datastill.report.headline import headline
-from datastill.report.latex import latex
-from datastill.report.markdown import markdown
-from datastill.report.notices import notices, read_failures
-from datastill.report.page import Content, render
-from datastill.report.panels import KINDS, all_panels
+from datastill.ground.errors import DataError
+from datastill.report.charts import KINDS, Plot, scatter_plots
+from datastill.report.folders import find_runs, read_failures, read_runs
+from datastill.report.formatting import printable
+from datastill.report.page import render
 from datastill.report.rows import read_rows
-from datastill.report.runs import read_runs
-from datastill.report.scatter import Plot, draw
-from datastill.report.sheets import sheets
+from datastill.report.tables import result_tables
+from datastill.report.text import ReportWarnings, csv, headline, latex, markdown
 
 
 @dataclass(frozen=True)
@@ -34,38 +30,58 @@ class ReportFiles:
 def build(folders: Sequence[Path], out: Path) -> ReportFiles:
     """Write `table.md`, `table.csv`, `table.tex`, `report.html` and `figures/` about all runs.
 
-    Runs are searched in and below `folders`.
+    Files and folders that cannot be read are left out and named in the report.
+
+    Args:
+        folders: Run folders, or folders above them.
+        out: Folder of the report; made if there is none.
 
     Raises:
-        DataError: no rows anywhere, a broken line, or `out` cannot be written.
-        ArtefactError: a distilled set in one of the folders is damaged.
+        DataError: No rows were found, or `out` cannot be written.
     """
-    failures = read_failures(folders)
-    rows, runs = read_rows(folders, failures), read_runs(folders)
-    tables = blocks(rows)
-    told = notices(runs, failures, tables)
-    plots = [draw(panel) for panel in all_panels(tables)]
+    problems: list[str] = []
+    locations = find_runs(folders, problems)
+    failed = [f"failed: {failure}" for failure in read_failures(locations, problems)]
+    rows = read_rows(locations, problems)
+    if rows.empty:
+        searched = ", ".join(map(str, folders)) or "no folder at all"
+        advice = (
+            f"no rows.jsonl with rows was found; searched {searched}. Make rows with"
+            " 'datastill run quick' or 'datastill transfer DISTILLED --to DATA --out FOLDER'"
+        )
+        raise DataError("; ".join([advice, *failed, *problems]))
+    runs, tables = read_runs(locations, problems), result_tables(rows)
+    smoke = [run.name for run in runs if run.is_smoke]
+    smoke = [name for name in smoke if not any(name.startswith(f"{other}/") for other in smoke)]
+    left_out = [f"left out: {problem}" for problem in dict.fromkeys(problems)]
+    meaningless = "These numbers mean nothing: smoke scale, miniature data and a few steps"
+    warnings = ReportWarnings(
+        f"{meaningless} ({', '.join(smoke)})." if smoke else "",
+        f"Incomplete: {len(failed):,} part(s) failed; their numbers are missing." if failed else "",
+        tuple(printable(item) for item in [*failed, *left_out]),
+    )
+    summary, plots = headline(tables), scatter_plots(tables)
     texts = {
-        "table.md": markdown(sheets(tables), told),
-        "table.csv": csv_table(tables),
-        "table.tex": latex(sheets(tables), told),
-        "report.html": render(Content(tables, rows, runs, told, plots)),
+        "table.md": markdown(tables, warnings),
+        "table.csv": csv(tables),
+        "table.tex": latex(tables, warnings),
+        "report.html": render(tables, rows, runs, warnings, summary, plots),
     }
-    for name, text in texts.items():
-        write_text(out / name, text)
+    for name, text in texts.items():  # a lone surrogate of a foreign file has no UTF-8
+        write_text(out / name, text.encode("utf-8", "replace").decode())
     figures = _write_figures(plots, out / "figures")
-    line = " ".join(text for text in (told.sentences, headline(tables).sentence) if text)
+    line = " ".join(filter(None, [warnings.headline, summary.sentence]))
     table_md, table_csv, table_tex, page = (out / name for name in texts)
     return ReportFiles(table_md, table_csv, table_tex, page, figures, line)
 
 
 def _write_figures(plots: Sequence[Plot], folder: Path) -> tuple[Path, ...]:
-    """One PNG per plot; figures of an earlier report that this one has not are removed."""
+    """Write a PNG per plot; remove figures of an earlier report that this one has not."""
     figures = tuple(folder / f"{plot.name}.png" for plot in plots)
     for path, plot in zip(figures, plots, strict=True):
         with whole_file(path) as part:
             part.write_bytes(plot.png)
     for kind in KINDS:
-        for old in set(folder.glob(f"{kind}-[0-9][0-9]-*.png")) - set(figures):
+        for old in set(folder.glob(f"{kind}-[0-9][0-9]*.png")) - set(figures):
             old.unlink()
     return figures

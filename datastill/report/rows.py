@@ -1,105 +1,113 @@
-"""Rows: one measured number each, read from any number of `rows.jsonl` files."""
+"""Rows of measurements: read from run folders into one DataFrame."""
 
-import math
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from datastill.ground.errors import DataError
+import pandas as pd
+
 from datastill.ground.options import Json
-from datastill.report.json_lines import read_json_lines
-from datastill.report.search import walk
+from datastill.report.folders import RunLocation, number, read_json_lines
+from datastill.report.formatting import printable
+
+MEASUREMENT = [  # everything that decides a measurement
+    *("protocol", "task", "network", "source", "is_r_squared"),
+    *("method", "variant", "count", "target_kind", "pretrain_steps", "set_bytes", "settings"),
+    *("data", "setting", "data_fingerprint", "task_options", "artefact", "seed"),
+]
+VALUES = ["value", "wall_seconds", "peak_memory_bytes"]
 
 
-@dataclass(frozen=True)
-class Row:
-    """What the report needs of a transfer row."""
+def read_rows(locations: Sequence[RunLocation], problems: list[str]) -> pd.DataFrame:
+    """Read all rows, one line per measurement, in an order that does not depend on the folders.
 
-    method: str
-    variant: str  # "" for the method as it comes
-    count: int  # M; 0 where nothing was distilled
-    source: str
-    data: str
-    task: str
-    setting: str
-    network: str
-    seed: int
-    value: float  # accuracy in percent, or R²; NaN where the run gave no number
-    is_r_squared: bool
-    artefact: str  # fingerprint of the distilled set, "" without one
-    wall_seconds: float
-    peak_memory_bytes: int
-    protocol: str = ""  # "paper", "mkdt", "mkdt, 100 epochs"; "" for the run's own settings
-    target_kind: str = ""  # of the distilled set
-    set_bytes: int = 0  # its images and targets; 0 where there is none, or not recorded
-    pretrain_steps: int = 0  # updates of pre-training; 0 likewise
+    A measurement that occurs more than once with one result counts once; one with several results
+    counts once with their mean. Both are told as problems, as are lines that are no rows.
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What was measured: two rows with the same key are one measurement, repeated."""
-        entry = (self.method, self.variant, self.count, self.artefact)
-        how = (self.protocol, self.target_kind, self.pretrain_steps)
-        judged = (self.source, self.data, self.task, self.setting, self.network, self.seed)
-        return (*entry, *how, *judged)
-
-
-def read_rows(folders: Sequence[Path], failures: Sequence[object] = ()) -> list[Row]:
-    """All rows in and below `folders`; of repeated measurements the last.
-
-    Where there are none, the error names the failures that are known.
-
-    Raises:
-        DataError: no rows anywhere, or a line that is no row.
+    Returns:
+        Columns `MEASUREMENT` and `VALUES`. `settings` of the networks and `task_options` are JSON
+        texts of flat objects. `value` is an accuracy in percent or R², NaN without a number.
     """
-    rows: dict[tuple[object, ...], Row] = {}
-    for folder in walk(folders):
-        if "rows.jsonl" in folder.files:
-            path = folder.path / "rows.jsonl"
-            for number, line in enumerate(read_json_lines(path), start=1):
-                row = _row(line, path, number)
-                rows[row.key] = row
-    if not rows:
-        searched = ", ".join(str(folder) for folder in folders) or "no folder at all"
-        failed = "".join(f"; failed: {failure}" for failure in failures)
-        raise DataError(
-            f"no rows.jsonl with rows was found; searched {searched}. Make rows with"
-            " 'datastill run quick' or 'datastill transfer DISTILLED --to DATA --out FOLDER'"
-            + failed
-        )
-    return list(rows.values())
+    rows = []
+    for location in locations:
+        if "rows.jsonl" in location.files:
+            path = location.path / "rows.jsonl"
+            for line_number, line in read_json_lines(path, problems):
+                try:
+                    rows.append(_row(line))
+                except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+                    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+                    problems.append(f"{path}, line {line_number} is no row ({reason}), left out")
+    return _without_repetitions(pd.DataFrame(rows, columns=[*MEASUREMENT, *VALUES]), problems)
 
 
-def _finite(value: float | None) -> float:
-    """A number, or NaN for none, NaN and infinities alike."""
-    return float(value) if value is not None and math.isfinite(value) else math.nan
+def flatten(value: Json, prefix: str = "") -> dict[str, object]:
+    """Return {"method.outer_lr": 0.5} for {"method": {"outer_lr": 0.5}}; lists become JSON."""
+    flat: dict[str, object] = {}
+    for name, part in value.items():
+        if isinstance(part, dict):
+            flat |= flatten(part, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(part) if isinstance(part, list) else part
+    return flat
 
 
-def _row(line: Json, path: Path, number: int) -> Row:
+def _row(line: Json) -> dict[str, Any]:
     accuracy, r_squared = line.get("accuracy_percent"), line.get("r_squared")
     is_r_squared = accuracy is None and (r_squared is not None or line.get("task") == "held-out-r2")
-    value = r_squared if is_r_squared else accuracy
-    try:
-        return Row(
-            method=str(line["method"]),
-            variant=str(line.get("variant") or ""),
-            count=int(line.get("count") or 0),
-            source=str(line.get("source") or ""),
-            data=str(line["data"]),
-            task=str(line["task"]),
-            setting=str(line.get("setting") or ""),
-            network=str(line["network"]),
-            seed=int(line["seed"]),
-            value=_finite(value),
-            is_r_squared=is_r_squared,
-            artefact=str(line.get("artefact") or ""),
-            wall_seconds=float(line.get("wall_seconds") or 0),
-            peak_memory_bytes=int(line.get("peak_memory_bytes") or 0),
-            protocol=str(line.get("protocol") or ""),
-            target_kind=str(line.get("target_kind") or ""),
-            set_bytes=int(line.get("set_bytes") or 0),
-            pretrain_steps=int(line.get("pretrain_steps") or 0),
+    options = {name: part or {} for name, part in (line.get("options") or {}).items()}
+    settings = dict(line.get("settings") or {})
+    artefact = str(line.get("artefact") or "")
+    data_fingerprint = str(settings.pop("data", None) or "")
+    if line["method"] == "target-model":
+        settings["target"] = artefact
+    elif settings.pop("distillation_seed", None) is None and "method" in settings:
+        settings["artefact"] = artefact  # a converted set: nobody knows whether another is a seed
+    if "pretraining" in options:
+        settings["pretraining"] = options["pretraining"]
+    settings["steps"] = int(line.get("steps") or 0)  # of the task
+    required = ("method", "data", "task", "network")
+    texts = ("protocol", "source", "variant", "target_kind", "setting")
+    numbers = ("count", "pretrain_steps", "set_bytes", "peak_memory_bytes")
+    return {
+        **{name: printable(line[name]) for name in required},
+        **{name: printable(line.get(name) or "") for name in texts},
+        **{name: int(line.get(name) or 0) for name in numbers},
+        "seed": int(line["seed"]),
+        "artefact": artefact,
+        "is_r_squared": is_r_squared,
+        "task_options": json.dumps(flatten(options.get("task", {})), sort_keys=True),
+        "settings": json.dumps(flatten(settings), sort_keys=True),
+        "data_fingerprint": data_fingerprint,
+        "value": _value(r_squared if is_r_squared else accuracy),
+        "wall_seconds": number(line.get("wall_seconds")),
+    }
+
+
+def _value(value: object) -> float:
+    if value is not None and not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return number(value)
+
+
+def _without_repetitions(rows: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
+    distinct = rows.drop_duplicates([*MEASUREMENT, "value"])
+    if repeated := len(rows) - len(distinct):
+        verb = "row was" if repeated == 1 else "rows were"
+        problems.append(f"{repeated:,} {verb} found more than once; each measurement counts once")
+    is_contradicting = distinct.duplicated(MEASUREMENT, keep=False)
+    if is_contradicting.any():
+        groups = distinct[is_contradicting].groupby(MEASUREMENT, as_index=False)
+        merged = groups.agg(
+            value=("value", lambda values: values.mean(skipna=False)),
+            wall_seconds=("wall_seconds", "max"),
+            peak_memory_bytes=("peak_memory_bytes", "max"),
         )
-    except KeyError as error:
-        raise DataError(f"{path}, row {number} has no {error}") from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}, row {number} is no transfer row: {error}") from error
+        first = merged.iloc[0]
+        problems.append(
+            f"{len(merged):,} measurements were found with several results, such as"
+            f" {first.method} on {first.data} with seed {first.seed}; each counts once, with the"
+            " mean of its results"
+        )
+        distinct = pd.concat([distinct[~is_contradicting], merged])
+    return distinct.sort_values(MEASUREMENT, ignore_index=True)

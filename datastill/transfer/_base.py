@@ -1,5 +1,6 @@
-"""What a transfer task is, what it measures, and the row that keeps one number."""
+"""A transfer task, the labelled data it uses, and the row that stores one measured number."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,21 @@ from datastill.networks._base import AbstractArchitecture, Network
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """The labelled data that a network is transferred to."""
+    """Labelled images that a network is transferred to.
+
+    Args:
+        name: Name in results, such as "cifar10".
+        train: Labelled images for training.
+        test: Labelled images for testing, of the same classes.
+
+    Raises:
+        DataError: A split has no labels.
+
+    Example:
+        >>> digits = TaskData.load("digits", image_size=16)
+        >>> digits.train.num_classes
+        10
+    """
 
     name: str
     train: ImageSet
@@ -31,21 +46,33 @@ class TaskData:
                 " or a labelled data set"
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of both splits: equal for equal data, whatever its name."""
+        text = self.train.fingerprint + self.test.fingerprint
+        return hashlib.sha256(text.encode()).hexdigest()
+
     @staticmethod
     def load(name: str, image_size: int, data_root: Path | None = None) -> "TaskData":
-        """Both splits of a data set by its name, at one size.
+        """Load both splits of a data set.
+
+        Args:
+            name: Such as "digits", "cifar10" or "folder:PATH".
+            image_size: Pixels on a side.
+            data_root: Folder with the official archives. Default: the cache.
 
         Raises:
-            DataError: it is not there, or has no labels.
+            DataError: The data are missing, or have no labels.
         """
-        found = source(name)
-        train, test = (found.load(split, image_size, data_root) for split in ("train", "test"))
+        data = source(name)
+        train, test = (data.load(split, image_size, data_root) for split in ("train", "test"))
         return TaskData(name, train, test)
 
     def fed_like(self, distilled: DistilledSet | None) -> "TaskData":
-        """Through the whitening of a distilled set, where it has one: networks know nothing else.
+        """Return the data whitened like the distilled set, if that set is whitened.
 
-        Other sets leave the data with their own statistics.
+        A network that was trained on whitened images must get whitened images. Data for all other
+        networks keep the normalization by their own statistics.
         """
         if distilled is None or distilled.normalizer.zca is None:
             return self
@@ -55,22 +82,32 @@ class TaskData:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A network to transfer, and how to build another one like it."""
+    """A network to evaluate, and everything that a task needs beside its data.
+
+    Args:
+        network: The pre-trained network, on the device of `machine`. Tasks do not change it.
+        architecture: Builds another network like it, with a new head.
+        seed: Root of all random streams of the task.
+        machine: Device and precision.
+        saving: Where a long task keeps its checkpoint. Default: nowhere.
+        distilled: The set that the network was pre-trained on, if there is one.
+        folder: Keeps what several rows share, such as a teacher. Default: nothing is kept.
+    """
 
     network: Network
     architecture: AbstractArchitecture
-    seed: int  # of everything random in the task
+    seed: int
     machine: Machine = Machine()
-    saving: Saving | None = None  # for tasks that take long
-    distilled: DistilledSet | None = None  # what the network was pre-trained on
-    folder: RunFolder | None = None  # for what several rows share, such as a teacher
+    saving: Saving | None = None
+    distilled: DistilledSet | None = None
+    folder: RunFolder | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of a task, on the test split after a fixed number of steps."""
+    """One number that a task measured on the test split, after a fixed number of steps."""
 
-    setting: str  # what of the task was chosen, such as "5-per-class, output"
+    setting: str  # of the task, such as "5-per-class, output"
     accuracy_percent: float | None  # [0, 100]
     r_squared: float | None  # (-inf, 1]
     steps: int
@@ -78,7 +115,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One measured number and all that is needed to repeat it."""
+    """One measured number and all settings that are needed to repeat it: a line of rows.jsonl."""
 
     method: str
     variant: str
@@ -101,41 +138,54 @@ class TransferRow:
     target_kind: str = ""  # of the distilled set; "" without one
     set_bytes: int = 0  # of the images and targets of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
+    settings: dict[str, Any] = field(default_factory=dict)  # see `transfer_rows._settings`
 
 
 @dataclass(frozen=True)
 class AbstractTask(ABC):
-    """How a pre-trained network is judged; fields are hyperparameters."""
+    """How a pre-trained network is evaluated on labelled data; fields are hyperparameters.
+
+    To add a task, subclass it in a file of `datastill/transfer` and implement `check` and `measure`
+    (docs/extend.md).
+
+    Example:
+        >>> import datastill as ds
+        >>> network = ds.ConvNet(widths=(8,))(image_size=16, channels=1, outputs=10)
+        >>> (result,) = ds.KnnProbe().run(network, "digits")
+        >>> 0 <= result.accuracy_percent <= 100
+        True
+    """
 
     trains_on_distilled: ClassVar[bool] = False  # whether it uses the distilled images again
     asks_outputs: ClassVar[bool] = False  # whether outputs must be the classes of the data
 
     @abstractmethod
     def check(self, data: TaskData) -> None:
-        """Refuse data that this task cannot use, before any work.
+        """Check that this task can use the data, before any work.
 
         Raises:
-            DataError: there are fewer labelled images than were asked for.
+            DataError: There are fewer labelled images than the options ask for.
         """
 
     @abstractmethod
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        """Judge the network; one number per setting of this task."""
+        """Evaluate the network of `start` and return one number per setting of this task."""
 
     @final
     def check_network(self, network: Network, data: TaskData) -> None:
-        """Refuse a network whose images or outputs are not those of the data.
+        """Check that the network takes images like those of the data.
 
         Raises:
-            ConfigError: sizes or channels differ, or the outputs are not one per class.
+            ConfigError: Sizes or channels differ, or the network must have one output per class and
+                has another number.
         """
         check_fit(network, data)
         classes = data.train.num_classes
         if self.asks_outputs and network.outputs != classes:
             raise ConfigError(
-                f"{public_name(self)} judges the outputs of a network, which are {network.outputs},"
-                f" while {data.name} has {classes} classes; give sets with class labels of"
-                f" {data.name}, or choose another task"
+                f"{public_name(self)} evaluates the outputs of the network, which has"
+                f" {network.outputs}, while {data.name} has {classes} classes; give sets with class"
+                f" labels of {data.name}, or choose another task"
             )
 
     @final
@@ -149,14 +199,24 @@ class AbstractTask(ABC):
         data_root: Path | None = None,
         distilled: DistilledSet | None = None,
     ) -> list[Measured]:
-        """Judge a network on target data: "digits", "cifar10", "folder:PATH", or your own.
+        """Evaluate a network on labelled data.
 
-        Data-free distillation takes the distilled images too; without them it uses noise.
+        Args:
+            network: A pre-trained network of datastill.
+            data: "digits", "cifar10", "folder:PATH", or data of your own.
+            seed: Root of all random streams.
+            machine: Device and precision. Default: the CPU in float32.
+            data_root: Folder with the official archives. Default: the cache.
+            distilled: The set that the network was pre-trained on. Data-free distillation uses its
+                images (without a set: noise), and its whitening is applied to the data.
+
+        Returns:
+            One result per setting of the task, such as one per number of labels.
 
         Raises:
-            DataError: the data are not there, or have no labels.
-            ConfigError: the network, or the distilled set, has images of another size or channels,
-                or outputs or classes that the task cannot judge.
+            DataError: The data are missing, or have no labels.
+            ConfigError: The network or the distilled set has images of another size or other
+                channels, or outputs or classes that the task cannot evaluate.
         """
         if isinstance(data, str):
             data = TaskData.load(data, network.image_size, data_root)
@@ -172,10 +232,10 @@ class AbstractTask(ABC):
 
 
 def check_fit(network: Network, data: TaskData) -> None:
-    """Refuse target data of another size or other channels than the network takes.
+    """Check that a network takes images of the size and channels of the data.
 
     Raises:
-        ConfigError: the network does not take such images.
+        ConfigError: It does not.
     """
     if network.channels != data.train.channels:
         raise ConfigError(
@@ -190,30 +250,30 @@ def check_fit(network: Network, data: TaskData) -> None:
 
 
 def check_same_images(distilled: DistilledSet, data: TaskData) -> None:
-    """Refuse a distilled set whose images are of another shape than the target data.
+    """Check that distilled images have the shape of the data.
 
     Raises:
-        ConfigError: sizes or channels differ.
+        ConfigError: Sizes or channels differ.
     """
-    known = data.train
-    if (distilled.image_size, distilled.channels) != (known.image_size, known.channels):
+    train = data.train
+    if (distilled.image_size, distilled.channels) != (train.image_size, train.channels):
         raise ConfigError(
             f"the distilled images have {distilled.image_size} pixels and {distilled.channels}"
-            f" channels, {data.name} {known.image_size} and {known.channels}; a teacher of"
-            f" {data.name} can only judge images of its own shape"
+            f" channels, {data.name} {train.image_size} and {train.channels}; a teacher trained on"
+            f" {data.name} takes images of its own shape only"
         )
 
 
 def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
-    """Refuse a distilled set whose targets are not of the classes of the data.
+    """Check that the targets of a distilled set are the classes of the data.
 
     Raises:
-        ConfigError: they are representations, or the classes of other data.
+        ConfigError: They are representations, or classes of other data.
     """
     kind, classes = distilled.target_kind, distilled.provenance.get("classes") or []
     if kind == "representation":
         raise ConfigError(
-            f"networks pre-trained on representations do not name the classes of {data.name};"
+            f"networks pre-trained on representations do not predict the classes of {data.name};"
             " give a set with class labels, or choose a task that trains a new head"
         )
     if distilled.outputs != data.train.num_classes or (
@@ -221,6 +281,6 @@ def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
     ):
         raise ConfigError(
             f"the distilled set has {distilled.outputs} classes of its source, and {data.name} has"
-            f" {data.train.num_classes}, which are not the same; judge it on the data that it was"
-            " distilled from, or choose a task that trains a new head"
+            f" {data.train.num_classes}, which are not the same; evaluate it on the data that it"
+            " was distilled from, or choose a task that trains a new head"
         )

@@ -1,7 +1,7 @@
-"""Which training images of a task keep their labels: all, a share, or so many per class.
+"""Choose the training images that keep their labels: all, a share, or a number per class.
 
-Every class keeps at least one image. Only a share "at random", which is drawn over all images as
-in the released code of MKDT, may leave classes out; this is said aloud.
+Every class keeps at least one image. Only a share "at random", which is drawn over all images as in
+the released code of MKDT, may leave classes out; a message then says so.
 """
 
 import re
@@ -19,10 +19,10 @@ PATTERN = re.compile(r"(?P<share>\d+(\.\d+)?)%(?P<random>-at-random)?|(?P<each>[
 
 
 def check_labels(labels: tuple[str, ...]) -> None:
-    """Refuse descriptions other than `all`, `10%`, `10%-at-random` or `5-per-class`.
+    """Check that each entry is `all`, `10%`, `10%-at-random` or `5-per-class`.
 
     Raises:
-        ConfigError: a description has another form.
+        ConfigError: An entry has another form.
     """
     for text in labels:
         if text != "all" and not PATTERN.fullmatch(text):
@@ -33,33 +33,33 @@ def check_labels(labels: tuple[str, ...]) -> None:
 
 
 def check_enough(data: TaskData, labels: tuple[str, ...]) -> None:
-    """Refuse data with fewer labelled images than were asked for; say which classes go without.
+    """Check that there are enough labelled images, and log how many classes get none.
 
     Raises:
-        DataError: as `choose_labelled` says.
+        DataError: See `choose_labelled`.
     """
     for text in labels:
         chosen = choose_labelled(data, text, seed=0)
-        without = chosen.num_classes - _classes_in(chosen)
-        if without:
+        missing = chosen.num_classes - _classes_in(chosen)
+        if missing:
             say(
-                f"{data.name}: labels={text} are {len(chosen)} images, and {without} of"
-                f" {chosen.num_classes} classes have none of them; another seed has others"
+                f"{data.name}: labels={text} are {len(chosen)} images, and {missing} of"
+                f" {chosen.num_classes} classes have none of them; this depends on the seed"
             )
 
 
 def labels_of(images: ImageSet) -> Tensor:  # (N,) int64
-    """The labels of images that are known to have some."""
+    """Return the labels of images that have some."""
     assert images.labels is not None, "TaskData is checked to be labelled"
     return images.labels
 
 
 def choose_labelled(data: TaskData, labels: str, seed: int) -> ImageSet:
-    """A seeded subset of the training images, stratified unless it is drawn "at random".
+    """Draw a subset of the training images, class by class unless it is drawn "at random".
 
     Raises:
-        DataError: a class has fewer images than were asked for, or the images that were drawn at
-            random are all of one class.
+        DataError: A class has fewer images than `labels` asks for, or all images drawn at random
+            are of one class.
     """
     match = PATTERN.fullmatch(labels)
     generator = fork(seed, "labels", data.name, labels)

@@ -1,7 +1,7 @@
-"""Probes: a frozen network is judged by what a simple classifier makes of its features.
+"""Probes: a simple classifier on the features of a frozen network.
 
-"body" reads the features below the head; "output" reads the head's outputs, which were trained
-to be the target representation. Features are computed once, not augmented, in evaluation mode.
+Features are those below the head ("body") or the outputs of the head ("output"), which were trained
+to be the target representation. They are computed once, without augmentation, in evaluation mode.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ from datastill.transfer._labels import check_enough, check_labels, choose_labell
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a frozen network says of labelled images."""
+    """Features of labelled images, extracted by a frozen network."""
 
     values: Tensor  # (N, F), on the device
     labels: Tensor  # (N,) int64, on the CPU
@@ -29,7 +29,10 @@ class Features:
 
 @dataclass(frozen=True)
 class AbstractProbe(AbstractTask):
-    """One accuracy per label budget, averaged over draws of the labelled images."""
+    """Evaluate frozen features: one accuracy per number of labels, averaged over draws.
+
+    A subclass implements `accuracy` and `updates`.
+    """
 
     features: Literal["body", "output"] = option("body", "what the probe reads")
     labels: tuple[str, ...] = option(
@@ -38,16 +41,16 @@ class AbstractProbe(AbstractTask):
     draws: int = option(1, "draws of labelled images, whose accuracies are averaged", at_least=1)
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
         check_bounds(self)
+        check_labels(self.labels)
 
     @abstractmethod
-    def accuracy(self, known: Features, asked: Features, seed: int) -> float:
-        """Percent of `asked` that a classifier made from `known` gets right."""
+    def accuracy(self, train: Features, test: Features, seed: int) -> float:
+        """Fit a classifier to `train` and return its accuracy on `test`, in percent."""
 
     @abstractmethod
     def updates(self) -> int:
-        """How many updates of a classifier that takes; 0 where there are none to count."""
+        """Return the number of updates of the classifier; 0 where it has none."""
 
     @final
     def check(self, data: TaskData) -> None:
@@ -55,19 +58,19 @@ class AbstractProbe(AbstractTask):
 
     @final
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        asked = self._read(start, data.test)
-        found = []
+        test = self._extract_features(start, data.test)
+        results = []
         for labels in self.labels:
             accuracies = []
             for draw in range(self.draws):
                 seed = derive(start.seed, "label-draw", draw) if draw else start.seed
-                known = self._read(start, choose_labelled(data, labels, seed))
-                accuracies.append(self.accuracy(known, asked, seed))
+                train = self._extract_features(start, choose_labelled(data, labels, seed))
+                accuracies.append(self.accuracy(train, test, seed))
             setting = f"{labels}, {self.features}"
-            found.append(Measured(setting, fmean(accuracies), None, self.updates()))
-        return found
+            results.append(Measured(setting, fmean(accuracies), None, self.updates()))
+        return results
 
-    def _read(self, start: Start, images: ImageSet) -> Features:
+    def _extract_features(self, start: Start, images: ImageSet) -> Features:
         module = start.network if self.features == "output" else start.network.body
         values = images.outputs(module.eval(), start.machine)
         return Features(values, labels_of(images), images.num_classes)

@@ -1,4 +1,4 @@
-"""Supervised training of a classifier: the one loop of fine-tuning and of teachers."""
+"""Supervised training of a classifier, used by fine-tuning and for teachers."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from datastill.transfer._labels import labels_of
 
 @dataclass
 class SupervisedState:
-    """What changes during supervised training; whole in every checkpoint."""
+    """Everything that changes during supervised training; a checkpoint stores all of it."""
 
     network: Network
     optimizer: torch.optim.Optimizer
@@ -33,7 +33,7 @@ class SupervisedState:
 
 @dataclass(frozen=True)
 class Supervised:
-    """SGD with a cosine schedule on cropped and flipped images; the last iterate is kept."""
+    """SGD with a cosine schedule on cropped and flipped images, without early stopping."""
 
     steps: int
     batch: int
@@ -43,10 +43,14 @@ class Supervised:
     def train(
         self, network: Network, images: ImageSet, *, start: Start, name: str, data: str
     ) -> Network:
-        """Train a placed network on labelled images, in place; return it in evaluation mode.
+        """Train a network in place and return it in evaluation mode.
 
-        `name` and `data` name the random streams under the seed of `start`, whose machine and
-        saving are used.
+        Args:
+            network: On the device of `start.machine`.
+            images: Labelled images.
+            start: Its seed, machine and checkpoint are used.
+            name: Names the stage and, with `data`, its random streams.
+            data: Name of the data.
         """
         state = SupervisedState(
             network,
@@ -62,16 +66,16 @@ class Supervised:
         self, machine: Machine, state: SupervisedState, images: ImageSet, step: int
     ) -> dict[str, Tensor]:
         index = state.batches.draw(self.batch)
-        pixels = images.pixels(index, machine.device)
-        seen = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
-        x, y = images.normalizer(seen.float() / 255), machine.here(labels_of(images)[index])
+        pixels = images.pixels(index, machine.device)  # (B, C, H, W) uint8
+        pixels = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
+        x, y = images.normalizer(pixels.float() / 255), machine.here(labels_of(images)[index])
         set_rates(state.optimizer, Cosine(), step, self.steps)
         loss = train_step(state.network, state.optimizer, F.cross_entropy, x, y, machine)
         return {"loss": loss}
 
 
 def with_new_head(start: Start, data: TaskData) -> Network:
-    """A network with the body of the start's and a fresh head for the classes of the data."""
+    """Return a copy of the network whose head is new and has one output per class of the data."""
     with seeded(start.seed, "new-head", data.name):
         network = start.architecture(
             image_size=data.train.image_size,

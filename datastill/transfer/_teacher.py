@@ -1,4 +1,4 @@
-"""The teacher of data-free distillation: a supervised classifier, trained once and kept."""
+"""The teacher of data-free distillation: a supervised classifier, trained once and saved."""
 
 import hashlib
 import json
@@ -12,7 +12,6 @@ from datastill.ground.lookup import public_name
 from datastill.ground.options import to_json
 from datastill.ground.progress import say
 from datastill.ground.rng import seeded
-from datastill.ground.run_folder import RunFolder
 from datastill.maths.metrics import accuracy_percent
 from datastill.networks._base import AbstractArchitecture, Network
 from datastill.transfer._base import Start, TaskData
@@ -22,19 +21,19 @@ from datastill.transfer._supervised import Supervised
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the teacher is and how it is trained on the labelled target data."""
+    """The architecture of the teacher and its training on the labelled target data."""
 
     architecture: AbstractArchitecture
     training: Supervised
     seed: int
 
     def make(self, start: Start, data: TaskData) -> Network:
-        """The trained teacher, in evaluation mode.
+        """Train the teacher, or load it, and return it in evaluation mode.
 
-        With a folder in `start` it is made once for data, architecture, seed and settings: later
-        calls read its file, and a killed training goes on.
+        With a folder in `start` it is trained once for each data set, architecture, seed and
+        settings: later calls load its file, and an interrupted training continues.
         """
-        network = self._fresh(start, data)
+        network = self._build(start, data)
         if start.folder is None:
             return self._train(network, replace(start, saving=None), data)
         identity = self._identity(start, data)
@@ -45,14 +44,14 @@ class Teacher:
             if file.exists():
                 checkpoint.read(file, network, identity)
             else:
-                started = time.monotonic()
+                start_time = time.monotonic()
                 self._train(network, replace(start, saving=saving), data)
-                _note(start.folder, name, network, start, data, time.monotonic() - started)
+                _log_accuracy(name, network, start, data, time.monotonic() - start_time)
                 checkpoint.write(file, network, identity)
             saving.clear()
         return network.eval()
 
-    def _fresh(self, start: Start, data: TaskData) -> Network:
+    def _build(self, start: Start, data: TaskData) -> Network:
         with seeded(self.seed, "teacher", data.name):
             network = self.architecture(
                 image_size=data.train.image_size,
@@ -63,8 +62,8 @@ class Teacher:
 
     def _train(self, network: Network, start: Start, data: TaskData) -> Network:
         say(f"training a {public_name(self.architecture)} teacher on {data.name}")
-        own = replace(start, seed=self.seed)
-        return self.training.train(network, data.train, start=own, name="teacher", data=data.name)
+        start = replace(start, seed=self.seed)  # one teacher for the students of all seeds
+        return self.training.train(network, data.train, start=start, name="teacher", data=data.name)
 
     def _identity(self, start: Start, data: TaskData) -> dict[str, Any]:
         zca = data.train.normalizer.zca
@@ -78,12 +77,13 @@ class Teacher:
         }
 
 
-def _note(
-    folder: RunFolder, name: str, network: Network, start: Start, data: TaskData, seconds: float
+def _log_accuracy(
+    name: str, network: Network, start: Start, data: TaskData, seconds: float
 ) -> None:
-    """Say how good the teacher is, and keep it in teachers.jsonl."""
+    """Log the test accuracy of the teacher, and append it to teachers.jsonl."""
     logits = data.test.outputs(network, start.machine)
     accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
-    say(f"the teacher gets {accuracy:.1f} % of the test images of {data.name} right")
-    facts = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
-    folder.append("teachers.jsonl", {**facts, "wall_seconds": round(seconds, 3)})
+    say(f"the teacher's test accuracy on {data.name} is {accuracy:.1f} %")
+    row = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
+    if start.folder is not None:
+        start.folder.append("teachers.jsonl", {**row, "wall_seconds": round(seconds, 3)})

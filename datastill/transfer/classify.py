@@ -14,12 +14,15 @@ from datastill.transfer._labels import check_enough, labels_of
 
 @dataclass(frozen=True)
 class Classify(AbstractTask):
-    """The largest of the K outputs is the answer, whether labels were hard or soft."""
+    """Report the test accuracy of the network's own outputs: the largest of the K is the answer.
+
+    For networks trained on class labels, hard or soft, of the same classes.
+    """
 
     asks_outputs: ClassVar[bool] = True
 
     def check(self, data: TaskData) -> None:
-        check_enough(data, ("all",))  # a class that nobody has seen cannot be an answer
+        check_enough(data, ("all",))  # every class needs at least one training image
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
         outputs = data.test.outputs(start.network.eval(), start.machine)

@@ -1,8 +1,8 @@
-"""Target-data-free knowledge distillation: a student that sees no target data (KRR-ST, Table 4).
+"""Knowledge distillation without target data (KRR-ST, Lee et al., ICLR 2024, Table 4).
 
 The teacher is trained on the target data; settings are those of the released code. The student
-starts from the body that was pre-trained on a distilled set, and learns from the teacher's answers
-to the distilled images. Without a distilled set, from scratch, both see Gaussian noise.
+starts from the body that was pre-trained on a distilled set, and learns the teacher's outputs on
+the distilled images. Without a distilled set, both get Gaussian noise.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from datastill.transfer._teacher import Teacher
 
 @dataclass
 class DataFreeKdState:
-    """What changes while the student learns; whole in every checkpoint."""
+    """Everything that changes while the student learns; a checkpoint stores all of it."""
 
     student: Network
     optimizer: torch.optim.Optimizer
@@ -42,18 +42,52 @@ class DataFreeKdState:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """What is fixed while the student learns."""
+class KDContext:
+    """Everything that is fixed while the student learns."""
 
     start: Start
     teacher: Network
     pixels: Tensor | None  # (M, C, H, W) as networks take them; None: noise
-    count: int  # images per epoch: M, or so many of noise
+    count: int  # images per epoch
 
 
 @dataclass(frozen=True)
 class DataFreeKd(AbstractTask):
-    """Soft cross-entropy (temperature 1) to the teacher on augmented distilled images, AdamW."""
+    """Train a student on a teacher's outputs for distilled images, and report its test accuracy.
+
+    The loss is the cross-entropy to the teacher's softmax (temperature 1) on augmented distilled
+    images; the optimizer is AdamW. The teacher is a ResNet-18 trained on the target data.
+
+    Args:
+        epochs: Passes over the distilled images.
+        batch: Images per update, and per batch of the test.
+        lr: AdamW learning rate, cosine over the epochs.
+        noise_lr: The same where the images are noise.
+        noise_count: Images per epoch where they are noise.
+        strategies: DSA augmentations, one of which is drawn per batch; empty: none.
+        batch_norm: "eval": running statistics; "train": those of the batch, for the teacher and for
+            the test of the student.
+        teacher_width: Channels of the first stage of the ResNet-18.
+        teacher_seed: Seed of the one teacher of all students.
+        teacher_steps: SGD updates of the teacher, cosine.
+        teacher_batch: Images per update of the teacher.
+        teacher_lr: SGD learning rate of the teacher.
+        teacher_momentum: SGD momentum of the teacher.
+        teacher_weight_decay: SGD weight decay of the teacher.
+        teacher_crop_padding: Random crops for the teacher; 0: none.
+        teacher_flip: Whether the teacher's images are flipped at random.
+
+    Raises:
+        ConfigError: An option is outside its range, or a strategy is unknown.
+
+    Example:
+        >>> import datastill as ds
+        >>> network = ds.ConvNet(widths=(4,))(image_size=16, channels=1, outputs=5)
+        >>> task = ds.DataFreeKd(epochs=1, noise_count=8, teacher_width=2, teacher_steps=1)
+        >>> (result,) = task.run(network, "digits")
+        >>> result.steps
+        1
+    """
 
     trains_on_distilled: ClassVar[bool] = True
 
@@ -87,13 +121,13 @@ class DataFreeKd(AbstractTask):
         check_enough(data, ("all",))
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        lesson = self._lesson(start, self._teacher().make(start, data), data)
-        student = self._learn(lesson, with_new_head(start, data), data)
+        context = self._make_context(start, self._teacher().make(start, data), data)
+        student = self._learn(context, with_new_head(start, data), data)
         student.train(self.batch_norm == "train")
         logits = data.test.outputs(student, start.machine, batch=self.batch)
         accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
         setting = "batch norm of the batch" if self.batch_norm == "train" else ""
-        return [Measured(setting, accuracy, None, self._length(lesson))]
+        return [Measured(setting, accuracy, None, self._length(context))]
 
     def _teacher(self) -> Teacher:
         sgd = Sgd(self.teacher_lr, self.teacher_momentum, self.teacher_weight_decay)
@@ -101,46 +135,46 @@ class DataFreeKd(AbstractTask):
         training = Supervised(self.teacher_steps, self.teacher_batch, sgd, views)
         return Teacher(ResNet18(self.teacher_width), training, self.teacher_seed)
 
-    def _lesson(self, start: Start, teacher: Network, data: TaskData) -> Lesson:
+    def _make_context(self, start: Start, teacher: Network, data: TaskData) -> KDContext:
         teacher.train(self.batch_norm == "train")
         if start.distilled is None:
-            return Lesson(start, teacher, None, self.noise_count)
+            return KDContext(start, teacher, None, self.noise_count)
         pixels = start.distilled.network_input().to(start.machine.device)
-        return Lesson(start, teacher, pixels, len(pixels))
+        return KDContext(start, teacher, pixels, len(pixels))
 
-    def _learn(self, lesson: Lesson, student: Network, data: TaskData) -> Network:
-        seed, lr = lesson.start.seed, self.lr if lesson.pixels is not None else self.noise_lr
+    def _learn(self, context: KDContext, student: Network, data: TaskData) -> Network:
+        seed, lr = context.start.seed, self.lr if context.pixels is not None else self.noise_lr
         state = DataFreeKdState(
             student,
             AdamW(lr).make(student.parameters()),
-            Batches.over(lesson.count, fork(seed, "data-free-kd-batches", data.name)),
+            Batches.over(context.count, fork(seed, "data-free-kd-batches", data.name)),
             fork(seed, "data-free-kd-views", data.name),
         )
-        step = partial(self._step, lesson, state)
-        length = self._length(lesson)
-        run_steps("data-free KD", state, step, length=length, saving=lesson.start.saving)
+        step = partial(self._step, context, state)
+        length = self._length(context)
+        run_steps("data-free KD", state, step, length=length, saving=context.start.saving)
         return student
 
-    def _step(self, lesson: Lesson, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
-        x, machine = self._images(lesson, state), lesson.start.machine
+    def _step(self, context: KDContext, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
+        x, machine = self._images(context, state), context.start.machine
         with torch.no_grad():
-            y = machine.run(lesson.teacher, x).softmax(1)  # soft labels
-        epoch = step // self._steps_per_epoch(lesson)
+            y = machine.run(context.teacher, x).softmax(1)  # soft labels
+        epoch = step // self._steps_per_epoch(context)
         set_rates(state.optimizer, Cosine(), epoch, self.epochs)
         loss = train_step(state.student, state.optimizer, F.cross_entropy, x, y, machine)
         return {"loss": loss}
 
-    def _images(self, lesson: Lesson, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
+    def _images(self, context: KDContext, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)
-        if lesson.pixels is not None:
-            index = lesson.start.machine.here(index)
-            return Dsa(self.strategies)(lesson.pixels[index], state.views)
-        network = lesson.start.network
+        if context.pixels is not None:
+            index = context.start.machine.here(index)
+            return Dsa(self.strategies)(context.pixels[index], state.views)
+        network = context.start.network
         shape = (len(index), network.channels, network.image_size, network.image_size)
-        return lesson.start.machine.here(torch.randn(shape, generator=state.views))
+        return context.start.machine.here(torch.randn(shape, generator=state.views))
 
-    def _steps_per_epoch(self, lesson: Lesson) -> int:
-        return -(-lesson.count // self.batch)
+    def _steps_per_epoch(self, context: KDContext) -> int:
+        return -(-context.count // self.batch)
 
-    def _length(self, lesson: Lesson) -> int:
-        return self.epochs * self._steps_per_epoch(lesson)
+    def _length(self, context: KDContext) -> int:
+        return self.epochs * self._steps_per_epoch(context)

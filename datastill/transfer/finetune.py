@@ -18,7 +18,32 @@ LONG_STEPS, STEPS = 10_000, 5_000
 
 @dataclass(frozen=True)
 class Finetune(AbstractTask):
-    """SGD with a cosine schedule on cropped and flipped images; the last iterate is judged."""
+    """Fine-tune the whole network with a new head, and report its test accuracy.
+
+    SGD with a cosine schedule on cropped and flipped images; the network after the last step is
+    tested. This is the main protocol of KRR-ST (Lee et al., ICLR 2024, section 5).
+
+    Args:
+        steps: Updates. Default: the paper's, 10,000 for CIFAR-10, CIFAR-100 and Tiny ImageNet, and
+            5,000 for all other data.
+        batch: Images per update.
+        lr: SGD learning rate at the start.
+        momentum: SGD momentum.
+        weight_decay: SGD weight decay.
+        crop_padding: Random crops after zero padding by this number of pixels; 0: none.
+        flip: Whether images are flipped at random.
+        labels: Which training images keep their labels; one result for each entry.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> import datastill as ds
+        >>> network = ds.ConvNet(widths=(8,))(image_size=16, channels=1, outputs=5)
+        >>> (result,) = ds.Finetune(steps=2, labels=("5-per-class",)).run(network, "digits")
+        >>> result.setting, result.steps
+        ('5-per-class', 2)
+    """
 
     steps: int | None = option(
         None,
@@ -38,14 +63,14 @@ class Finetune(AbstractTask):
     )
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
         check_bounds(self)
+        check_labels(self.labels)
 
     def check(self, data: TaskData) -> None:
         check_enough(data, self.labels)
 
     def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        found = []
+        results = []
         for labels in self.labels:
             train = choose_labelled(data, labels, start.seed)
             saving = start.saving and start.saving.part(labels)
@@ -53,11 +78,11 @@ class Finetune(AbstractTask):
             logits = data.test.outputs(network, start.machine)
             accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
             setting = "" if labels == "all" else labels
-            found.append(Measured(setting, accuracy, None, self.length(data.name)))
-        return found
+            results.append(Measured(setting, accuracy, None, self.length(data.name)))
+        return results
 
     def length(self, data: str) -> int:
-        """Updates on the data of that name."""
+        """Return the number of updates on the data set of this name."""
         return self.steps or (LONG_STEPS if data in LONG else STEPS)
 
     def _train(self, start: Start, train: ImageSet, data: TaskData) -> Network:

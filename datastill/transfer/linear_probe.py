@@ -17,15 +17,39 @@ from datastill.maths.optimizers import Sgd
 from datastill.maths.schedules import Cosine, set_rates
 from datastill.transfer._probe import AbstractProbe, Features
 
-MIN_SPREAD = 1e-6  # features that vary less than this are constant
+MIN_STD = 1e-6  # features that vary less than this are constant
 
 
 @dataclass(frozen=True)
 class LinearProbe(AbstractProbe):
-    """A classifier is fitted to the features of the labelled images.
+    """Train a linear classifier on frozen features, and report its test accuracy.
 
-    `sgd` is the official setting (a fixed number of steps, no weight decay); `lbfgs` solves the
-    logistic regression with an L2 penalty by scikit-learn, to its optimum where iterations allow.
+    "sgd" is KRR-ST's setting (a fixed number of steps, no weight decay). "lbfgs" solves the
+    logistic regression with an L2 penalty by scikit-learn, up to `lbfgs_iterations`.
+
+    Args:
+        features: "body": features below the head; "output": outputs of the head.
+        labels: Which training images keep their labels; one result for each entry.
+        draws: Draws of the labelled images, whose accuracies are averaged.
+        solver: "sgd" or "lbfgs".
+        standardize: Whether features are scaled to mean 0 and deviation 1 on the labelled images.
+        steps: SGD updates.
+        batch: Features per SGD update.
+        lr: SGD learning rate at the start of the cosine schedule.
+        momentum: SGD momentum.
+        l2: Penalty of "lbfgs": mean loss + l2/2 times the sum of squared weights.
+        lbfgs_iterations: Iterations of "lbfgs" at most.
+
+    Raises:
+        ConfigError: An option is outside its range.
+
+    Example:
+        >>> import datastill as ds
+        >>> network = ds.ConvNet(widths=(8,))(image_size=16, channels=1, outputs=5)
+        >>> probe = ds.LinearProbe(labels=("5-per-class",), steps=20)
+        >>> (result,) = probe.run(network, "digits")
+        >>> result.setting
+        '5-per-class, body'
     """
 
     solver: Literal["sgd", "lbfgs"] = option("sgd", "how the classifier is fitted")
@@ -37,18 +61,19 @@ class LinearProbe(AbstractProbe):
     l2: float = option(1e-3, "penalty of lbfgs: mean loss + l2/2 · sum of squared weights", above=0)
     lbfgs_iterations: int = option(300, "iterations of lbfgs at most", at_least=1, smoke=2)
 
-    def accuracy(self, known: Features, asked: Features, seed: int) -> float:
-        values, query = known.values, asked.values
+    def accuracy(self, train: Features, test: Features, seed: int) -> float:
+        values, query = train.values, test.values
         if self.standardize:
             mean, std = values.mean(0), values.std(0)
-            scale = torch.where(std < MIN_SPREAD, 1.0, std)  # or test features would explode
+            # A feature that is constant in training would make test features huge.
+            scale = torch.where(std < MIN_STD, 1.0, std)
             values, query = (values - mean) / scale, (query - mean) / scale
         if self.solver == "lbfgs":
-            return self._lbfgs(values, known.labels, query, asked.labels)
-        labels = known.labels.to(values.device)
-        classifier = self._sgd(values, labels, known.num_classes, seed)
+            return self._lbfgs(values, train.labels, query, test.labels)
+        labels = train.labels.to(values.device)
+        classifier = self._sgd(values, labels, train.num_classes, seed)
         with torch.no_grad():
-            return accuracy_percent(classifier(query).cpu(), asked.labels)
+            return accuracy_percent(classifier(query).cpu(), test.labels)
 
     def updates(self) -> int:
         return self.steps if self.solver == "sgd" else 0
@@ -67,14 +92,15 @@ class LinearProbe(AbstractProbe):
             optimizer.step()
         return classifier
 
-    def _lbfgs(self, known: Tensor, labels: Tensor, asked: Tensor, truth: Tensor) -> float:
+    def _lbfgs(self, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor) -> float:
         linear = importlib.import_module("sklearn.linear_model")  # takes a second
-        unfinished = importlib.import_module("sklearn.exceptions").ConvergenceWarning
-        penalty = 1 / (self.l2 * len(known))
-        model = linear.LogisticRegression(C=penalty, max_iter=self.lbfgs_iterations)
-        with warnings.catch_warnings():  # the number of iterations is a setting, not a failure
-            warnings.simplefilter("ignore", unfinished)
-            warnings.filterwarnings("ignore", "The number of unique classes")  # few are meant
-            model.fit(known.double().cpu().numpy(), labels.numpy())
-        predicted = torch.from_numpy(model.predict(asked.double().cpu().numpy()))
-        return 100 * float((predicted == truth).double().mean())
+        not_converged = importlib.import_module("sklearn.exceptions").ConvergenceWarning
+        inverse_penalty = 1 / (self.l2 * len(x))
+        model = linear.LogisticRegression(C=inverse_penalty, max_iter=self.lbfgs_iterations)
+        with warnings.catch_warnings():
+            # The number of iterations is a setting, and few images per class are intended.
+            warnings.simplefilter("ignore", not_converged)
+            warnings.filterwarnings("ignore", "The number of unique classes")
+            model.fit(x.double().cpu().numpy(), y.numpy())
+        predicted = torch.from_numpy(model.predict(x_test.double().cpu().numpy()))
+        return 100 * float((predicted == y_test).double().mean())

@@ -60,7 +60,8 @@ def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = distill(method, solvable(method))
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line, and so a flush, at every step
+    for pause in ("FIRST_LINE_SECONDS", "LONGEST_PAUSE_SECONDS"):
+        monkeypatch.setattr(progress, pause, 0.0)  # a line, and so a flush, at every step
     folder = RunFolder.open(tmp_path, method.identity(), resume=True, checkpoint_seconds=0.0)
     problem = solvable(method)
     held_out, short = HeldOut(problem.images, problem.needed_target), Pretraining(steps=1)

@@ -1,10 +1,11 @@
-"""What every file of datastill/data promises, asked of its miniature."""
+"""What every file of datastill/data promises, on a small archive of its layout."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from archives import EMBEDDED, write_archive
 
 from datastill.data._base import AbstractImageSource
 from datastill.data._check import check, prepare
@@ -17,13 +18,14 @@ ALL = names("datastill.data")
 EXTRAS = {"hf": "datasets"}  # sources that need more than datastill does
 
 
-class Miniature:
-    """A source and the folder with its miniature."""
+class Fixture:
+    """A source and the folder with its small archive."""
 
     def __init__(self, name: str, root: Path):
         self.source: AbstractImageSource = find("datastill.data", name)()
         self.root = root
-        self.source.write_miniature(root)
+        if name not in EMBEDDED:
+            write_archive(name, root)
 
     def load(self, split: str = "train", image_size: int = 16) -> ImageSet:
         return self.source.load(split, image_size, self.root)
@@ -40,45 +42,45 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(params=ALL)
-def miniature(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> Miniature:
+def fixture(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> Fixture:
     if extra := EXTRAS.get(request.param):
         pytest.importorskip(extra)
     (tmp_path / "official").mkdir()
-    return Miniature(request.param, tmp_path / "official")
+    return Fixture(request.param, tmp_path / "official")
 
 
 @pytest.fixture
-def on_disk(miniature: Miniature) -> Miniature:
-    if not miniature.files():
+def on_disk(fixture: Fixture) -> Fixture:
+    if not fixture.files():
         pytest.skip("embedded: nothing on disk, nothing cached")
-    return miniature
+    return fixture
 
 
 @pytest.mark.parametrize("image_size", SIZES)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_source__gives_images_of_the_size_asked_for(
-    miniature: Miniature, split: str, image_size: int
+    fixture: Fixture, split: str, image_size: int
 ) -> None:
-    images = miniature.load(split, image_size)
-    shape = (miniature.source.channels, image_size, image_size)
+    images = fixture.load(split, image_size)
+    shape = (fixture.source.channels, image_size, image_size)
     assert images.images.dtype == torch.uint8
     assert images.images.shape[1:] == shape
     assert len(images) >= 6
 
 
-def test_every_source__native_size_is_the_default(miniature: Miniature) -> None:
-    if miniature.source.native_size is None:
+def test_every_source__native_size_is_the_default(fixture: Fixture) -> None:
+    if fixture.source.native_size is None:
         with pytest.raises(DataError, match="--image-size"):
-            miniature.source.load("train", None, miniature.root)
+            fixture.source.load("train", None, fixture.root)
         return
-    images = miniature.source.load("test", None, miniature.root)
-    assert images.image_size == miniature.source.native_size
+    images = fixture.source.load("test", None, fixture.root)
+    assert images.image_size == fixture.source.native_size
 
 
-def test_every_source__labels_name_classes(miniature: Miniature) -> None:
-    for split in miniature.source.splits:
-        images = miniature.load(split)
-        if not miniature.source.labelled:
+def test_every_source__labels_name_classes(fixture: Fixture) -> None:
+    for split in fixture.source.splits:
+        images = fixture.load(split)
+        if not fixture.source.labelled:
             assert images.labels is None
             continue
         assert images.labels is not None
@@ -86,60 +88,60 @@ def test_every_source__labels_name_classes(miniature: Miniature) -> None:
         assert 0 <= images.labels.min() <= images.labels.max() < len(images.classes)
 
 
-def test_every_source__both_splits_have_the_same_classes(miniature: Miniature) -> None:
-    assert miniature.load("train").classes == miniature.load("test").classes
+def test_every_source__both_splits_have_the_same_classes(fixture: Fixture) -> None:
+    assert fixture.load("train").classes == fixture.load("test").classes
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_source__normalizer_is_that_of_the_training_images(
-    miniature: Miniature, split: str
+    fixture: Fixture, split: str
 ) -> None:
-    assert miniature.load(split).normalizer == Normalizer.of(miniature.load("train").images)
+    assert fixture.load(split).normalizer == Normalizer.of(fixture.load("train").images)
 
 
-def test_every_source__splits_differ(miniature: Miniature) -> None:
-    assert miniature.load("train").fingerprint != miniature.load("test").fingerprint
+def test_every_source__splits_differ(fixture: Fixture) -> None:
+    assert fixture.load("train").fingerprint != fixture.load("test").fingerprint
 
 
-def test_every_source__is_deterministic(miniature: Miniature, monkeypatch, tmp_path: Path) -> None:
-    first = miniature.load("test").fingerprint
+def test_every_source__is_deterministic(fixture: Fixture, monkeypatch, tmp_path: Path) -> None:
+    first = fixture.load("test").fingerprint
     monkeypatch.setenv("DATASTILL_CACHE", str(tmp_path / "another-cache"))
-    assert miniature.load("test").fingerprint == first
+    assert fixture.load("test").fingerprint == first
 
 
-def test_every_source__name_ends_with_the_split(miniature: Miniature) -> None:
-    assert miniature.load("test").name == f"{miniature.source.name}/test"
+def test_every_source__name_ends_with_the_split(fixture: Fixture) -> None:
+    assert fixture.load("test").name == f"{fixture.source.name}/test"
 
 
-def test_every_source__unknown_split_is_named(miniature: Miniature) -> None:
+def test_every_source__unknown_split_is_named(fixture: Fixture) -> None:
     with pytest.raises(DataError, match="no split 'validation', only train, test"):
-        miniature.load("validation")
+        fixture.load("validation")
 
 
-def test_every_source__size_zero_is_refused(miniature: Miniature) -> None:
+def test_every_source__size_zero_is_refused(fixture: Fixture) -> None:
     with pytest.raises(ConfigError, match="image_size=0"):
-        miniature.load("train", 0)
+        fixture.load("train", 0)
 
 
-def test_every_source__says_licence_and_citation(miniature: Miniature) -> None:
-    assert miniature.source.licence
-    assert miniature.source.citation
+def test_every_source__says_licence_and_citation(fixture: Fixture) -> None:
+    assert fixture.source.licence
+    assert fixture.source.citation
 
 
-def test_every_source__prepare_lists_every_split(miniature: Miniature) -> None:
-    rows = prepare(miniature.source, 16, miniature.root)
+def test_every_source__prepare_lists_every_split(fixture: Fixture) -> None:
+    rows = prepare(fixture.source, 16, fixture.root)
     assert {row.split: row.count for row in rows} == {
-        split: len(miniature.load(split)) for split in miniature.source.splits
+        split: len(fixture.load(split)) for split in fixture.source.splits
     }
 
 
-def test_every_source__check_reports_every_split(miniature: Miniature) -> None:
-    report = check(miniature.source, 16, miniature.root)
-    assert list(report["splits"]) == list(miniature.source.splits)
-    assert report["splits"]["train"]["count"] == len(miniature.load())
+def test_every_source__check_reports_every_split(fixture: Fixture) -> None:
+    report = check(fixture.source, 16, fixture.root)
+    assert list(report["splits"]) == list(fixture.source.splits)
+    assert report["splits"]["train"]["count"] == len(fixture.load())
 
 
-def test_every_source__cache_is_read_instead_of_the_files(on_disk: Miniature, monkeypatch) -> None:
+def test_every_source__cache_is_read_instead_of_the_files(on_disk: Fixture, monkeypatch) -> None:
     before = on_disk.load("test")
     monkeypatch.setattr(type(on_disk.source), "_read", None)
     after = on_disk.load("test")
@@ -148,7 +150,7 @@ def test_every_source__cache_is_read_instead_of_the_files(on_disk: Miniature, mo
     assert after.classes == before.classes
 
 
-def test_every_source__cache_is_stale_when_files_change(on_disk: Miniature, monkeypatch) -> None:
+def test_every_source__cache_is_stale_when_files_change(on_disk: Fixture, monkeypatch) -> None:
     on_disk.load()
     for file in on_disk.files():
         os.utime(file, ns=(0, 0))
@@ -157,7 +159,7 @@ def test_every_source__cache_is_stale_when_files_change(on_disk: Miniature, monk
         on_disk.load()
 
 
-def test_every_source__missing_files_are_asked_for(on_disk: Miniature, tmp_path: Path) -> None:
+def test_every_source__missing_files_are_asked_for(on_disk: Fixture, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         on_disk.source.load("train", 16, tmp_path / "nowhere")
 

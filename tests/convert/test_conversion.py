@@ -12,7 +12,7 @@ from toys import NETWORK, toy_images, toy_target
 from datastill.convert._base import Facts
 from datastill.convert._conversion import Asked, convert
 from datastill.convert.dataset_condensation import DatasetCondensation
-from datastill.convert.folder import Folder
+from datastill.convert.folder import FolderFormat
 from datastill.convert.mtt import Mtt
 from datastill.convert.selfsup_dd import SelfsupDD
 from datastill.data._base import source
@@ -54,10 +54,10 @@ def test_convert__keeps_digests_and_who_said_what(tmp_path: Path) -> None:
 def test_convert__many_files_have_one_digest_that_each_of_them_changes(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", per_class=5)
     asked = Asked(Facts(source="mine", normalizer=Normalizer((0.5,) * 3, (0.25,) * 3)))
-    before = convert(photos, Folder(8), asked).provenance["converted"]["files"]
+    before = convert(photos, FolderFormat(8), asked).provenance["converted"]["files"]
     assert len(before) == 1 and before[0]["name"] == "photos: 15 files"
     (photos / "cat" / "0.png").write_bytes((photos / "dog" / "0.png").read_bytes())
-    assert convert(photos, Folder(8), asked).provenance["converted"]["files"] != before
+    assert convert(photos, FolderFormat(8), asked).provenance["converted"]["files"] != before
 
 
 def test_convert__says_what_was_filled_in(
@@ -156,6 +156,6 @@ def test_convert__target_model_is_refused_where_there_are_targets(tmp_path: Path
 def test_convert__targets_of_a_folder_name_their_target_model(tmp_path: Path) -> None:
     target = toy_target(toy_images(channels=3))
     photos = draw_photos(tmp_path / "photos", per_class=2)
-    distilled = convert(photos, Folder(), Asked(target=target))
+    distilled = convert(photos, FolderFormat(), Asked(target=target))
     assert from_distilled(distilled, NETWORK, Machine()).regresses(target)
     assert (distilled.pixel_space, distilled.normalizer) == ("unit", target.normalizer)

@@ -13,7 +13,7 @@ from toys import toy_images, toy_target
 from datastill.convert._base import AbstractFormat
 from datastill.convert._conversion import FORMATS, guess_format
 from datastill.convert.dataset_condensation import DatasetCondensation
-from datastill.convert.folder import Folder
+from datastill.convert.folder import FolderFormat
 from datastill.convert.mtt import Mtt
 from datastill.convert.selfsup_dd import SelfsupDD
 from datastill.ground.errors import ArtefactError, ConfigError, NotFiniteError
@@ -41,7 +41,7 @@ def test_guess__file_names_tell_the_format(tmp_path: Path, photos: Path) -> None
         tmp_path / "mtt": Mtt(),
         write_krr_st(tmp_path / "krr_st"): SelfsupDD(),
         tmp_path / "krr_st" / "x_syn.pt": SelfsupDD(),
-        photos: Folder(),
+        photos: FolderFormat(),
     }
     assert {path: guess_format(path) for path in found} == found
 
@@ -145,6 +145,14 @@ def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
     assert found.statistics["cifar100"] != theirs["cifar100"]
 
 
+def test_mtt__rows_of_probabilities_are_soft_labels_of_an_unknown_relative(tmp_path: Path) -> None:
+    path = write_mtt(tmp_path)
+    torch.save(torch.rand(4, 10).softmax(1), tmp_path / "labels_100.pt")
+    loaded = Mtt().read(path, None)
+    assert (loaded.implied.method, loaded.implied.target_kind) == (None, "soft-label")
+    assert "--format.zca no|yes" in loaded.missing[0]
+
+
 def test_mtt__labels_of_the_step_are_needed(tmp_path: Path) -> None:
     write_mtt(tmp_path)
     (tmp_path / "labels_100.pt").unlink()
@@ -210,7 +218,7 @@ def test_selfsup_dd__nan_is_named_with_its_file(tmp_path: Path, name: str) -> No
 
 
 def test_folder__class_folders_are_hard_labels_and_no_image_is_held_out(photos: Path) -> None:
-    found = Folder(image_size=8).read(photos, None)
+    found = FolderFormat(image_size=8).read(photos, None)
     assert found.targets.tolist() == [0, 0, 1, 1, 2, 2]
     assert found.implied.num_classes == 3 and found.images.shape == (6, 3, 8, 8)
     brightest = found.images.mean((2, 3)).argmax(1)  # each class has a color of its own
@@ -218,12 +226,12 @@ def test_folder__class_folders_are_hard_labels_and_no_image_is_held_out(photos: 
 
 
 def test_folder__size_is_asked_where_the_files_do_not_agree(photos: Path, tmp_path: Path) -> None:
-    (missing,) = Folder().read(photos, None).missing
+    (missing,) = FolderFormat().read(photos, None).missing
     assert "--format.image_size N" in missing
     Image.fromarray(np.full((9, 9, 3), 51, np.uint8)).save(tmp_path / "one.png")
     for file in photos.rglob("*.png"):
         file.unlink()
-    found = Folder().read(tmp_path, None)
+    found = FolderFormat().read(tmp_path, None)
     assert found.images.shape == (1, 3, 9, 9) and torch.allclose(found.images, torch.tensor(0.2))
     assert len(found.missing) == 1 and found.missing[0].startswith("--target DIR")
 
@@ -231,7 +239,7 @@ def test_folder__size_is_asked_where_the_files_do_not_agree(photos: Path, tmp_pa
 def test_folder__target_model_makes_the_targets(photos: Path) -> None:
     images = toy_images(channels=3, size=8)
     target = toy_target(images, outputs=5)
-    found = Folder().read(photos, target)
+    found = FolderFormat().read(photos, target)
     assert found.implied.target_kind == "representation" and found.implied.source == "toy"
     again = target.represent(target.normalizer(found.images))
     assert torch.allclose(found.targets, again, atol=1e-6)
@@ -240,10 +248,10 @@ def test_folder__target_model_makes_the_targets(photos: Path) -> None:
 def test_folder__files_at_several_depths_are_refused(photos: Path) -> None:
     next(photos.rglob("*.png")).rename(photos / "loose.png")
     with pytest.raises(ArtefactError, match="expected all images in the folder itself, or all in"):
-        Folder().read(photos, None)
+        FolderFormat().read(photos, None)
 
 
 def test_folder__damaged_image_is_named(photos: Path) -> None:
     (photos / "cat" / "0.png").write_text("no image")
     with pytest.raises(ArtefactError, match=r"0\.png is no image"):
-        Folder().read(photos, None)
+        FolderFormat().read(photos, None)

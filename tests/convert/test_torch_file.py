@@ -27,13 +27,6 @@ class Evil:
         return os.mkdir, (str(self.folder),)
 
 
-class Greedy:
-    """Unpickling it asks for a terabyte, by a function that torch deems safe."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return bytearray, (10**12,)
-
-
 def repacked(
     path: Path, change: Callable[[str, bytes], bytes], *, method: int = zipfile.ZIP_STORED
 ) -> Path:
@@ -90,7 +83,8 @@ def test_read_torch__tensors_of_a_gpu_come_to_the_cpu(saved: Path) -> None:
 def test_read_torch__code_in_a_file_does_not_run(tmp_path: Path, protocol: int) -> None:
     path, made = tmp_path / "evil.pt", tmp_path / "made"
     torch.save([torch.ones(2), Evil(made)], path, pickle_protocol=protocol)
-    with pytest.raises(ArtefactError, match=r"evil\.pt holds more than tensors .*save the tensors"):
+    refusal = r"holds more than tensors \((nt|posix)\.mkdir\)|is damaged or no file of tensors"
+    with pytest.raises(ArtefactError, match=rf"evil\.pt ({refusal}).*save the tensors alone"):
         read_torch(path)
     assert not made.exists()
     torch.load(path, weights_only=False)  # the code is there, and would have run
@@ -105,10 +99,17 @@ def test_read_torch__bare_pickle_does_not_run(tmp_path: Path) -> None:
     assert not made.exists()
 
 
-def test_read_torch__allocation_beyond_the_file_is_refused(tmp_path: Path) -> None:
-    torch.save(Greedy(), tmp_path / "greedy.pt")
-    with pytest.raises(ArtefactError, match=r"holds more than tensors \(.*bytearray\)"):
-        read_torch(tmp_path / "greedy.pt")
+def test_read_torch__texts_that_codecs_make_longer_are_refused(saved: Path) -> None:
+    def bomb(name: str, content: bytes) -> bytes:
+        """A text that is encoded by latin1 and by hex, which doubles it."""
+        if not name.endswith("data.pkl"):
+            return content
+        encode = b"c_codecs\nencode\n"
+        arguments = b"X\x01\x00\x00\x00AX\x06\x00\x00\x00latin1\x86RX\x03\x00\x00\x00hex\x86R."
+        return b"\x80\x02" + 2 * encode + arguments
+
+    with pytest.raises(ArtefactError, match="encodes texts by hex, which"):
+        read_torch(repacked(saved, bomb))
 
 
 def test_read_torch__tensors_larger_than_their_bytes_are_refused(saved: Path) -> None:

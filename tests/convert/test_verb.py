@@ -10,7 +10,7 @@ from foreign import write_mtt, write_res
 
 from datastill.artefact import DistilledSet
 from datastill.cli import main
-from datastill.command.understand import understand
+from datastill.cli.convert import make_parser
 
 DATASTILL = (sys.executable, "-W", "error::DeprecationWarning:datastill", "-m", "datastill")
 
@@ -75,7 +75,7 @@ def test_docs__every_example_is_understood() -> None:
     examples = [line.split()[2:] for line in text.splitlines() if line[:18] == "datastill convert "]
     assert len(examples) == 6
     for words in examples:
-        understand("convert", words)
+        make_parser(words).parse()
 
 
 def test_convert__full_folder_is_refused(

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pooch
 import pytest
+from archives import write_archive
 
-from datastill.data import cifar100
 from datastill.data._archives import (
     Archive,
     Collection,
+    extract,
+    extract_atomically,
     find_archive,
     find_collection,
     open_archive,
     open_collection,
 )
-from datastill.data._extract import extract, extract_whole
 from datastill.data.cifar100 import Cifar100
 from datastill.ground.errors import ChecksumError, DataError
 
@@ -28,7 +29,7 @@ from datastill.ground.errors import ChecksumError, DataError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The parent of an extracted archive."""
-    Cifar100().write_miniature(tmp_path / "extracted")
+    write_archive("cifar100", tmp_path / "extracted")
     return tmp_path / "extracted"
 
 
@@ -40,8 +41,8 @@ def packed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     with tarfile.open(file, "w:gz") as tar:
         tar.add(folder / "cifar-100-binary", "cifar-100-binary")
     md5 = hashlib.md5(file.read_bytes()).hexdigest()
-    official = dataclasses.replace(cifar100.ARCHIVE, md5=md5, url=_dead(file.name))
-    monkeypatch.setattr(cifar100, "ARCHIVE", official)
+    official = dataclasses.replace(Cifar100.archive, md5=md5, url=_dead(file.name))
+    monkeypatch.setattr(Cifar100, "archive", official)
     return file
 
 
@@ -51,7 +52,7 @@ def _dead(file: str) -> str:
 
 def test_find_archive__data_root_may_be_the_parent_or_the_folder_itself(folder: Path) -> None:
     inner = folder / "cifar-100-binary"
-    assert find_archive(cifar100.ARCHIVE, folder) == find_archive(cifar100.ARCHIVE, inner)
+    assert find_archive(Cifar100.archive, folder) == find_archive(Cifar100.archive, inner)
 
 
 def test_find_archive__packed_and_extracted_give_the_same_images(
@@ -85,12 +86,12 @@ def test_open_archive__foreign_bytes_are_refused(packed: Path) -> None:
 def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> None:
     (folder / "cifar-100-binary" / "test.bin").unlink()
     with pytest.raises(DataError, match=r"lacks test\.bin"):
-        find_archive(cifar100.ARCHIVE, folder)
+        find_archive(Cifar100.archive, folder)
 
 
 def test_find_archive__data_root_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        find_archive(cifar100.ARCHIVE, tmp_path / "typo")
+        find_archive(Cifar100.archive, tmp_path / "typo")
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_download__other_bytes_than_published_are_refused(tmp_path: Path, monkey
 
     monkeypatch.setattr(pooch, "retrieve", other_bytes)
     with pytest.raises(ChecksumError, match="no longer the published file"):
-        find_archive(cifar100.ARCHIVE, tmp_path)
+        find_archive(Cifar100.archive, tmp_path)
 
 
 def test_download__is_kept_in_the_data_root(tmp_path: Path, monkeypatch, packed: Path) -> None:
@@ -261,7 +262,9 @@ def test_extract__zip_link_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed_as", ["a.zip", "a.tar.gz"])
-def test_extract_whole__truncated_archive_leaves_nothing(tmp_path: Path, packed_as: str) -> None:
+def test_extract_atomically__truncated_archive_leaves_nothing(
+    tmp_path: Path, packed_as: str
+) -> None:
     (tmp_path / "a").mkdir()
     for i in range(20):
         (tmp_path / "a" / str(i)).write_bytes(bytes([i]) * 5000)
@@ -272,5 +275,5 @@ def test_extract_whole__truncated_archive_leaves_nothing(tmp_path: Path, packed_
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     (tmp_path / "into").mkdir()
     with pytest.raises(DataError, match=rf"{packed_as} cannot be extracted: .*download it again"):
-        extract_whole(file, tmp_path / "into" / "a")
+        extract_atomically(file, tmp_path / "into" / "a")
     assert list((tmp_path / "into").iterdir()) == []

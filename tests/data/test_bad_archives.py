@@ -6,23 +6,12 @@ from pathlib import Path
 
 import pooch
 import pytest
+from archives import random_images, save_image, write_archive, write_lines, write_mat, write_records
 from scipy.io import loadmat
 
 from datastill.data._base import AbstractImageSource, source
-from datastill.data._cifar_binary import write_records
-from datastill.data._miniature import random_images, save_image, write_lines, write_mat
 from datastill.ground.errors import ChecksumError, DataError
 
-FOLDERS = {
-    "aircraft": "fgvc-aircraft-2013b",
-    "cars": "stanford_cars",
-    "cifar10": "cifar-10-batches-bin",
-    "cifar100": "cifar-100-binary",
-    "cub": "CUB_200_2011",
-    "dogs": "stanford_dogs",
-    "flowers": "flowers-102",
-    "tiny-imagenet": "tiny-imagenet-200",
-}
 PACKED = {
     "aircraft": ("fgvc-aircraft-2013b.tar.gz", "data"),
     "cars": ("car_ims.tgz", "car_ims"),
@@ -33,7 +22,7 @@ PACKED = {
     "flowers": ("102flowers.tgz", "jpg"),
     "tiny-imagenet": ("tiny-imagenet-200.zip", "wnids.txt"),
 }
-every_reader = pytest.mark.parametrize("name", FOLDERS)
+every_reader = pytest.mark.parametrize("name", PACKED)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +33,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError(url)
 
     monkeypatch.setattr(pooch, "retrieve", refuse)
-
-
-def miniature(name: str, root: Path) -> Path:
-    """The folder of a source's miniature below `root`."""
-    source(name).write_miniature(root)
-    return root / FOLDERS[name]
 
 
 def load(name: str, split: str, root: Path) -> None:
@@ -90,7 +73,7 @@ def cars_class(annotations, number: int):
 
 @dataclass(frozen=True)
 class Bad:
-    """A way to spoil a miniature, and what is then said when `split` is loaded."""
+    """A way to spoil a small archive, and what is then said when `split` is loaded."""
 
     name: str
     split: str
@@ -121,7 +104,7 @@ BAD = {
         "cifar10",
         "train",
         lambda r: (r / "data_batch_6.bin").write_bytes(bytes(3073)),
-        r"data_batch_6\.bin is not among the batches of CIFAR-10; remove",
+        r"data_batch_6\.bin is not among the files of cifar10; remove",
     ),
     "cifar10-label": Bad(
         "cifar10",
@@ -320,7 +303,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_bad_archive__is_named_with_the_next_step(bad: Bad, tmp_path: Path, cache: Path) -> None:
-    root = miniature(bad.name, tmp_path / "official")
+    root = write_archive(bad.name, tmp_path / "official")
     bad.spoil(root)
     with pytest.raises(DataError, match=bad.match):
         load(bad.name, bad.split, root)
@@ -332,7 +315,7 @@ def test_bad_archive__is_named_with_the_next_step(bad: Bad, tmp_path: Path, cach
 def test_bad_archive__folder_of_another_data_set_is_not_downloaded_into(
     name: str, tmp_path: Path
 ) -> None:
-    other = miniature("dogs" if name == "cifar100" else "cifar100", tmp_path)
+    other = write_archive("dogs" if name == "cifar100" else "cifar100", tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=rf"{other.name} .*--data-root|not in .*{other.name}"):
         load(name, "train", other)
@@ -343,7 +326,7 @@ def test_bad_archive__folder_of_another_data_set_is_not_downloaded_into(
 def test_bad_archive__file_of_other_bytes_is_never_opened(
     name: str, tmp_path: Path, cache: Path
 ) -> None:
-    root, (file, content) = miniature(name, tmp_path), PACKED[name]
+    root, (file, content) = write_archive(name, tmp_path), PACKED[name]
     (root / content).rename(tmp_path / "away")
     packed = (root if name in ("cars", "dogs", "flowers") else tmp_path) / file
     packed.write_bytes(b"an archive of another data set, or half of this one")
@@ -354,7 +337,7 @@ def test_bad_archive__file_of_other_bytes_is_never_opened(
 
 @every_reader
 def test_bad_archive__is_read_once_it_is_whole(name: str, tmp_path: Path) -> None:
-    root, (_, content) = miniature(name, tmp_path), PACKED[name]
+    root, (_, content) = write_archive(name, tmp_path), PACKED[name]
     (root / content).rename(tmp_path / "away")
     said = rf"lacks .*{content}.*; extract|{content}\W.* by hand|by hand .*{content}"
     with pytest.raises(DataError, match=said):

@@ -11,7 +11,7 @@ from threading import Thread
 import pooch
 import pytest
 
-from datastill.data._download import download
+from datastill.data._archives import download
 from datastill.ground import progress
 
 CONTENT = bytes(range(256)) * 20_000  # 5.12 MB

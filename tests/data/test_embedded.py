@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from datastill.data import glyphs
-from datastill.data._nuisances import picture
+from datastill.data._distortions import picture
 from datastill.data.digits import Digits
 from datastill.data.glyphs import Glyphs
 

@@ -1,14 +1,18 @@
+import errno
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from archives import random_images, save_image
 from PIL import Image
 
 from datastill.data._base import source
 from datastill.data._check import prepare
-from datastill.data._miniature import random_images, save_image
-from datastill.data.folder import Folder
+from datastill.data.folder import ImageFolderSource
 from datastill.ground.errors import DataError, DataWarning
 
 
@@ -27,7 +31,7 @@ def fill(folder: Path, count: int, *, seed: int = 0, suffix: str = "png") -> lis
 
 
 def load(root: Path, split: str = "train", image_size: int = 8):
-    return Folder(str(root)).load(split, image_size)
+    return ImageFolderSource(str(root)).load(split, image_size)
 
 
 def test_folder__flat_folder_has_no_labels(root: Path) -> None:
@@ -45,7 +49,9 @@ def test_folder__flat_folder_has_no_test_split(root: Path) -> None:
 
 def test_folder__flat_folder_prepares_its_only_split(root: Path) -> None:
     fill(root, 5)
-    assert [(row.split, row.count) for row in prepare(Folder(str(root)), 8)] == [("train", 5)]
+    assert [(row.split, row.count) for row in prepare(ImageFolderSource(str(root)), 8)] == [
+        ("train", 5)
+    ]
 
 
 def test_folder__nested_folders_are_one_unlabelled_split(root: Path) -> None:
@@ -111,16 +117,78 @@ def test_folder__test_class_that_train_lacks_is_refused(root: Path) -> None:
     fill(root / "train" / "cat", 2)
     fill(root / "train" / "dog", 2)
     fill(root / "test" / "emu", 2)
-    with pytest.raises(DataError, match="test has classes that train has not: emu"):
+    with pytest.warns(DataWarning, match="test is not read"):
         load(root)
+    with pytest.raises(DataError, match="test has classes that train has not: emu"):
+        load(root, "test")
 
 
-def test_folder__flat_test_beside_labelled_train_is_refused(root: Path) -> None:
+def test_folder__flat_test_beside_labelled_train_is_a_source_without_test_data(root: Path) -> None:
     fill(root / "train" / "cat", 2)
     fill(root / "train" / "dog", 2)
     fill(root / "test", 2)
-    with pytest.raises(DataError, match="train has class folders, so test needs"):
-        load(root)
+    with pytest.warns(DataWarning, match="test is not read, because it has no class folders"):
+        assert load(root).classes == ("cat", "dog")
+    with pytest.raises(DataError, match="test has no class folders as train has"):
+        load(root, "test")
+
+
+def test_folder__val_is_the_test_split_where_there_is_no_other(root: Path) -> None:
+    for split in ("train", "val"):
+        fill(root / split / "cat", 2)
+        fill(root / split / "dog", 2)
+    with pytest.warns(DataWarning, match="has no folder test and is tested on val"):
+        assert len(load(root, "test")) == 4
+    fill(root / "test" / "cat", 1)
+    with pytest.warns(DataWarning, match="beside train, val not read"):
+        assert len(load(root, "test")) == 1
+
+
+def test_folder__class_names_of_both_unicode_forms_are_one_class(root: Path) -> None:
+    for split, name in (("train", "\u00e9"), ("test", "e\u0301")):
+        fill(root / split / name, 2)
+        fill(root / split / "tea", 2)
+    assert load(root, "test").classes == ("tea", "\u00e9")
+
+
+def test_folder__linked_class_folder_is_followed_and_a_loop_is_not(root: Path) -> None:
+    fill(root / "cat", 3)
+    fill(root.parent / "elsewhere", 4)
+    (root / "dog").symlink_to(root.parent / "elsewhere")
+    (root / "cat" / "again").symlink_to(root)
+    assert load(root).classes == ("cat", "dog")
+
+
+def test_folder__stray_picture_that_takes_the_labels_is_named(root: Path) -> None:
+    fill(root / "cat", 3)
+    fill(root / "dog", 3)
+    fill(root, 1)
+    with pytest.warns(DataWarning, match=r"without labels: 000\.png is not directly in a class"):
+        assert load(root).labels is None
+
+
+def test_folder__class_folder_without_images_is_named(root: Path) -> None:
+    fill(root / "cat", 3)
+    fill(root / "dog", 3)
+    (root / "emu").mkdir()
+    with pytest.warns(DataWarning, match="emu is empty and no class"):
+        assert load(root).classes == ("cat", "dog")
+
+
+def test_folder__run_folders_of_datastill_are_left_out(root: Path) -> None:
+    fill(root / "cat", 3)
+    fill(root / "dog", 3)
+    fill(root / "run1", 1)
+    for name in ("config.yaml", "environment.json"):
+        (root / "run1" / name).touch()
+    with pytest.warns(DataWarning, match="run1 is left out"):
+        assert load(root).classes == ("cat", "dog")
+
+
+def test_folder__names_that_are_no_utf8_are_read(root: Path) -> None:
+    fill(root / "cat", 3)
+    fill(root / os.fsdecode(b"\xe9"), 3)
+    assert load(root).classes == ("cat", "\ufffd")
 
 
 def test_folder__missing_test_folder_says_which_layout_is_needed(root: Path) -> None:
@@ -151,12 +219,12 @@ def test_folder__missing_folder_is_named(root: Path) -> None:
 def test_folder__image_size_is_needed(root: Path) -> None:
     fill(root, 2)
     with pytest.raises(DataError, match="folder:photos needs --image-size"):
-        Folder(str(root)).load()
+        ImageFolderSource(str(root)).load()
 
 
 def test_folder__without_path_asks_which() -> None:
     with pytest.raises(DataError, match="which folder"):
-        Folder().load("train", 8)
+        ImageFolderSource().load("train", 8)
 
 
 def test_folder__hidden_and_other_files_are_ignored(root: Path) -> None:
@@ -200,11 +268,77 @@ def test_folder__more_than_one_percent_corrupt_is_refused(root: Path) -> None:
         load(root)
 
 
-def test_folder__image_bomb_is_skipped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder__warnings_are_repeated_when_the_cache_is_read(root: Path) -> None:
     files = fill(root, 100)
-    save_image(files[0], random_images(1, 64)[0])
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.warns(DataWarning, match=r"cannot be read: 000\.png"):
+    files[7].write_bytes(b"")
+    for _ in range(2):
+        with pytest.warns(DataWarning, match=r"1 of 100 .* 007\.png \(the first: it is damaged"):
+            load(root)
+
+
+def test_folder__failure_of_the_system_is_no_damaged_image(root: Path, monkeypatch) -> None:
+    files, opened = fill(root, 100), Image.open
+
+    def stale(file: Path, **options: object) -> Image.Image:
+        if file == files[7]:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return opened(file, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "open", stale)
+        with pytest.raises(DataError, match=r"007\.png cannot be read: Stale file handle"):
+            load(root)
+    assert len(load(root)) == 100
+
+
+def too_large(file: Path) -> None:
+    save_image(file, random_images(1, 64)[0])
+
+
+def float_values(file: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).random((12, 12), np.float32)).save(file, "TIFF")
+
+
+def twelve_bits(file: Path) -> None:
+    Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(file)
+
+
+def pages(file: Path) -> None:
+    picture = Image.new("RGB", (12, 12))
+    picture.save(file, "TIFF", save_all=True, append_images=[picture])
+
+
+def four_bands(file: Path) -> None:
+    Image.new("CMYK", (12, 12)).save(file, "TIFF", tiffinfo={262: 2})
+
+
+def postscript(file: Path) -> None:
+    file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (too_large, "it has 64 x 64 pixels, more than 4,000"),
+        (float_values, "mode F, whose range is unknown; save it with 8 bits"),
+        (twelve_bits, "16-bit values end at 4095: scale them to 65535"),
+        (pages, "it has 2 pages"),
+        (four_bands, "it has 4 bands; save the three"),
+        (postscript, "it is damaged, or of a format that is not read"),
+        (os.mkfifo, "it is no regular file"),
+        (lambda file: file.symlink_to("nowhere"), "it is missing or a link to nowhere"),
+    ],
+)
+def test_folder__file_that_cannot_be_an_image_is_skipped_with_a_reason(
+    root: Path, write: Callable[[Path], object], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fill(root, 100)
+    files[0].unlink()
+    write(files[0])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    monkeypatch.setattr(subprocess, "check_call", pytest.fail)  # how Pillow runs Ghostscript
+    with pytest.warns(DataWarning, match=rf"cannot be read: 000\.png \(the first: .*{reason}"):
         assert len(load(root)) == 99
 
 
@@ -234,7 +368,8 @@ def test_folder__wide_image_is_cropped_at_the_centre(root: Path) -> None:
     wide = np.zeros((3, 8, 24), np.uint8)
     wide[:, :, 8:16] = 200
     save_image(root / "wide.png", wide)
-    assert (load(root).images == 200).all()
+    with pytest.warns(DataWarning, match="1 of 1 .* more than 2 times .* central square was cut"):
+        assert (load(root).images == 200).all()
 
 
 def test_folder__image_of_the_wanted_size_keeps_its_bytes(root: Path) -> None:
@@ -274,11 +409,13 @@ def test_folder__two_folders_do_not_share_a_cache(tmp_path: Path) -> None:
     first, second = (tmp_path / name / "same" for name in "ab")
     load(first)
     load(second)
-    assert Folder(str(first)).prepared("train", 8) != Folder(str(second)).prepared("train", 8)
+    assert ImageFolderSource(str(first)).prepared("train", 8) != ImageFolderSource(
+        str(second)
+    ).prepared("train", 8)
 
 
 def test_source__folder_takes_its_path_after_the_colon(root: Path) -> None:
-    assert source(f"folder:{root}") == Folder(str(root))
+    assert source(f"folder:{root}") == ImageFolderSource(str(root))
 
 
 def test_folder__name_has_the_last_part_of_the_path(root: Path) -> None:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import random_images, write_archive, write_batch
 
-from datastill.data import _growing
+from datastill.data import _prepared
 from datastill.data._check import prepare
-from datastill.data._growing import grow
-from datastill.data._miniature import random_images
-from datastill.data._prepared import Prepared
+from datastill.data._prepared import Prepared, append_resumable
 from datastill.data._raw import Bytes, LazyImages
-from datastill.data.imagenet import ImageNet
+from datastill.data.imagenet import BATCHES, ImageNet
 from datastill.ground.errors import DataError
 
 FOUR_IMAGES = 4 * 3 * 16 * 16  # bytes
@@ -25,11 +24,11 @@ DEADLINE_SECONDS = 120.0
 SLOW_READER = """
 import os, signal, sys, time
 from pathlib import Path
-from datastill.data import _growing
+from datastill.data import _prepared
 from datastill.data._imagenet_batches import Batch
 from datastill.data.imagenet import ImageNet
 
-_growing.CHUNK_BYTES = int(sys.argv[1])
+_prepared.CHUNK_BYTES = int(sys.argv[1])
 root, reads, read_batch = Path(sys.argv[2]), [], Batch.read
 
 def read(self, start, stop):
@@ -44,13 +43,13 @@ ImageNet().load("train", 16, root)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    ImageNet().write_miniature(tmp_path / "official")
+    write_archive("imagenet", tmp_path / "official")
     return tmp_path / "official"
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_growing, "CHUNK_BYTES", FOUR_IMAGES)
+    monkeypatch.setattr(_prepared, "CHUNK_BYTES", FOUR_IMAGES)
 
 
 def started(hook: str, root: Path) -> subprocess.Popen[str]:
@@ -106,22 +105,21 @@ def test_prepare__second_process_waits_for_the_first(root: Path, tmp_path: Path)
 
 
 def test_prepare__memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    for count in (100, 600):
+        for name in (*BATCHES["train"], *BATCHES["test"]):
+            images = np.zeros((count, 3, 64, 64), np.uint8)
+            write_batch(tmp_path / str(count) / name, images, [1] * count)
     code = """
 import resource, sys
 from pathlib import Path
-from datastill.data import _growing
-from datastill.data._imagenet_batches import write_batch
-from datastill.data._miniature import random_images
-from datastill.data.imagenet import BATCHES, ImageNet
+from datastill.data import _prepared
+from datastill.data.imagenet import ImageNet
 
 def peak(count):
-    root = Path(sys.argv[1]) / str(count)
-    for name in (*BATCHES["train"], *BATCHES["test"]):
-        write_batch(root / name, random_images(count, 64), [1] * count)
-    ImageNet().load("train", 64, root)
+    ImageNet().load("train", 64, Path(sys.argv[1]) / str(count))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-_growing.CHUNK_BYTES = 1 << 20
+_prepared.CHUNK_BYTES = 1 << 20
 print(1024 * (-peak(100) + peak(600)))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
@@ -131,27 +129,29 @@ print(1024 * (-peak(100) + peak(600)))
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("kept", [0, 1, 127, 128, 3000, 6000, 6272, 6400, 9999, -1, None])
-def test_grow__continues_from_any_number_of_bytes(tmp_path: Path, kept: int | None) -> None:
+def test_append_resumable__continues_from_any_number_of_bytes(
+    tmp_path: Path, kept: int | None
+) -> None:
     images = random_images(18, 16)
     np.save(tmp_path / "whole.npy", images)
     whole = (tmp_path / "whole.npy").read_bytes()
     (tmp_path / "part").write_bytes(whole[:kept])
-    grow(tmp_path / "part", images, "test")
+    append_resumable(tmp_path / "part", images, "test")
     assert (tmp_path / "part").read_bytes() == whole
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_grow__does_not_trust_the_chunk_that_was_written_last(tmp_path: Path) -> None:
+def test_append_resumable__does_not_trust_the_chunk_that_was_written_last(tmp_path: Path) -> None:
     images, part = random_images(18, 16), tmp_path / "part"
-    grow(part, images, "test")
+    append_resumable(part, images, "test")
     whole = part.read_bytes()
     part.write_bytes(whole[: 128 + 2 * FOUR_IMAGES] + bytes(FOUR_IMAGES))
-    grow(part, images, "test")
+    append_resumable(part, images, "test")
     assert part.read_bytes() == whole
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_grow__reads_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+def test_append_resumable__reads_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     images, asked = random_images(18, 16), []
 
     def read(start: int, stop: int) -> Bytes:
@@ -162,8 +162,8 @@ def test_grow__reads_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
 
     lazy = LazyImages(images.shape, read)
     with pytest.raises(DataError, match="unreadable"):
-        grow(tmp_path / "part", lazy, "test")
-    grow(tmp_path / "part", lazy, "test")
+        append_resumable(tmp_path / "part", lazy, "test")
+    append_resumable(tmp_path / "part", lazy, "test")
     assert asked == [(0, 4), (4, 8), (8, 12), (12, 16), (8, 12), (12, 16), (16, 18)]
     assert np.array_equal(np.load(tmp_path / "part"), images)
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from archives import random_images, write_archive
 from PIL import Image
 
 from datastill.data import hf
 from datastill.data._base import source
 from datastill.data._check import prepare
-from datastill.data._miniature import random_images
-from datastill.data.folder import Folder
+from datastill.data.folder import ImageFolderSource
 from datastill.data.hf import Hf
 from datastill.ground.errors import ConfigError, DataError, DataWarning
 
@@ -50,10 +50,10 @@ def saved(root: Path, **splits: Any) -> str:
 
 
 def test_hf__class_folders_are_read_as_folder_does(tmp_path: Path) -> None:
-    Hf().write_miniature(tmp_path / "photos")
+    write_archive("hf", tmp_path / "photos")
     for split in ("train", "test"):
         ours = source(f"hf:{tmp_path / 'photos'}").load(split, 16)
-        theirs = Folder(str(tmp_path / "photos")).load(split, 16)
+        theirs = ImageFolderSource(str(tmp_path / "photos")).load(split, 16)
         assert ours.classes == theirs.classes
         assert {bytes(i.numpy()) for i in ours.images} == {bytes(i.numpy()) for i in theirs.images}
         assert ours.labels.bincount().tolist() == theirs.labels.bincount().tolist()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import random_images, save_image, write_archive, write_batch
 
-from datastill.data._imagenet_batches import open_batch, write_batch
-from datastill.data._miniature import random_images, save_image
+from datastill.data._imagenet_batches import open_batch
 from datastill.data.imagenet import BATCHES, ImageNet
 from datastill.data.imagenette import Imagenette
 from datastill.ground.errors import DataError, SubsetWarning
@@ -19,7 +19,7 @@ from datastill.ground.errors import DataError, SubsetWarning
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    ImageNet().write_miniature(tmp_path / "official")
+    write_archive("imagenet", tmp_path / "official")
     return tmp_path / "official" / "imagenet"
 
 
@@ -287,7 +287,7 @@ def test_imagenet__stays_usable_when_the_photographs_are_gone(folders: Path) -> 
 
 
 def test_imagenette__classes_have_names_and_val_is_the_test_split(tmp_path: Path) -> None:
-    Imagenette().write_miniature(tmp_path)
+    write_archive("imagenette", tmp_path)
     test = Imagenette().load("test", 16, tmp_path)
     assert test.classes == ("tench", "English springer", "cassette player")
     assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]

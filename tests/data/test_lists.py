@@ -6,10 +6,10 @@ from random import Random
 
 import numpy as np
 import pytest
+from archives import write_lines, write_mat
 from scipy.io import savemat
 
-from datastill.data._lists import class_labels, read_mat, read_pairs, refuse_strangers
-from datastill.data._miniature import write_lines, write_mat
+from datastill.data._lists import check_no_extra_files, class_labels, read_mat, read_pairs
 from datastill.ground.errors import DataError
 
 
@@ -60,5 +60,5 @@ def test_class_labels__words_are_no_numbers() -> None:
         class_labels(["one"], 2, Path("labels.txt"))
 
 
-def test_refuse_strangers__hidden_files_are_let_be() -> None:
-    refuse_strangers([Path("a.jpg"), Path("._a.jpg")], [Path("a.jpg")], "the images")
+def test_check_no_extra_files__hidden_files_are_let_be() -> None:
+    check_no_extra_files([Path("a.jpg"), Path("._a.jpg")], [Path("a.jpg")], "the images")

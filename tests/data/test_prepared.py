@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from archives import write_archive
 
 from datastill.data._check import check, contact_sheet, prepare
 from datastill.data._prepared import Prepared
@@ -16,7 +17,7 @@ from datastill.images import ImageSet, Normalizer
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    Cifar100().write_miniature(tmp_path / "official")
+    write_archive("cifar100", tmp_path / "official")
     return tmp_path / "official"
 
 
@@ -100,7 +101,7 @@ def test_check__compares_with_official_counts(root: Path) -> None:
 
 
 def test_check__counts_images_per_class(tmp_path: Path) -> None:
-    Cifar10().write_miniature(tmp_path)
+    write_archive("cifar10", tmp_path)
     assert check(Cifar10(), None, tmp_path)["splits"]["train"]["images_per_class"] == [2, 2]
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from archives import random_images, write_archive, write_records
 
 from datastill.data._check import check
-from datastill.data._cifar_binary import RecordFormat, read_records, write_records
-from datastill.data._miniature import random_images, write_lines
 from datastill.data.cifar10 import Cifar10
+from datastill.data.cifar100 import Cifar100
 from datastill.data.cub import Cub
 from datastill.data.tiny_imagenet import TinyImageNet
-from datastill.ground.errors import DataError
 
 PACKS = Path(__file__).parents[3] / "shared" / "data"
 needs_packs = pytest.mark.skipif(
@@ -22,51 +21,28 @@ needs_packs = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> Path:
-    """Two records with a coarse byte, and a file of class names."""
-    write_records(tmp_path / "a.bin", random_images(2), [1, 0], label_bytes=2)
-    write_lines(tmp_path / "names.txt", ["x", "y"])
-    return tmp_path
+def test_cifar__planes_are_red_green_blue(tmp_path: Path) -> None:
+    root = write_archive("cifar100", tmp_path)
+    assert np.array_equal(Cifar100().load("train", 32, root).images, random_images(20))
 
 
-def read(folder: Path, image_size: int = 32):
-    official = RecordFormat(label_bytes=2, classes=2, most=4)
-    return read_records([folder / "a.bin"], folder / "names.txt", official, image_size)
-
-
-def test_cifar_binary__planes_are_red_green_blue(records: Path) -> None:
-    assert np.array_equal(read(records).images, random_images(2))
-
-
-def test_cifar_binary__last_label_byte_is_the_class(records: Path) -> None:
-    content = bytearray((records / "a.bin").read_bytes())
+def test_cifar__last_label_byte_is_the_class(tmp_path: Path) -> None:
+    file = write_archive("cifar100", tmp_path) / "test.bin"
+    content = bytearray(file.read_bytes())
     content[0] = 77  # the coarse label
-    (records / "a.bin").write_bytes(content)
-    assert read(records).labels.tolist() == [1, 0]
+    file.write_bytes(content)
+    assert Cifar100().load("test", 32, tmp_path).labels.tolist() == list(range(0, 50, 5))
 
 
-def test_cifar_binary__half_a_record_is_refused(records: Path) -> None:
-    (records / "a.bin").write_bytes((records / "a.bin").read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"6147 bytes, which is no multiple .* 3074"):
-        read(records)
-
-
-def test_cifar_binary__missing_file_is_named(records: Path) -> None:
-    (records / "a.bin").unlink()
-    with pytest.raises(DataError, match=r"a\.bin is missing"):
-        read(records)
-
-
-def test_cifar_binary__resizing_a_flat_image_keeps_its_grey(tmp_path: Path) -> None:
-    write_records(tmp_path / "a.bin", np.full((1, 3, 32, 32), 90, np.uint8), [0], label_bytes=2)
-    write_lines(tmp_path / "names.txt", ["x", "y"])
-    assert (read(tmp_path, 64).images == 90).all()
+def test_cifar__resizing_a_flat_image_keeps_its_grey(tmp_path: Path) -> None:
+    flat = np.full((1, 3, 32, 32), 90, np.uint8)
+    write_records(write_archive("cifar100", tmp_path) / "test.bin", flat, [0], label_bytes=2)
+    assert (Cifar100().load("test", 64, tmp_path).images == 90).all()
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    TinyImageNet().write_miniature(tmp_path)
+    write_archive("tiny-imagenet", tmp_path)
     return tmp_path / "tiny-imagenet-200"
 
 
@@ -93,7 +69,7 @@ def test_tiny_imagenet__class_without_images_is_allowed(tiny: Path) -> None:
 
 @pytest.fixture
 def cub(tmp_path: Path) -> Path:
-    Cub().write_miniature(tmp_path)
+    write_archive("cub", tmp_path)
     return tmp_path / "CUB_200_2011"
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from archives import random_images, save_image, write_archive, write_mat
 from PIL import Image
 from scipy.io import loadmat
 
 from datastill.data._base import source
 from datastill.data._check import check
-from datastill.data._miniature import random_images, save_image, write_mat
 from datastill.data.aircraft import Aircraft
 from datastill.data.cars import Cars
 from datastill.data.dogs import Dogs
@@ -20,7 +20,7 @@ from datastill.ground.errors import ConfigError, DataError
 
 @pytest.fixture
 def aircraft(tmp_path: Path) -> Path:
-    Aircraft().write_miniature(tmp_path)
+    write_archive("aircraft", tmp_path)
     return tmp_path / "fgvc-aircraft-2013b" / "data"
 
 
@@ -40,7 +40,7 @@ def test_aircraft__banner_is_kept(aircraft: Path) -> None:
 
 @pytest.fixture
 def cars(tmp_path: Path) -> Path:
-    Cars().write_miniature(tmp_path)
+    write_archive("cars", tmp_path)
     return tmp_path / "stanford_cars"
 
 
@@ -90,7 +90,7 @@ def test_cars__annotations_without_labels_are_refused(cars: Path, tmp_path: Path
 
 @pytest.fixture
 def dogs(tmp_path: Path) -> Path:
-    Dogs().write_miniature(tmp_path)
+    write_archive("dogs", tmp_path)
     return tmp_path / "stanford_dogs"
 
 
@@ -106,7 +106,7 @@ def test_dogs__breeds_are_named_by_their_folders(dogs: Path) -> None:
 @pytest.fixture
 def flowers(tmp_path: Path) -> Path:
     """Photographs whose red value tells their number."""
-    Flowers().write_miniature(tmp_path)
+    write_archive("flowers", tmp_path)
     root = tmp_path / "flowers-102"
     for number in range(1, 19):
         flat = np.full((3, 20, 20), 10 * number, np.uint8)

@@ -10,7 +10,7 @@ from commands import NETWORK, TARGET, Command, Outcome, draw_photos
 from PIL import Image
 
 from datastill.artefact import FORMAT_VERSION
-from datastill.data import _download
+from datastill.data import _archives
 from datastill.ground.tensor_file import read_checked, write_checked
 
 DISTILL = "distill --data folder:{photos} --target {made}/target --count 5 --out {out} "
@@ -19,11 +19,13 @@ TRANSFER = "transfer {made}/set --to folder:{photos} --seeds 1 --out {out} "
 
 WRONG = {
     # names
-    "verb": ("distil --data glyphs", "did you mean 'distill'?"),
+    "command": ("distil --data glyphs", "did you mean 'distill'?"),
     "flag": (TRAIN + "--epoch 3", "target has no --epoch; did you mean --epochs?"),
-    "flag of another verb": (TRAIN + "--count 3", "target has no --count"),
+    "flag without its group": (DISTILL + "--outer_steps 3", "did you mean --method.outer_steps?"),
+    "flag of another command": (TRAIN + "--count 3", "target has no --count"),
     "option": (DISTILL + "--method.outer_stps 3", "did you mean --method.outer_steps?"),
     "data": ("target --data cifr10 --out {out}", "did you mean 'cifar10'?"),
+    "folder as data": ("target --data {photos} --image-size 8 --out {out}", "write folder:"),
     "data with a path": ("target --data glyphs:x --out {out}", "takes nothing after a colon"),
     "method": (DISTILL + "--method krrst", "did you mean 'krr-st'?"),
     "network": (DISTILL + "--network conv", "did you mean 'convnet'?"),
@@ -41,9 +43,12 @@ WRONG = {
     "optimizer": (TRAIN + "--optimizer adam", "expected adamw, sgd or lars; did you mean adamw?"),
     "device": (TRAIN + "--device gpu", "choose auto, cpu, cuda or cuda:NUMBER"),
     "word": (TRAIN + "fast", "'fast' was not expected here"),
+    "number out of bounds": (TRAIN + "--limit 0", "--limit 0: expected at least 1"),
+    "part of a number": (DISTILL + "--method.outer_steps 2.5", "2.5: expected a whole number"),
+    "neither true nor false": (TRAIN + "--standardize maybe", "maybe: expected true or false"),
     # something is missing
-    "no data": ("target --out {out}", "--data is missing; for example --data folder:my-photos"),
-    "no out": ("target --data folder:{photos}", "--out is missing; for example --out"),
+    "no data": ("target --out {out}", "--data is missing; for example: datastill target --data"),
+    "no out": ("target --data folder:{photos}", "--out is missing; for example: datastill target"),
     "no recipe": ("run", "recipe is missing; for example: datastill run quick"),
     "no value": (TRAIN + "--seed", "--seed needs a value"),
     "no value before a flag": ("target --data --out {out}", "--data needs a value"),
@@ -237,7 +242,7 @@ def test_cli__refuses_an_archive_that_is_nowhere(
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network here")
 
-    monkeypatch.setattr(_download.pooch, "retrieve", offline)
+    monkeypatch.setattr(_archives.pooch, "retrieve", offline)
     words = ("target", "--data", "cifar10", "--data-root", tmp_path, "--out", tmp_path / "out")
     assert_refused(datastill(*words), "put it there by hand")
     assert not (tmp_path / "out").exists()

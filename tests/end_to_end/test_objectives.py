@@ -53,7 +53,7 @@ def test_target__monitor_of_unlabelled_images_without_a_test_split_says_so(
     words = ("target", "--data", f"folder:{photos / 'cat'}", *SMALL, "--monitor-every", "4")
     out = tmp_path / "target"
     done = datastill(*words, "--objective.projector", "none", "--out", out)
-    assert done.code == 0 and "monitored on images that are trained on" in done.err
+    assert done.code == 0 and "the monitor tests on images that are trained on" in done.err
     assert logged(out)[-1].keys() >= {"monitor_rank", "monitor_spread"}
 
 
@@ -87,7 +87,7 @@ def test_every_objective__sees_more_in_digits_than_a_random_network(
     )
     with seeded(0, "target-model"):
         untrained = training.architecture(image_size=16, channels=1, outputs=64)
-    before = monitor.look(untrained, Machine())["monitor_knn_percent"]
+    before = monitor.evaluate(untrained, Machine())["monitor_knn_percent"]
     train_target(digits, training, folder=tmp_path, monitor=monitor)
     after = logged(tmp_path)[-1]["monitor_knn_percent"]
     assert after > before + 10, f"{name}: {before:.1f} % before, {after:.1f} % after"

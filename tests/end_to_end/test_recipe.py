@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from commands import Command
 
+from datastill.cli import run as command
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import Protocol, own_protocol
+from datastill.protocols._base import Protocol, custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
-from datastill.verbs import run as verb
 
 NETWORK = ConvNet(widths=(4, 8))
 
@@ -46,11 +46,11 @@ def tiny(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def protocol(*, pretrain_steps: int) -> Protocol:
     tasks = LinearProbe(steps=2), LinearProbe(features="output", steps=2)
-    return own_protocol(*tasks, pretrain_steps=pretrain_steps)
+    return custom_protocol(*tasks, pretrain_steps=pretrain_steps)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
-    monkeypatch.setattr(verb, "get_recipe", lambda name, scale: recipe)
+    monkeypatch.setattr(command, "get_recipe", lambda name, scale: recipe)
 
 
 def rows(out: Path) -> tuple[list[str], int]:
@@ -164,5 +164,7 @@ def test_run__takes_only_the_target_data_asked_for(
     stand_in(monkeypatch, replace(tiny, data=(*tiny.data, "cars"), sets=(), judge_target=False))
     done = datastill("run", "quick", "--to", tiny.data[0], "--out", tmp_path / "run")
     assert done.code == 0, done.err
+    again = datastill("run", "--resume", "--out", tmp_path / "run")
+    assert (again.code, again.out) == (0, done.out), again.err
     refused = datastill("run", "quick", "--to", "dogs", "--out", tmp_path / "other")
     assert refused.code == 2 and "no 'dogs' among the target data of quick" in refused.err

@@ -161,7 +161,7 @@ def test_torchrun__dead_rank_ends_the_job_with_a_message(
         f"rank {dying} of 2 killed", f"the job ended {time.monotonic() - killed:.1f} s later"
     )
     assert code == 1
-    assert f"rank {1 - dying} of 2 hears nothing of another one" in said
+    assert f"rank {1 - dying} of 2: another rank has died" in said
     assert not (tmp_path / "run" / "distilled.safetensors").exists()
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from archives import write_archive
 from commands import METHOD, NETWORK, TARGET, Command
 from PIL import Image
 
 from datastill.artefact import DistilledSet
 from datastill.cli import main
-from datastill.data.cifar10 import Cifar10
+from datastill.cli.list import PACKAGES
 from datastill.ground import checkpoint
 from datastill.ground.lookup import names
-from datastill.verbs.list import KINDS
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def random_set(photos: Path, tmp_path: Path) -> Path:
 
 def test_list__without_a_kind_names_everything(datastill: Command) -> None:
     text = datastill("list").out
-    for folder, _ in KINDS.values():
+    for folder in PACKAGES.values():
         assert all(f"\n  {name} " in text for name in names(folder))
 
 
@@ -112,7 +112,7 @@ def test_data__contact_sheet_belongs_to_check(datastill: Command, tmp_path: Path
 def test_data__prepare_says_how_much_of_the_official_split_it_found(
     datastill: Command, tmp_path: Path
 ) -> None:
-    Cifar10().write_miniature(tmp_path)
+    write_archive("cifar10", tmp_path)
     done = datastill("data", "prepare", "cifar10", "--data-root", tmp_path)
     assert done.out.startswith("train: 20 of 50000 images at ")
     assert "warning: cifar10/train has 20 images here, officially 50000" in done.err

@@ -1,8 +1,12 @@
 """Locks: one process at a time; a dead process holds none."""
 
+import errno
+import fcntl
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +14,11 @@ import pytest
 import torch
 from toys import always_saving
 
-from datastill.ground.alone import undisturbed
-from datastill.ground.errors import ConfigError
+from datastill.ground.alone import alone, undisturbed
+from datastill.ground.errors import ConfigError, DataError
 from datastill.ground.loop import run_steps
 
+Lock = Callable[[Path, str], AbstractContextManager[None]]
 HOLDER = """
 import sys, pathlib
 from datastill.ground.alone import undisturbed
@@ -47,41 +52,62 @@ def one_step(folder: Path) -> None:
     run_steps("walk", Nothing(torch.zeros(1)), step, length=1, saving=always_saving(folder))
 
 
-def test_undisturbed__leaves_nothing(tmp_path: Path) -> None:
-    lock = tmp_path / ".walk.lock"
-    with undisturbed(lock, "walk"):
-        assert lock.exists()
-    assert not lock.exists()
-    with pytest.raises(KeyError), undisturbed(lock, "walk"):
-        raise KeyError
-    assert not lock.exists()
-
-
 def test_run_steps__second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
     process = holder(tmp_path / ".checkpoint.lock")
     with pytest.raises(ConfigError, match=r"another process is working on walk in .* --out"):
         one_step(tmp_path)
     process.kill()
     process.communicate()
-    assert (tmp_path / ".checkpoint.lock").exists()  # nobody holds what the dead one left
-    one_step(tmp_path)
-    assert not (tmp_path / ".checkpoint.lock").exists()
+    one_step(tmp_path)  # the system has freed the lock of the dead process
 
 
-def test_undisturbed__lock_that_was_removed_meanwhile_is_taken_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_undisturbed__leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), undisturbed(tmp_path / ".walk.lock", "walk"):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lock", [alone, undisturbed])
+def test_locks__link_in_place_of_the_lock_file_is_refused(lock: Lock, tmp_path: Path) -> None:
+    victim = tmp_path / "thesis.tex"
+    victim.write_text("my words")
+    (tmp_path / ".walk.lock").symlink_to(victim)
+    with pytest.raises(DataError, match=r"\.walk\.lock cannot be locked"):
+        lock(tmp_path / ".walk.lock", "walk").__enter__()
+    assert victim.read_text() == "my words"
+
+
+@pytest.mark.parametrize("lock", [alone, undisturbed])
+def test_locks__file_system_without_locks_is_told_and_work_goes_on(
+    lock: Lock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The last holder removes the file after we opened it and before we lock it."""
-    lock, real = tmp_path / ".walk.lock", Path.open
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    def opened_too_early(self: Path, *args: str) -> object:
-        monkeypatch.setattr(Path, "open", real)
-        file = real(self, *args)
-        self.unlink()
-        return file
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock(tmp_path / ".walk.lock", "walk"):
+        pass
+    assert "file system without locks (No locks available)" in capsys.readouterr().err
 
-    monkeypatch.setattr(Path, "open", opened_too_early)
-    with undisturbed(lock, "walk"):
-        with pytest.raises(ConfigError, match="another process"), undisturbed(lock, "walk"):
-            pass
-        assert lock.exists()
+
+def test_alone__waits_for_the_other_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = holder(tmp_path / ".walk.lock")
+    timer = threading.Timer(0.3, process.kill)
+    timer.start()
+    with alone(tmp_path / ".walk.lock", "walk"):
+        assert process.wait() != 0
+    process.communicate()
+    assert "walk: another process is making it; waiting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["fcntl", "resource"])
+def test_program__lists_methods_on_a_system_without(module: str) -> None:
+    code = f"import sys; sys.modules['{module}'] = None; from datastill.cli import main; main()"
+    command = [sys.executable, "-c", code, "list", "methods"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "krr-st" in done.stdout, done.stderr

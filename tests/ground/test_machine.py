@@ -170,3 +170,17 @@ def test_run_each__does_not_hide_other_errors(network: nn.Module) -> None:
     with pytest.raises(RuntimeError, match="another"):
         Machine().run_each(cramped, images())
     assert cramped.asked == [2]
+
+
+def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 lets the rest use TF32 and cuDNN try its algorithms; float32 agrees with a CPU."""
+    with_gpus(monkeypatch, 1)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    try:
+        Machine.find("cuda", "bfloat16")
+        assert matmul.allow_tf32 and cudnn.allow_tf32 and cudnn.benchmark
+        Machine.find("cuda", "float32")
+        assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

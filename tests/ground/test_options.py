@@ -1,16 +1,24 @@
 """Options: declared once, read everywhere."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
 
 from datastill.ground.errors import ConfigError
 from datastill.ground.lookup import find, names
-from datastill.ground.options import from_json, non_default, option, options, to_json
-from datastill.methods.krr_st import KRRST
+from datastill.ground.options import (
+    check_bounds,
+    from_json,
+    non_default,
+    option,
+    options,
+    to_json,
+)
 
 FOLDERS = [f"datastill.{f}" for f in ("methods", "networks", "objectives", "transfer")]
 COMPONENTS = [find(folder, name) for folder in FOLDERS for name in names(folder)]
@@ -72,6 +80,50 @@ def test_options__need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_check_bounds__unknown_word_is_refused() -> None:
-    with pytest.raises(ConfigError, match="pixel_space='grey': expected unit or normalized or raw"):
-        KRRST(pixel_space="grey")  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Typed:
+    """One option of each kind of type."""
+
+    number: float = option(1.0, "number")
+    count: int = option(1, "whole number")
+    flag: bool = option(False, "flag")
+    word: Literal["small", "large"] = option("small", "word")
+    pair: tuple[int, float] = option((1, 0.5), "pair")
+    toy: Toy | None = option(None, "component")
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"number": "1"}, "Typed: number='1': expected a number"),
+        ({"number": True}, "Typed: number=True: expected a number"),
+        ({"number": math.nan}, "Typed: number=nan: expected a number of at most 1e"),
+        ({"count": 2.5}, "Typed: count=2.5: expected a whole number"),
+        ({"count": True}, "Typed: count=True: expected a whole number"),
+        ({"count": None}, "Typed: count=None: expected a whole number"),
+        ({"flag": 1}, "Typed: flag=1: expected True or False"),
+        ({"word": "grey"}, "Typed: word='grey': expected small or large"),
+        ({"word": 1}, "Typed: word=1: expected small or large"),
+        ({"pair": (1,)}, r"Typed: pair=\(1,\): expected a tuple of a whole number and a number"),
+        ({"pair": ("a", 1)}, "Typed: pair=.*: expected a tuple"),
+        ({"pair": [1, 1]}, "Typed: pair=.*: expected a tuple"),
+        ({"toy": Outer()}, "Typed: toy=Outer.*: expected a Toy or None"),
+    ],
+)
+def test_check_bounds__refuses_values_of_other_types(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Typed(**values)
+
+
+def test_check_bounds__takes_whole_numbers_for_numbers() -> None:
+    assert Typed(number=2, pair=(3, 4), toy=Toy()).number == 2
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: str(c.__name__))
+def test_check_bounds__is_called_by_every_component(component: type) -> None:
+    for each in options(component):
+        with pytest.raises(ConfigError, match=f"{component.__name__}: {each.name}=.*: expected"):
+            component(**{each.name: object()})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datastill.ground.profile import TURN, part_of_step, profiled
+from datastill.ground.profile import PROFILED_STEP, part_of_step, profiled
 from datastill.ground.run_folder import RunFolder
 
 
@@ -26,11 +26,11 @@ def opened(place: Path, *, profile: bool) -> RunFolder:
 def test_profiled__tells_parts_and_operations_of_the_third_step(tmp_path: Path) -> None:
     folder = opened(tmp_path, profile=True)
     watched = profiled(step, folder)
-    for number in range(7, 7 + TURN):
+    for number in range(7, 7 + PROFILED_STEP):
         assert not (folder.path / "profile.txt").exists()
         assert watched(number) == step(number)
     told = (folder.path / "profile.txt").read_text()
-    assert told.startswith(f"step {6 + TURN}: ") and "\na product  " in told
+    assert told.startswith(f"step {6 + PROFILED_STEP}: ") and "\na product  " in told
     assert "\nthe rest  " in told and "aten::mm" in told
     shares = [float(x.split()[-2]) for x in told.splitlines() if x.endswith(" %")]
     assert sum(shares) == pytest.approx(100, abs=0.2)

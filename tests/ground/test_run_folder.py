@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from datastill.ground import run_folder
+from datastill.ground.alone import undisturbed
 from datastill.ground.errors import ConfigError, DataError, ResumeError
 from datastill.ground.loop import PhaseCost
 from datastill.ground.run_folder import RunFolder, environment
@@ -84,6 +85,26 @@ def test_run_folder__folder_with_other_files_is_refused(tmp_path: Path, resume: 
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="not an empty folder; choose another --out"):
         RunFolder.open(tmp_path, CONFIG, resume=resume)
+
+
+def test_run_folder__what_a_killed_start_left_is_no_other_file(tmp_path: Path) -> None:
+    for name in (".config.yaml.1@host.part", ".config.lock"):
+        (tmp_path / name).touch()
+    assert RunFolder.open(tmp_path, CONFIG, resume=False).config_file.exists()
+
+
+def test_run_folder__another_process_that_opens_it_is_refused(tmp_path: Path) -> None:
+    with undisturbed(tmp_path / ".config.lock", "a run"), pytest.raises(ConfigError):
+        RunFolder.open(tmp_path, CONFIG, resume=True)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_run_folder__link_in_place_of_its_log_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("my words")
+    (folder.path / "metrics.jsonl").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be written"):
+        folder.log(0, {"loss": 1.0})
+    assert (tmp_path / "thesis.tex").read_text() == "my words"
 
 
 def test_run_folder__file_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from toys import always_saving
 
 from datastill.ground.loop import Saving, run_steps
-from datastill.ground.signals import Asked, between_loops, listening
+from datastill.ground.signals import SignalState, between_loops, capture_signals
 
 LENGTH = 6
 NEVER = 1e9  # seconds between checkpoints
@@ -51,7 +51,11 @@ def rarely(folder: Path) -> Saving:
 @pytest.mark.parametrize("at", range(LENGTH))
 @pytest.mark.parametrize(
     ("number", "left_by", "code"),
-    [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)],
+    [
+        (signal.SIGTERM, SystemExit, 143),
+        (signal.SIGHUP, SystemExit, 129),
+        (signal.SIGINT, KeyboardInterrupt, None),
+    ],
 )
 def test_run_steps__stop_saves_after_the_step_and_resumes(
     number: signal.Signals, left_by: type[BaseException], code: int | None, at: int, tmp_path: Path
@@ -96,49 +100,76 @@ def test_run_steps__handlers_are_as_before(tmp_path: Path) -> None:
     assert [signal.getsignal(number) for number in watched] == before
 
 
-def test_run_steps__inner_phase_leaves_a_stop_to_the_outer_one(tmp_path: Path) -> None:
-    """A probe inside of a distillation has nothing to save; the distillation has."""
-    state, saving = Count(torch.zeros(1)), rarely(tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_steps__inner_phase_is_given_up_after_one_of_its_steps(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A probe inside of a distillation has nothing to save; the distillation may have."""
+    state, saving, inner_steps = Count(torch.zeros(1)), always_saving(tmp_path), list[int]()
 
-    def inner(number: int) -> Mapping[str, float]:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return {"inner": float(number)}
+    def inner(step: int) -> Mapping[str, float]:
+        inner_steps.append(step)
+        if state.steps > 1:
+            os.kill(os.getpid(), number)
+        return {"inner": float(step)}
 
-    def outer(number: int) -> Mapping[str, float]:
-        run_steps("inner", Count(torch.zeros(1)), inner, length=3)
+    def outer(step: int) -> Mapping[str, float]:
         state.steps += 1
-        return {"outer": float(number)}
+        run_steps("inner", Count(torch.zeros(1)), inner, length=3)
+        return {"outer": float(step)}
 
-    with pytest.raises(SystemExit):
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
         run_steps("outer", state, outer, length=LENGTH, saving=saving)
-    assert float(state.steps) == 1 and saving.path.exists()
+    assert inner_steps == [0, 1, 2, 0]
+    shown = capsys.readouterr().err
+    assert "outer: stopped in step 1. The last checkpoint is unharmed; --resume continues" in shown
 
 
-def test_listening__second_interrupt_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), listening() as asked:
+def test_run_steps__interrupt_is_answered_at_once_and_tells_of_no_missing_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = ""
+
+    def step(number: int) -> Mapping[str, float]:
+        nonlocal shown
         os.kill(os.getpid(), signal.SIGINT)
-        assert asked.stop is signal.SIGINT
+        shown = capsys.readouterr().err
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    saving = rarely(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps("count", Count(torch.zeros(1)), step, length=LENGTH, saving=saving)
+    assert shown == "SIGINT: stopping after this step; press Ctrl-C again to stop now\n"
+    assert "count: stopped in step 0. No checkpoint was written yet" in capsys.readouterr().err
+    assert not saving.path.exists()
+
+
+def test_capture_signals__second_interrupt_does_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), capture_signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.stop is signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_listening__what_is_ignored_stays_so() -> None:
+def test_capture_signals__what_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with listening() as asked:
+        with capture_signals() as signals:
             os.kill(os.getpid(), signal.SIGINT)
-        assert asked.stop is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signals.stop is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_listening__in_another_thread_changes_nothing() -> None:
+def test_capture_signals__in_another_thread_changes_nothing() -> None:
     before, seen = signal.getsignal(signal.SIGINT), list[bool]()
 
-    def listen() -> None:
-        with listening() as asked:
-            seen.append(signal.getsignal(signal.SIGINT) is before and asked == Asked())
+    def capture() -> None:
+        with capture_signals() as signals:
+            seen.append(signal.getsignal(signal.SIGINT) is before and signals == SignalState())
 
-    thread = threading.Thread(target=listen)
+    thread = threading.Thread(target=capture)
     thread.start()
     thread.join()
     assert seen == [True]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from datastill.ground.errors import ConfigError
-from datastill.ground.world import Traffic, World, joined_world
+from datastill.ground.world import World, joined_world
 
 Ranks = list[dict[str, Tensor]]  # of the fixture in conftest.py
 
@@ -37,9 +37,8 @@ def test_joined_world__leaves_no_thread_behind(two_ranks: Ranks) -> None:
 def test_world__of_one_gives_back_what_it_got() -> None:
     x, alone = torch.ones(3), World()
     assert alone.gather(x) is x and alone.share(x) is x
-    assert alone.mean([x])[0] is x and alone.largest([3, 1]) == [3, 1]
-    alone.agree(3, "nothing")
-    assert alone.traffic == Traffic()
+    assert alone.mean([x])[0] is x and alone.all_reduce_max([3, 1]) == [3, 1]
+    alone.check_equal(3, "nothing")
 
 
 @pytest.mark.parametrize("count", [*range(1, 9), 64])
@@ -67,10 +66,15 @@ def test_joined_world__of_one_needs_no_group() -> None:
         assert not torch.distributed.is_initialized()
 
 
-def test_joined_world__strange_environment_names_torchrun() -> None:
-    environment = {"RANK": "first", "WORLD_SIZE": "2"}
-    with (
-        pytest.raises(ConfigError, match=r"RANK=first, .* torchrun"),
-        joined_world("cpu", environment),
-    ):
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "first", "WORLD_SIZE": "2"}, r"RANK=first, .* must be numbers; .* torchrun"),
+        ({"RANK": "0", "WORLD_SIZE": "4"}, r"WORLD_SIZE=4, .* with torchrun, or unset WORLD_SIZE"),
+    ],
+)
+def test_joined_world__environment_that_torchrun_did_not_set_is_refused(
+    environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message), joined_world("cpu", environment):
         pass

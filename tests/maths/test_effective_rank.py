@@ -1,4 +1,4 @@
-"""Effective rank and spread: against their formulas, and at the extremes."""
+"""Effective rank and normalized_std: against their formulas, and at the extremes."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datastill.ground.errors import DataError
-from datastill.maths.effective_rank import effective_rank, spread
+from datastill.maths.effective_rank import effective_rank, normalized_std
 
 
 def rows(count: int = 50, width: int = 4) -> Tensor:
@@ -45,17 +45,17 @@ def test_effective_rank__ignores_rotation_shift_and_scale() -> None:
     assert effective_rank(7 * rows() @ turn + 1) == pytest.approx(effective_rank(rows()), rel=1e-4)
 
 
-def test_spread__of_all_directions_is_one() -> None:
+def test_normalized_std__of_all_directions_is_one() -> None:
     z = torch.randn(5000, 8, generator=torch.Generator().manual_seed(0))
-    assert spread(z) == pytest.approx(1, abs=0.02)
+    assert normalized_std(z) == pytest.approx(1, abs=0.02)
 
 
-def test_spread__of_one_direction_is_zero() -> None:
+def test_normalized_std__of_one_direction_is_zero() -> None:
     z = torch.linspace(1, 2, 9)[:, None] * torch.tensor([1.0, 2.0, 3.0])
-    assert spread(z) == pytest.approx(0, abs=1e-6)
+    assert normalized_std(z) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("measure", [effective_rank, spread])
+@pytest.mark.parametrize("measure", [effective_rank, normalized_std])
 @pytest.mark.parametrize("shape", [(1, 3), (4,)])
 def test_effective_rank__refuses_less_than_two_rows(measure: object, shape: tuple[int]) -> None:
     with pytest.raises(DataError, match=r"N > 1"):

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from datastill.ground.rng import fork
-from datastill.maths.kernels import WideRelu, arc_cosine
+from datastill.maths.kernels import InfiniteWidthMLP, arc_cosine
 
 INPUTS = 5  # P
-Kernel = Callable[[WideRelu, Tensor, Tensor], Tensor]
-kernels = pytest.mark.parametrize("kernel", [WideRelu.nngp, WideRelu.ntk], ids=["nngp", "ntk"])
+Kernel = Callable[[InfiniteWidthMLP, Tensor, Tensor], Tensor]
+kernels = pytest.mark.parametrize(
+    "kernel", [InfiniteWidthMLP.nngp, InfiniteWidthMLP.ntk], ids=["nngp", "ntk"]
+)
 depths = pytest.mark.parametrize("depth", [1, 2, 4])
 
 
@@ -21,14 +23,14 @@ def rows(count: int, *, seed: int = 0) -> Tensor:
     return torch.randn(count, INPUTS, dtype=torch.float64, generator=generator)
 
 
-def of_pair(wide: WideRelu, a: list[float], b: list[float]) -> tuple[float, float]:
+def of_pair(mlp: InfiniteWidthMLP, a: list[float], b: list[float]) -> tuple[float, float]:
     """(NNGP, NTK) of two inputs: moments and angle of each layer, one number at a time."""
-    w, c, p = wide.weight_variance, wide.bias_variance, len(a)
+    w, c, p = mlp.weight_variance, mlp.bias_variance, len(a)
     aa = w * sum(s * s for s in a) / p + c
     bb = w * sum(t * t for t in b) / p + c
     ab = w * sum(s * t for s, t in zip(a, b, strict=True)) / p + c
     tangent = ab
-    for _ in range(wide.depth):
+    for _ in range(mlp.depth):
         length = math.sqrt(aa * bb)
         theta = math.acos(ab / length)
         both_active = (math.pi - theta) / (2 * math.pi)
@@ -39,15 +41,17 @@ def of_pair(wide: WideRelu, a: list[float], b: list[float]) -> tuple[float, floa
     return ab, tangent
 
 
-def finite_network(wide: WideRelu, x: Tensor, *, width: int, seed: int) -> tuple[Tensor, Tensor]:
+def finite_network(
+    mlp: InfiniteWidthMLP, x: Tensor, *, width: int, seed: int
+) -> tuple[Tensor, Tensor]:
     """(NNGP, NTK) of one random network in the NTK parameterization, its last layer wide too."""
     generator = fork(seed, "finite")
     weights, biases, h = [], [], x.float()
-    for _ in range(wide.depth + 1):
+    for _ in range(mlp.depth + 1):
         weights.append(torch.randn(width, h.shape[1], generator=generator).requires_grad_())
         biases.append(torch.randn(width, generator=generator).requires_grad_())
-        scale = math.sqrt(wide.weight_variance / h.shape[1])
-        z = scale * h @ weights[-1].T + math.sqrt(wide.bias_variance) * biases[-1]
+        scale = math.sqrt(mlp.weight_variance / h.shape[1])
+        z = scale * h @ weights[-1].T + math.sqrt(mlp.bias_variance) * biases[-1]
         h = z.relu()
     parameters = [*weights, *biases]  # standard normal: their gradients hold both variances
     gradients = [torch.autograd.grad(f, parameters, retain_graph=True) for f in z[:, 0]]
@@ -86,19 +90,21 @@ def test_arc_cosine__derivative_of_order_1_is_order_0() -> None:
 
 @depths
 @pytest.mark.parametrize(("weights", "biases"), [(2.0, 0.01), (1.3, 0.0), (1.0, 0.5)])
-def test_wide_relu__equals_sums_pair_by_pair(depth: int, weights: float, biases: float) -> None:
-    wide, x_a, x_b = WideRelu(depth, weights, biases), rows(4), rows(3)
-    pairs = [[of_pair(wide, a, b) for b in x_b.tolist()] for a in x_a.tolist()]
+def test_infinite_width_mlp__equals_sums_pair_by_pair(
+    depth: int, weights: float, biases: float
+) -> None:
+    mlp, x_a, x_b = InfiniteWidthMLP(depth, weights, biases), rows(4), rows(3)
+    pairs = [[of_pair(mlp, a, b) for b in x_b.tolist()] for a in x_a.tolist()]
     expected = torch.tensor(pairs, dtype=torch.float64)
-    torch.testing.assert_close(wide.nngp(x_a, x_b), expected[..., 0], atol=1e-12, rtol=1e-12)
-    torch.testing.assert_close(wide.ntk(x_a, x_b), expected[..., 1], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(mlp.nngp(x_a, x_b), expected[..., 0], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(mlp.ntk(x_a, x_b), expected[..., 1], atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_wide_relu__is_the_limit_of_finite_networks(depth: int) -> None:
-    wide, x, networks = WideRelu(depth, 1.7, 0.3), rows(3), 6
-    found = [finite_network(wide, x, width=1500, seed=seed) for seed in range(networks)]
-    for kernel, sampled in zip((wide.nngp, wide.ntk), zip(*found, strict=True), strict=True):
+def test_infinite_width_mlp__is_the_limit_of_finite_networks(depth: int) -> None:
+    mlp, x, networks = InfiniteWidthMLP(depth, 1.7, 0.3), rows(3), 6
+    found = [finite_network(mlp, x, width=1500, seed=seed) for seed in range(networks)]
+    for kernel, sampled in zip((mlp.nngp, mlp.ntk), zip(*found, strict=True), strict=True):
         expected, mean = kernel(x, x), torch.stack(sampled).mean(0)
         error = (mean - expected).abs().max() / expected.diagonal().mean()
         assert error < 0.05
@@ -106,80 +112,80 @@ def test_wide_relu__is_the_limit_of_finite_networks(depth: int) -> None:
 
 @kernels
 @depths
-def test_wide_relu__is_symmetric_and_positive(kernel: Kernel, depth: int) -> None:
+def test_infinite_width_mlp__is_symmetric_and_positive(kernel: Kernel, depth: int) -> None:
     x = rows(40)
-    k = kernel(WideRelu(depth, 2.0, 0.01), x, x)
+    k = kernel(InfiniteWidthMLP(depth, 2.0, 0.01), x, x)
     torch.testing.assert_close(k, k.T, atol=1e-13, rtol=1e-13)
     assert torch.linalg.eigvalsh(k).min() > 0
 
 
 @kernels
-def test_wide_relu__without_biases_scales_as_both_inputs(kernel: Kernel) -> None:
-    wide, x_a, x_b = WideRelu(3), rows(4), rows(3)
-    torch.testing.assert_close(kernel(wide, 3 * x_a, x_b / 5), 0.6 * kernel(wide, x_a, x_b))
+def test_infinite_width_mlp__without_biases_scales_as_both_inputs(kernel: Kernel) -> None:
+    mlp, x_a, x_b = InfiniteWidthMLP(3), rows(4), rows(3)
+    torch.testing.assert_close(kernel(mlp, 3 * x_a, x_b / 5), 0.6 * kernel(mlp, x_a, x_b))
 
 
-def test_wide_relu__biases_break_the_scaling() -> None:
-    wide, x_a, x_b = WideRelu(3, 2.0, 0.1), rows(4), rows(3)
-    apart = wide.ntk(3 * x_a, x_b / 5) - 0.6 * wide.ntk(x_a, x_b)
+def test_infinite_width_mlp__biases_break_the_scaling() -> None:
+    mlp, x_a, x_b = InfiniteWidthMLP(3, 2.0, 0.1), rows(4), rows(3)
+    apart = mlp.ntk(3 * x_a, x_b / 5) - 0.6 * mlp.ntk(x_a, x_b)
     assert apart.abs().min() > 0.01
 
 
 @depths
-def test_wide_relu__diagonal_is_exact_in_spite_of_rounding(depth: int) -> None:
+def test_infinite_width_mlp__diagonal_is_exact_in_spite_of_rounding(depth: int) -> None:
     x = rows(50)
     square = x.square().mean(1)  # with variance 2 and no biases, every layer keeps it
-    wide = WideRelu(depth)
-    torch.testing.assert_close(wide.nngp(x, x).diagonal(), 2 * square, atol=0, rtol=1e-13)
+    mlp = InfiniteWidthMLP(depth)
+    torch.testing.assert_close(mlp.nngp(x, x).diagonal(), 2 * square, atol=0, rtol=1e-13)
     expected = 2 * (depth + 1) * square
-    torch.testing.assert_close(wide.ntk(x, x).diagonal(), expected, atol=0, rtol=1e-13)
+    torch.testing.assert_close(mlp.ntk(x, x).diagonal(), expected, atol=0, rtol=1e-13)
 
 
 @kernels
-def test_wide_relu__computes_in_float64(kernel: Kernel) -> None:
+def test_infinite_width_mlp__computes_in_float64(kernel: Kernel) -> None:
     x = rows(4).float()
-    found = kernel(WideRelu(2), x, x)
+    found = kernel(InfiniteWidthMLP(2), x, x)
     assert found.dtype == torch.float64
-    assert torch.equal(found, kernel(WideRelu(2), x.double(), x.double()))
+    assert torch.equal(found, kernel(InfiniteWidthMLP(2), x.double(), x.double()))
 
 
 @kernels
 @depths
-def test_wide_relu__gradient_of_two_sets(kernel: Kernel, depth: int) -> None:
-    wide = WideRelu(depth, 1.5, 0.2)
+def test_infinite_width_mlp__gradient_of_two_sets(kernel: Kernel, depth: int) -> None:
+    mlp = InfiniteWidthMLP(depth, 1.5, 0.2)
     inputs = [rows(3).requires_grad_(), rows(2).requires_grad_()]
-    assert torch.autograd.gradcheck(lambda a, b: kernel(wide, a, b), inputs)
+    assert torch.autograd.gradcheck(lambda a, b: kernel(mlp, a, b), inputs)
 
 
 @kernels
 @depths
-def test_wide_relu__gradient_of_a_set_with_itself(kernel: Kernel, depth: int) -> None:
+def test_infinite_width_mlp__gradient_of_a_set_with_itself(kernel: Kernel, depth: int) -> None:
     """The diagonal included, where the angle is 0."""
-    wide = WideRelu(depth, 1.5, 0.2)
-    assert torch.autograd.gradcheck(lambda x: kernel(wide, x, x), [rows(4).requires_grad_()])
+    mlp = InfiniteWidthMLP(depth, 1.5, 0.2)
+    assert torch.autograd.gradcheck(lambda x: kernel(mlp, x, x), [rows(4).requires_grad_()])
 
 
 @kernels
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_wide_relu__gradient_at_parallel_inputs_is_the_mean_of_both_sides(
+def test_infinite_width_mlp__gradient_at_parallel_inputs_is_the_mean_of_both_sides(
     kernel: Kernel, side: float
 ) -> None:
-    wide, x_b = WideRelu(2), rows(1)
+    mlp, x_b = InfiniteWidthMLP(2), rows(1)
     x_a = (side * x_b).requires_grad_()
-    found = torch.autograd.grad(kernel(wide, x_a, x_b).sum(), x_a)[0]
+    found = torch.autograd.grad(kernel(mlp, x_a, x_b).sum(), x_a)[0]
     step = 1e-4 * rows(1, seed=1)
-    there, back = (kernel(wide, x_a.detach() + s, x_b) for s in (step, -step))
+    there, back = (kernel(mlp, x_a.detach() + s, x_b) for s in (step, -step))
     expected = (there - back).sum() / 2
     assert float((found * step).sum()) == pytest.approx(float(expected), abs=1e-9)
 
 
 @kernels
 @pytest.mark.parametrize("biases", [0.0, 0.1])
-def test_wide_relu__black_inputs_are_finite_with_their_gradients(
+def test_infinite_width_mlp__black_inputs_are_finite_with_their_gradients(
     kernel: Kernel, biases: float
 ) -> None:
     x = torch.cat([torch.zeros(2, INPUTS, dtype=torch.float64), rows(2)]).requires_grad_()
-    found = kernel(WideRelu(2, 2.0, biases), x, x)
+    found = kernel(InfiniteWidthMLP(2, 2.0, biases), x, x)
     gradient = torch.autograd.grad(found.sum(), x)[0]
     assert found.isfinite().all() and gradient.isfinite().all()
     assert biases or found[:2].abs().max() < 1e-40

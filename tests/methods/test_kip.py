@@ -14,7 +14,7 @@ from toys import equal, toy_images, toy_problem
 from datastill.distill import distill
 from datastill.ground.errors import ConfigError, NotFiniteError, NumericalWarning
 from datastill.ground.rng import fork
-from datastill.maths.kernels import WideRelu
+from datastill.maths.kernels import InfiniteWidthMLP
 from datastill.methods import kip
 from datastill.methods._base import Problem
 from datastill.methods._classes import sample_each_class
@@ -73,7 +73,7 @@ def test_kip__loss_equals_scikit_learn(kernel: Any) -> None:
     state = method.init(of)
     x_syn, y_syn = state.x_syn.detach().flatten(1), state.y_syn.numpy()
     index = drawn(of, 1)[0]
-    wide = WideRelu(2, 2.0, 0.01)
+    wide = InfiniteWidthMLP(2, 2.0, 0.01)
     pairs = wide.ntk if kernel == "ntk" else wide.nngp
     k_mm, k_bm = pairs(x_syn, x_syn), pairs(whitened(of, index), x_syn)
     alpha = 0.01 * float(k_mm.trace()) / COUNT
@@ -146,7 +146,7 @@ def test_kip__labels_are_solved_for_the_whole_source() -> None:
     flat = state.x_syn.flatten(1).double()
     k_mm = fc1(flat, flat)
     k_mm = k_mm + 1e-3 * k_mm.trace() / COUNT * torch.eye(COUNT, dtype=k_mm.dtype)
-    k_nm = WideRelu(1, 2.0, 0.01).ntk(whitened(of, everything), flat)
+    k_nm = InfiniteWidthMLP(1, 2.0, 0.01).ntk(whitened(of, everything), flat)
     design, wanted = (k_nm @ torch.linalg.inv(k_mm)).numpy(), labels_of(of, everything).numpy()
     expected = np.linalg.lstsq(design, wanted, rcond=None)[0]
     np.testing.assert_allclose(state.y_syn.detach().numpy(), expected, atol=1e-5)
@@ -210,7 +210,7 @@ def test_kip__loss_falls(learn: Any, zca: bool) -> None:
 
     def held_out_loss(state: KIPState) -> float:
         flat = state.x_syn.detach().flatten(1)
-        wide = WideRelu(1, 2.0, 0.01)
+        wide = InfiniteWidthMLP(1, 2.0, 0.01)
         k_mm = wide.ntk(flat, flat)
         weights = torch.linalg.solve(k_mm, state.y_syn.detach().double())
         return float((wide.ntk(x_held, flat) @ weights - wanted).square().mean())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datastill.command.understand import understand
+from datastill.cli.distill import make_parser
 from datastill.ground.lookup import find, names
 from datastill.ground.options import options
 
@@ -34,8 +34,8 @@ def test_page__commands_are_understood(name: str) -> None:
     commands = [line.strip() for line in text.splitlines() if line.startswith("    datastill ")]
     assert commands
     for line in commands:
-        _, verb, *words = shlex.split(line, comments=True)
-        assert understand(verb, words).groups["method"]["name"] == name
+        _, command, *words = shlex.split(line, comments=True)
+        assert command == "distill" and make_parser(words).parse()["method"]["name"] == name
 
 
 @every_method

@@ -6,7 +6,7 @@ from torch import nn
 
 from datastill.ground.errors import ConfigError
 from datastill.networks._base import Network
-from datastill.networks._rectified_mean import RectifiedMean
+from datastill.networks._fused_pool import FusedReLUAvgPool
 from datastill.networks.convnet import ConvNet, paper_widths
 
 
@@ -58,7 +58,7 @@ def test_convnet__has_the_features_of_the_paper_at_224() -> None:
 def test_convnet__blocks_stand_in_the_order_of_the_paper(at_32: Network) -> None:
     assert isinstance(at_32.body, nn.Sequential)
     found = [type(layer) for layer in at_32.body]
-    assert found == [nn.Conv2d, nn.BatchNorm2d, RectifiedMean] * 3 + [nn.Flatten]
+    assert found == [nn.Conv2d, nn.BatchNorm2d, FusedReLUAvgPool] * 3 + [nn.Flatten]
 
 
 def test_convnet__without_norm_has_convolution_and_pooling_only() -> None:

@@ -135,8 +135,8 @@ def test_labelled__network_is_128_wide_with_instance_norm(size: int, features: i
     assert chosen(image_size=size, channels=3, outputs=10).num_features == features
 
 
-def test_labelled__says_nothing_of_representations() -> None:
-    with pytest.raises(ConfigError, match="labelled says nothing of sets with representation"):
+def test_labelled__is_not_defined_for_representations() -> None:
+    with pytest.raises(ConfigError, match="labelled is not defined for sets with representation"):
         LABELLED.pretraining("representation")
 
 

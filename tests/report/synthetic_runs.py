@@ -10,9 +10,9 @@ import torch
 
 from datastill.artefact import DistilledSet
 from datastill.images import Normalizer
-from datastill.report.blocks import Block, blocks
-from datastill.report.cells import Column
+from datastill.report.folders import find_runs
 from datastill.report.rows import read_rows
+from datastill.report.tables import Cell, Line, ResultTable, result_tables
 
 NETWORK = "convnet(widths=[32, 64, 128])"
 
@@ -55,13 +55,25 @@ def write_quick(folder: Path, steps: int = 500) -> Path:
     return folder
 
 
-HERE = Column("digits", "5 per class, output")  # where `row` was measured
-
-
-def arranged(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Block]:
+def arranged(folder: Path, lines: Sequence[dict[str, Any]]) -> list[ResultTable]:
     """The tables of these rows."""
     write_lines(folder / "rows.jsonl", lines)
-    return blocks(read_rows([folder]))
+    return result_tables(read_rows(find_runs([folder], []), []))
+
+
+def only_table(folder: Path, lines: Sequence[dict[str, Any]]) -> ResultTable:
+    (table,) = arranged(folder, lines)
+    return table
+
+
+def line_of(table: ResultTable, label: str) -> Line:
+    (line,) = (line for line in table.lines if table.label(line) == label)
+    return line
+
+
+def cell_of(table: ResultTable, label: str) -> Cell:
+    """The first cell of a line."""
+    return table.cells[line_of(table, label), table.columns[0]]
 
 
 def seeds(method: str, *values: float, **changes: Any) -> list[dict[str, Any]]:

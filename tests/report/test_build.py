@@ -1,4 +1,4 @@
-"""build and page: a page that stands alone, whatever is missing and whoever chose the names."""
+"""build, page and charts: a page that stands alone, whatever is missing and whoever chose names."""
 
 import json
 import re
@@ -6,12 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
-from synthetic_grid import table_1, write_grid
-from synthetic_runs import row, write_lines
+import torch
+from synthetic_grid import LEVELS, table_1, whole_grid, write_grid
+from synthetic_runs import arranged, distilled_set, row, seeds, write_lines
 
 from datastill.ground.errors import DataError
 from datastill.report.build import ReportFiles, build
+from datastill.report.charts import LOOKS, curves, scatter_plots
+from datastill.report.folders import Run, find_runs, read_runs
+from datastill.report.formatting import METHODS
 
 HOSTILE = "<script>alert(1)</script>\"' $x^2$ \x1b & {{ 7*7 }}"
 
@@ -37,11 +42,16 @@ class Attributes(HTMLParser):
         assert self.open.pop() == tag
 
 
+def run_of(folder: Path) -> Run:
+    (run,) = read_runs(find_runs([folder], []), [])
+    return run
+
+
 def test_build__writes_its_files(report: ReportFiles) -> None:
-    for path in (report.table_markdown, report.table_csv, report.table_latex, report.page):
+    for path in (report.table_markdown, report.table_csv, report.table_latex, *report.figures):
         assert path.is_file()
     assert report.page.parent.joinpath("report.html") == report.page
-    assert report.headline.startswith("Distilled: ")
+    assert report.headline.startswith("krr-st: ")
 
 
 def test_page__asks_nothing_of_any_network(report: ReportFiles) -> None:
@@ -55,36 +65,39 @@ def test_page__asks_nothing_of_any_network(report: ReportFiles) -> None:
     assert not re.findall(r"url\(|@import|<script|<link|<iframe|https?://", page)
 
 
-def test_page__tells_the_whole_story(report: ReportFiles) -> None:
+def test_page__has_tables_runs_and_configurations(report: ReportFiles) -> None:
     text = report.page.read_text("utf-8")
-    for words in (
-        "50 images distilled from glyphs",
+    for expected in (
+        "Transfer from glyphs",
         "Fine-tuning",
         "Held-out R²",
-        "What distillation adds",
+        "Difference to random images",
         "Age of the inner model used",
-        "The mean age fell",
         "734 MB",
         "datastill run quick",
         "objective: barlow-twins",
         "0123abc",
-        "share one distilled set",
-        "The pool of inner models as in the released code",
+        "After, 50 images",
     ):
-        assert words in text, words
+        assert expected in text, expected
 
 
-def test_build__is_a_pure_function_of_its_files(
-    quick: Path, report: ReportFiles, tmp_path: Path
-) -> None:
-    again = build([quick], tmp_path / "again")
-    assert again.page.read_bytes() == report.page.read_bytes()
+def test_build__order_of_rows_and_folders_does_not_matter(tmp_path: Path) -> None:
+    rows = [line for line in table_1() if line["data"] == "cub"] + [row("dm", 30.0)]
+    found = []
+    for name, lines in (("a", rows), ("b", rows[::-1])):
+        run = write_grid(tmp_path / name / "run", lines)
+        files = build([run], tmp_path / name / "report")
+        paths = (files.table_markdown, files.table_csv, files.table_latex, files.page)
+        found.append([path.read_bytes() for path in (*paths, *files.figures)])
+    assert found[0] == found[1]
+    assert not re.search(rb"\b(nan|inf)\b", b"".join(found[0][:3]), re.IGNORECASE)
 
 
 def test_build__rows_alone_are_enough(tmp_path: Path) -> None:
     write_lines(tmp_path / "rows.jsonl", [row("scratch", 17.0)])
     text = build([tmp_path], tmp_path / "report").page.read_text("utf-8")
-    assert "No row here comes from a distilled set." in text
+    assert "There is no accuracy of a distilled set." in text
     assert "No command was recorded" in text
     Attributes(text)
 
@@ -92,11 +105,13 @@ def test_build__rows_alone_are_enough(tmp_path: Path) -> None:
 def test_build__hostile_names_are_only_text(tmp_path: Path) -> None:
     keys = ("method", "variant", "source", "data", "task", "setting", "network")
     write_lines(tmp_path / "rows.jsonl", [row("krr-st", 1.0) | dict.fromkeys(keys, HOSTILE)])
+    write_lines(tmp_path / "phases.jsonl", [{"phase": HOSTILE, "wall_seconds": "1 s"}])
     (tmp_path / "config.yaml").write_text(HOSTILE)
+    (tmp_path / "environment.json").write_text('{"x": "\\ud800"}')
     (tmp_path / "failed.json").write_text(json.dumps([{"part": HOSTILE, "error": HOSTILE}]))
     files = build([tmp_path], tmp_path / "report")
     text = files.page.read_text("utf-8")
-    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "<script" not in unquote(text) and "&lt;script&gt;" in text
     assert "<script" not in files.table_markdown.read_text("utf-8")
     Attributes(text)
 
@@ -107,27 +122,10 @@ def test_build__numbers_that_are_not_finite_are_shown_as_such(tmp_path: Path) ->
     assert "not finite" in build([tmp_path], tmp_path / "out").page.read_text("utf-8")
 
 
-def test_build__without_rows_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no rows\.jsonl"):
-        build([tmp_path], tmp_path / "report")
-    assert not (tmp_path / "report").exists()
-
-
-def test_build__order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
-    rows = [line for line in table_1() if line["data"] == "cub"] + [row("dm", 30.0)]
-    found = []
-    for name, lines in (("a", rows), ("b", rows[::-1])):
-        files = build([write_grid(tmp_path / name / "run", lines)], tmp_path / name / "report")
-        paths = (files.table_markdown, files.table_csv, files.table_latex, files.page)
-        found.append([path.read_bytes() for path in (*paths, *files.figures)])
-    assert found[0] == found[1]
-    assert not re.search(rb"\b(nan|inf)\b", b"".join(found[0][:3]), re.IGNORECASE)
-
-
 def test_build__a_whole_table_1_is_one_file_that_can_be_mailed(tmp_path: Path) -> None:
     files = build([write_grid(tmp_path / "run", table_1())], tmp_path / "report")
     assert files.page.stat().st_size < 500_000
-    assert len(files.figures) == 7
+    assert len(files.figures) == 1 + 7
 
 
 def test_build__figures_of_an_earlier_report_go(tmp_path: Path) -> None:
@@ -139,3 +137,101 @@ def test_build__figures_of_an_earlier_report_go(tmp_path: Path) -> None:
     write_lines(tmp_path / "rows.jsonl", [row("scratch", 17.0)])
     build([tmp_path], tmp_path / "report")
     assert mine.exists() and not old.exists()
+
+
+def test_build__without_rows_names_what_failed_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "failed.json").write_text(json.dumps([{"part": "dsa", "error": "no space"}]))
+    (tmp_path / "rows.jsonl").write_text("{")
+    with pytest.raises(DataError, match=r"no rows.*failed: dsa in .*no space.*rows\.jsonl"):
+        build([tmp_path], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_build__warnings_come_before_all_numbers(tmp_path: Path) -> None:
+    write_lines(tmp_path / "run" / "rows.jsonl", seeds("krr-st", 1.0, 2.0, 3.0))
+    for folder in ("run", "run/part"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "config.yaml").write_text("recipe: quick\nscale: smoke\n")
+    failed = [{"part": "dsa, seed 2", "error": "out of <memory>"}]
+    (tmp_path / "run" / "failed.json").write_text(json.dumps(failed))
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "lo')
+    files = build([tmp_path / "run"], tmp_path / "report")
+    smoke = "These numbers mean nothing: smoke scale, miniature data and a few steps (run)."
+    text = files.table_markdown.read_text("utf-8")
+    assert text.startswith(f"**{smoke}**") and files.headline.startswith(smoke)
+    assert "**Incomplete: 1 part(s) failed" in text
+    assert "- failed: dsa, seed 2 in run: out of &lt;memory>" in text
+    assert "metrics.jsonl has 1 broken line(s)" in text
+    page, tex = files.page.read_text("utf-8"), files.table_latex.read_text("utf-8")
+    for whole in (page, tex):
+        numbers = whole.index("2.0 ")
+        assert whole.index("mean nothing") < whole.index("dsa, seed 2 in run") < numbers
+
+
+@pytest.mark.parametrize("config", ["scale: full\n", "a: {scale: smoke}\n", "[smoke\n", "smoke"])
+def test_build__other_runs_have_no_warning(tmp_path: Path, config: str) -> None:
+    write_lines(tmp_path / "rows.jsonl", [row("scratch", 17.0)])
+    (tmp_path / "config.yaml").write_text(config)
+    files = build([tmp_path], tmp_path / "report")
+    assert files.table_markdown.read_text("utf-8").startswith("# Transfer")
+
+
+def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> None:
+    methods = {("krr-st", ""), ("mtt", "")}
+    rows = [
+        r for r in whole_grid() if r["data"] == "cub" and (r["method"], r["variant"]) in methods
+    ]
+    tables = arranged(tmp_path, rows)
+    plots = scatter_plots(tables)
+    kinds = [plot.kind for plot in plots]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "results": len(tables),
+        "networks": 1,
+        "lengths": 1,
+        "sizes": kinds.count("sizes"),
+    }
+    assert [plot.title for plot in plots if plot.kind == "results"] == [t.heading for t in tables]
+    for plot in plots:
+        svg = unquote(plot.uri)
+        assert "prefers-color-scheme: dark" in svg and "var(--accent)" in svg
+        assert plot.png.startswith(b"\x89PNG")
+    names = [plot.name for plot in plots]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z0-9-]+", name) for name in names)
+    assert LEVELS and len(set(LOOKS.values())) == len(LOOKS) and set(LOOKS) == set(METHODS)
+
+
+def test_scatter_plots__hostile_names_and_missing_numbers_do_no_harm(tmp_path: Path) -> None:
+    lines = [row(HOSTILE, value, network=n) for n, value in (("a", None), (HOSTILE, 1.0))]
+    for plot in scatter_plots(arranged(tmp_path, lines)):
+        assert "<script" not in unquote(plot.uri) and plot.png
+
+
+def test_curves__of_a_distillation_are_themed_svg(quick: Path) -> None:
+    found = curves(run_of(quick / "krr-st"))
+    assert [title for title, _, _ in found] == [
+        "Outer loss",
+        "Age of the inner model used",
+        "Held-out R²",
+    ]
+    assert all("prefers-color-scheme: dark" in unquote(uri) for _, uri, _ in found)
+
+
+def test_curves__survive_losses_that_are_not_positive_or_finite(tmp_path: Path) -> None:
+    values = [1.0, 0.0, -1.0, float("nan"), float("inf"), 0.5, 1e-300, 1e300]
+    lines = [{"step": k, "outer_loss": v} for k, v in enumerate(values)]
+    write_lines(tmp_path / "metrics.jsonl", lines)
+    assert len(curves(run_of(tmp_path))) == 1
+
+
+def test_curves__many_steps_stay_a_small_file(tmp_path: Path) -> None:
+    ages = np.random.default_rng(0).integers(0, 1000, 30_000).tolist()
+    lines = [{"step": k, "outer_loss": 1 + a, "age": a} for k, a in enumerate(ages)]
+    write_lines(tmp_path / "metrics.jsonl", lines)
+    assert all(len(uri) < 400_000 for _, uri, _ in curves(run_of(tmp_path)))
+
+
+def test_page__first_of_many_images_are_drawn(tmp_path: Path) -> None:
+    write_lines(tmp_path / "rows.jsonl", [row("scratch", 17.0)])
+    distilled_set(torch.rand(120, 3, 8, 8)).save(tmp_path / "distilled.safetensors")
+    assert "After, 120 images" in build([tmp_path], tmp_path / "r").page.read_text("utf-8")

@@ -1,94 +1,152 @@
-"""rows, search and json_lines: what is found, what counts, what is refused."""
+"""folders and rows: what is found, what counts once, and damaged files that are named."""
 
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from synthetic_runs import row, write_lines
 
 from datastill.ground.errors import DataError
+from datastill.report.folders import find_runs, read_failures, read_runs
 from datastill.report.rows import read_rows
 
 
-def test_read_rows__searches_below_all_folders(tmp_path: Path) -> None:
+def rows_of(*folders: Path) -> tuple[pd.DataFrame, list[str]]:
+    problems: list[str] = []
+    return read_rows(find_runs(folders, problems), problems), problems
+
+
+def test_read_rows__searches_below_all_folders_and_meets_nested_ones_once(tmp_path: Path) -> None:
     write_lines(tmp_path / "a/deep/rows.jsonl", [row("krr-st", 50.0)])
     write_lines(tmp_path / "b/rows.jsonl", [row("scratch", 17.0)])
-    methods = [r.method for r in read_rows([tmp_path / "b", tmp_path / "a"])]
-    assert methods == ["scratch", "krr-st"]
+    rows, problems = rows_of(tmp_path / "b", tmp_path, tmp_path / "a")
+    assert sorted(rows["method"]) == ["krr-st", "scratch"] and problems == []
 
 
-def test_read_rows__meets_nested_folders_once_and_last_rows_win(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a/rows.jsonl", [row("krr-st", 50.0), row("krr-st", 51.0)])
-    (found,) = read_rows([tmp_path, tmp_path / "a"])
-    assert found.value == 51.0
+def test_read_rows__equal_rows_count_once_and_it_is_told(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a/rows.jsonl", [row("krr-st", 50.0), row("dm", 40.0)])
+    write_lines(tmp_path / "b/rows.jsonl", [row("krr-st", 50.0)])
+    rows, problems = rows_of(tmp_path)
+    assert list(rows["value"]) == [40.0, 50.0]
+    assert problems == ["1 row was found more than once; each measurement counts once"]
 
 
-def test_read_rows__another_distilled_set_is_another_measurement(tmp_path: Path) -> None:
-    lines = [row("krr-st", 50.0, artefact="one"), row("krr-st", 51.0, artefact="two")]
+def test_read_rows__several_results_of_one_measurement_hide_none(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a/rows.jsonl", [row("krr-st", 50.0)])
+    write_lines(tmp_path / "b/rows.jsonl", [row("krr-st", 60.0)])
+    for folders in (("a", "b"), ("b", "a")):
+        rows, problems = rows_of(*(tmp_path / name for name in folders))
+        assert list(rows["value"]) == [55.0]
+        assert "several results" in problems[0] and "krr-st on digits with seed 0" in problems[0]
+
+
+def test_read_rows__another_distilled_set_or_seed_is_another_measurement(tmp_path: Path) -> None:
+    lines = [row("krr-st", 50.0, artefact=a, seed=s) for a in ("one", "two") for s in (0, 1)]
     write_lines(tmp_path / "rows.jsonl", lines)
-    assert len(read_rows([tmp_path])) == 2
+    rows, problems = rows_of(tmp_path)
+    assert len(rows) == 4 and problems == []
 
 
-def test_read_rows__skips_hidden_folders_and_links(tmp_path: Path) -> None:
+def test_read_rows__hidden_folders_are_skipped_and_links_are_named(tmp_path: Path) -> None:
     write_lines(tmp_path / "here/rows.jsonl", [row("scratch", 17.0)])
     write_lines(tmp_path / "here/.old/rows.jsonl", [row("krr-st", 1.0)])
     write_lines(tmp_path / "there/rows.jsonl", [row("krr-st", 2.0)])
     (tmp_path / "here/link").symlink_to(tmp_path / "there", target_is_directory=True)
+    (tmp_path / "here/inside").symlink_to(tmp_path / "here", target_is_directory=True)
     (tmp_path / "here/file").mkdir()
     (tmp_path / "here/file/rows.jsonl").symlink_to(tmp_path / "there/rows.jsonl")
-    assert [r.method for r in read_rows([tmp_path / "here"])] == ["scratch"]
+    rows, problems = rows_of(tmp_path / "here")
+    assert list(rows["method"]) == ["scratch"]
+    assert len(problems) == 2
+    assert "here/link is a link that was not followed" in problems[1]
+    assert "here/file/rows.jsonl is no regular file" in problems[0]
 
 
-def test_read_rows__r_squared_is_read_where_there_is_no_accuracy(tmp_path: Path) -> None:
-    lines = [row("krr-st", None, r_squared=0.75, task="held-out-r2"), row("krr-st", 50.0)]
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_read_rows__folder_without_permission_is_named(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a/rows.jsonl", [row("krr-st", 50.0)])
+    write_lines(tmp_path / "b/rows.jsonl", [row("krr-st", 60.0, seed=1)])
+    (tmp_path / "b").chmod(0)
+    _, problems = rows_of(tmp_path)
+    (tmp_path / "b").chmod(0o700)
+    assert "b cannot be read" in problems[0]
+
+
+def test_find_runs__error_while_listing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(tmp_path / "a/rows.jsonl", [row("krr-st", 50.0)])
+    scandir = os.scandir
+
+    def failing(path: Any) -> Any:
+        if str(path).endswith("/a"):
+            raise OSError(5, "Input/output error", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    assert rows_of(tmp_path)[1] == [f"{tmp_path}/a cannot be read (Input/output error)"]
+
+
+def test_find_runs__a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        find_runs([tmp_path / "none"], [])
+
+
+def test_read_rows__r_squared_and_rows_without_number(tmp_path: Path) -> None:
+    lines = [row("krr-st", None, r_squared=0.75, task="held-out-r2"), row("krr-st", None)]
     write_lines(tmp_path / "rows.jsonl", lines)
-    assert [(r.value, r.is_r_squared) for r in read_rows([tmp_path])] == [
-        (0.75, True),
-        (50.0, False),
-    ]
-
-
-def test_read_rows__a_row_without_number_is_kept_as_not_finite(tmp_path: Path) -> None:
-    write_lines(tmp_path / "rows.jsonl", [row("krr-st", None)])
-    (found,) = read_rows([tmp_path])
-    assert math.isnan(found.value) and not found.is_r_squared
-
-
-def test_read_rows__nothing_found_names_folders_and_command(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"searched .*datastill transfer") as error:
-        read_rows([tmp_path])
-    assert str(tmp_path) in str(error.value)
-
-
-def test_read_rows__missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere"):
-        read_rows([tmp_path / "nowhere"])
-
-
-@pytest.mark.parametrize("broken", ['{"method": "krr', "[1, 2]", "\udcff"])
-def test_read_rows__broken_line_names_file_and_number(tmp_path: Path, broken: str) -> None:
-    text = json.dumps(row("scratch", 17.0)) + "\n\n" + broken + "\n"
-    (tmp_path / "rows.jsonl").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 3 "):
-        read_rows([tmp_path])
+    rows, _ = rows_of(tmp_path)
+    numbers = dict(zip(rows["is_r_squared"], rows["value"], strict=True))
+    assert numbers[True] == 0.75 and math.isnan(numbers[False])
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [({"seed": "first"}, "no transfer row"), ({"accuracy_percent": []}, "no transfer row")],
+    "line",
+    [
+        '{"method": "krr-st"',
+        "[1]",
+        "\0\0",
+        json.dumps({k: v for k, v in row("krr-st", 1.0).items() if k != "network"}),
+        json.dumps(row("krr-st", 1.0) | {"seed": "first"}),
+        json.dumps(row("krr-st", 1.0) | {"accuracy_percent": []}),
+        json.dumps(row("krr-st", 1.0) | {"options": 3}),
+        json.dumps(row("krr-st", 1.0)).replace('"count": 50', '"count": 1e400'),
+    ],
 )
-def test_read_rows__wrong_values_are_refused(
-    tmp_path: Path, change: dict[str, object], words: str
-) -> None:
-    write_lines(tmp_path / "rows.jsonl", [row("krr-st", 50.0) | change])
-    with pytest.raises(DataError, match=words):
-        read_rows([tmp_path])
+def test_read_rows__a_broken_line_is_named_and_others_count(tmp_path: Path, line: str) -> None:
+    good = json.dumps(row("dm", 40.0))
+    (tmp_path / "rows.jsonl").write_text(f"{good}\n\n{line}\n")
+    rows, problems = rows_of(tmp_path)
+    assert list(rows["method"]) == ["dm"]
+    assert len(problems) == 1 and "rows.jsonl" in problems[0] and "line 3" in problems[0]
 
 
-def test_read_rows__a_missing_key_is_named(tmp_path: Path) -> None:
-    line = row("krr-st", 50.0)
-    del line["network"]
-    write_lines(tmp_path / "rows.jsonl", [line])
-    with pytest.raises(DataError, match="no 'network'"):
-        read_rows([tmp_path])
+def test_read_rows__control_characters_of_names_do_not_reach_a_terminal(tmp_path: Path) -> None:
+    write_lines(tmp_path / "rows.jsonl", [row("krr\x1b[31m\n", 1.0)])
+    assert rows_of(tmp_path)[0]["method"][0] == "krr [31m "
+
+
+def test_read_runs__steps_repeated_after_a_resume_count_once(tmp_path: Path) -> None:
+    lines = [{"step": 0, "loss": 3.0}, {"step": 1, "loss": 2.0, "age": 4}, {"step": 1, "loss": 1.5}]
+    write_lines(tmp_path / "metrics.jsonl", lines)
+    (run,) = read_runs(find_runs([tmp_path], []), [])
+    assert list(run.metrics["loss"]) == [3.0, 1.5] and run.metrics["age"][1] == 4
+
+
+def test_read_runs__damaged_files_are_named_and_count_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "distilled.safetensors").write_bytes(b"nothing")
+    (tmp_path / "environment.json").write_text("[1]")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "loss": 1e999}\n{"st')
+    (tmp_path / "failed.json").write_text('[{"part": "a"}]')
+    os.mkfifo(tmp_path / "phases.jsonl")
+    problems: list[str] = []
+    locations = find_runs([tmp_path], problems)
+    (run,) = read_runs(locations, problems)
+    assert (run.after, run.environment, run.phases) == (None, {}, [])
+    assert read_failures(locations, problems) == []
+    for name in ("distilled.s", "environment.json", "metrics.jsonl", "failed.json", "phases.jsonl"):
+        assert sum(name in problem for problem in problems) == 1, name

@@ -1,154 +1,294 @@
-"""The tables as Markdown, LaTeX and CSV: numbers, dashes, marks, and names that stay text."""
+"""tables: what is averaged and what is not, order, the mark, and what is compared with what."""
 
-import csv
-import io
-import re
-from collections.abc import Sequence
+import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from synthetic_runs import arranged, row, seeds
+from scipy import stats
+from synthetic_grid import whole_grid
+from synthetic_runs import arranged, cell_of, line_of, only_table, row, seeds
 
-from datastill.report.build import ReportFiles
-from datastill.report.csv_table import HEADER, csv_table
-from datastill.report.latex import SAFE, escape, latex
-from datastill.report.markdown import markdown
-from datastill.report.notices import Failure, Notices
-from datastill.report.sheets import sheets
+from datastill.report.tables import ResultTable, differing_options
 
-
-def as_markdown(folder: Path, lines: Sequence[dict[str, Any]]) -> str:
-    return markdown(sheets(arranged(folder, lines)), Notices())
-
-
-def as_csv(folder: Path, lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(csv_table(arranged(folder, lines)))))
-
-
-def as_latex(folder: Path, lines: Sequence[dict[str, Any]]) -> str:
-    return latex(sheets(arranged(folder, lines)), Notices())
+RECORDED = {
+    "image_size": 16,
+    "precision": "float32",
+    "outputs": 512,
+    "data": "d" * 64,
+    "method": {"outer_lr": 0.1, "outer_steps": 2, "stale_pool": False},
+    "network": {"name": "convnet", "widths": [8, 8]},
+    "source": "0" * 64,
+    "target": "a" * 64,
+    "distillation_precision": "float32",
+    "distillation_seed": 0,
+}
 
 
-def test_markdown__shows_mean_half_width_and_n(tmp_path: Path) -> None:
-    # std 2, n 3: 4.3027 · 2 / √3 = 4.97
-    lines = seeds("krr-st", 48.0, 50.0, 52.0) + seeds("dm", 8.0, 10.0, 12.0)
-    text = as_markdown(tmp_path, [*lines, row("target-model", 73.5)])
-    assert "| krr-st | 50 | **50.0 ± 5.0 (3)** |" in text
-    assert "| dm | 50 | 10.0 ± 5.0 (3) |" in text
-    assert "| target-model | – | 73.5 (1) |" in text
+def labels(table: ResultTable) -> list[str]:
+    return [table.label(line) for line in table.lines]
 
 
-def test_markdown__shows_r_squared_with_three_decimals(tmp_path: Path) -> None:
-    line = row("full-source", None, r_squared=0.9512, task="held-out-r2")
-    assert "| full-source | – | 0.951 (1) |" in as_markdown(tmp_path, [line])
+def marked(table: ResultTable) -> set[str]:
+    best = table.not_significantly_worse_than_best(table.columns[0])
+    return {f"{table.label(line)} {line.count}" for line in best}
 
 
-def test_markdown__titles_say_the_protocol_and_what_its_lines_share(tmp_path: Path) -> None:
-    same = {"protocol": "mkdt, 100 epochs", "pretrain_steps": 4000}
-    lines = [row("krr-st", 1.0, target_kind="representation", **same), row("scratch", 0.0)]
-    text = as_markdown(tmp_path, lines)
-    assert "## Protocol of MKDT, 100 epochs · Linear probe · 5 per class, output · convnet" in text
-    assert "4,000 updates of pre-training and targets are representations." in text
+def gap(table: ResultTable, label: str) -> float | None:
+    line = line_of(table, label)
+    gaps = table.differences(line, table.control_of)
+    return gaps[table.columns[0]].mean if gaps else None
 
 
-def test_markdown__says_size_targets_and_updates_where_they_differ(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "changed", "shown"),
+    [
+        ("method", {"outer_lr": 0.5, "outer_steps": 2, "stale_pool": False}, "outer_lr=0.5"),
+        ("image_size", 32, "image_size=32"),
+        ("precision", "bfloat16", "precision=bfloat16"),
+        ("outputs", 128, "outputs=128"),
+        ("network", {"name": "convnet", "widths": [16]}, "widths=[16]"),
+        ("source", "1" * 64, "source=11111111"),
+        ("target", "b" * 64, "target=bbbbbbbb"),
+        ("distillation_precision", "bfloat16", "distillation_precision=bfloat16"),
+        ("pretraining", {"lr": 0.2}, "pretraining.lr=0.2"),
+    ],
+)
+def test_tables__other_settings_are_never_averaged_and_the_line_shows_them(
+    tmp_path: Path, name: str, changed: object, shown: str
+) -> None:
+    lines = []
+    for k, settings in enumerate((RECORDED, RECORDED | {name: changed})):
+        options = {"pretraining": settings.get("pretraining", {"lr": 0.1})}
+        values = (10.0 * k, 10.0 * k + 1)
+        lines += seeds("krr-st", *values, settings=settings, options=options, artefact=str(k))
+    for ordered in (lines, lines[::-1]):
+        table = only_table(tmp_path, ordered)
+        assert [cell.values for cell in table.cells.values()] in (
+            [(0.0, 1.0), (10.0, 11.0)],
+            [(10.0, 11.0), (0.0, 1.0)],
+        )
+        assert f"krr-st, {shown}" in labels(table) and "krr-st" not in labels(table)
+
+
+def test_tables__seeds_of_distillation_are_averaged(tmp_path: Path) -> None:
     lines = [
-        row("dm", 1.0, target_kind="hard-label", set_bytes=12_296, pretrain_steps=80),
-        row("krr-st", 2.0, target_kind="representation", set_bytes=614_400, pretrain_steps=90),
-        row("scratch", 0.0),
+        row("krr-st", 1.0 + k, artefact=str(k), settings=RECORDED | {"distillation_seed": k})
+        for k in range(3)
     ]
-    text = as_markdown(tmp_path, lines)
-    assert "| targets | updates | M | size | digits |" in text
-    assert "| scratch | – | – | – | – | 0.0 (1) |" in text
-    assert "| dm | class labels | 80 | 50 | 12.3 kB | 1.0 (1) |" in text
-    assert "| krr-st | representations | 90 | 50 | 614 kB | 2.0 (1) |" in text
+    cell = cell_of(only_table(tmp_path, lines), "krr-st")
+    assert cell.values == (1.0, 2.0, 3.0) and cell.distilled_sets == 3
 
 
-def test_markdown__tells_differences_and_whether_they_exclude_zero(tmp_path: Path) -> None:
-    lines = seeds("krr-st", 50.0, 51.0, 52.0) + seeds("random-subset", 40.0, 41.0, 42.0)
-    text = as_markdown(tmp_path, lines)
-    assert "Δ vs random images with the same targets:" in text
-    assert "| krr-st | 50 | +10.0 (10.0 to 10.0; excludes 0) |" in text
+def test_tables__sets_without_a_seed_are_not_taken_for_seeds(tmp_path: Path) -> None:
+    lines = [
+        row("dc", 1.0, artefact=a * 64, settings=RECORDED | {"distillation_seed": None})
+        for a in "ef"
+    ]
+    found = labels(only_table(tmp_path, lines))
+    assert found == ["dc, artefact=eeeeeeee", "dc, artefact=ffffffff"]
 
 
-def test_markdown__without_random_images_there_is_a_dash_and_a_footnote(tmp_path: Path) -> None:
-    text = as_markdown(tmp_path, [row("krr-st", 50.0)])
-    assert "| krr-st | 50 | – † |" in text
-    assert "† No random images of the same M, targets and updates" in text
+@pytest.mark.parametrize(
+    ("key", "values"), [("target_kind", ("hard-label", "soft-label")), ("set_bytes", (100, 200))]
+)
+def test_tables__size_and_kind_of_targets_are_told_apart(
+    tmp_path: Path, key: str, values: tuple[Any, Any]
+) -> None:
+    table = only_table(tmp_path, [row("krr-st", 1.0, **{key: value}) for value in values])
+    assert len(table.lines) == 2
 
 
-def test_markdown__a_cell_that_was_not_measured_is_a_dash(tmp_path: Path) -> None:
-    here = [row("krr-st", 50.0), row("random-subset", 40.0)]
-    text = as_markdown(tmp_path, [*here, row("krr-st", 60.0, data="kanji")])
-    assert "| random-subset | 50 | 40.0 (1) | – |" in text
-    assert "| krr-st | 50 | +10.0 (no interval; unknown) | – † |" in text
+def test_tables__other_options_of_the_task_have_a_table_of_their_own(tmp_path: Path) -> None:
+    lines = [
+        row("random-subset", value, options={"task": {"steps": steps, "lr": 0.1}})
+        for steps, value in ((1, 53.0), (400, 100.0))
+    ]
+    tables = arranged(tmp_path, lines)
+    assert [table.differing for table in tables] == ["steps=1", "steps=400"]
+    assert "Linear probe · steps=1 · " in tables[0].heading
+    assert [cell_of(table, "random-subset").values for table in tables] == [(53.0,), (100.0,)]
 
 
-def test_markdown__names_cannot_break_the_table(tmp_path: Path) -> None:
-    text = as_markdown(tmp_path, [row("a|b\n<script>", 1.0, variant="[x](y) **z**")])
-    assert "| a\\|b &lt;script> · [x]\\(y) \\*\\*z\\*\\* | 50 |" in text
+def test_tables__tasks_of_other_settings_share_a_table(tmp_path: Path) -> None:
+    lines = [
+        row("krr-st", 1.0, setting=f"1%, {part}", options={"task": {"features": part}})
+        for part in ("body", "output")
+    ]
+    assert len(only_table(tmp_path, lines).columns) == 2
 
 
-def test_latex__is_a_booktabs_table_with_bold_marks(tmp_path: Path) -> None:
-    lines = seeds("krr-st", 48.0, 50.0, 52.0) + seeds("dm", 8.0, 10.0, 12.0)
-    text = as_latex(tmp_path, lines)
-    assert r"krr-st & 50 & \textbf{50.0 $\pm$ 5.0 (3)} \\" in text
-    assert r"dm & 50 & 10.0 $\pm$ 5.0 (3) \\" in text
-    for once in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{@{}lrr@{}}"):
-        assert text.count(once) == 2  # the numbers, and the differences to random images
+def test_tables__two_data_of_one_name_are_two_columns(tmp_path: Path) -> None:
+    lines = [
+        row("krr-st", 1.0, data="folder:photos", settings=RECORDED | {"data": mark * 64})
+        for mark in "ab"
+    ]
+    table = only_table(tmp_path, lines)
+    assert [table.label(c) for c in table.columns] == [
+        "folder:photos, data=aaaaaaaa",
+        "folder:photos, data=bbbbbbbb",
+    ]
 
 
-def test_latex__names_are_only_text(tmp_path: Path) -> None:
-    hostile = '[2em] \\input{/etc/passwd} 50% & $x_1^2$ #~|<>"\n\\\\ \x1b'
-    keys = ("method", "variant", "source", "data", "setting", "network", "protocol")
-    text = as_latex(tmp_path, [row("krr-st", 1.0) | dict.fromkeys(keys, hostile)])
-    assert r"\input" not in text and "\x1b" not in text
-    assert r"{[2em] \textbackslash{}input\{/etc/passwd\} 50\% \& \$x\_1" in text
-    (line,) = (line for line in text.splitlines() if "1.0 (1)" in line)
-    assert len(re.findall(r"(?<!\\)&", line)) == 2 and line.endswith(r"\\")
+def test_tables__two_target_models_are_two_lines(tmp_path: Path) -> None:
+    lines = [row("target-model", 70.0, artefact=a * 64) for a in "ab"]
+    found = labels(only_table(tmp_path, lines))
+    assert found == ["target-model, target=aaaaaaaa", "target-model, target=bbbbbbbb"]
 
 
-def test_latex__escape_leaves_no_special_character_bare() -> None:
-    bare = escape("".join(map(chr, range(0x3000))))
-    for safe in sorted(SAFE.values(), key=len, reverse=True):
-        bare = bare.replace(safe, "")
-    assert not set(bare) & set("\\{}$&#_%^~\n\r")
+def test_differing_options__are_as_few_as_needed() -> None:
+    options: list[dict[str, object]] = [
+        {"method.lr": lr, "method.steps": steps, "source": f"{lr}{steps}"}
+        for lr, steps in ((1, 2), (1, 3), (5, 3))
+    ]
+    assert differing_options(["x"] * 3, options) == ["source=12", "source=13", "source=53"]
+    same = [{k: v for k, v in one.items() if k != "source"} for one in options]
+    assert differing_options(["x"] * 3, same) == ["lr=1, steps=2", "lr=1, steps=3", "lr=5, steps=3"]
+    assert differing_options(["x", "x"], [{"lr": 1}, {}]) == ["lr=1", "lr not recorded"]
+    assert differing_options(["x", "y"], [{"lr": 1}, {}]) == ["", ""]
 
 
-def test_tables__failures_and_smoke_scale_come_first(tmp_path: Path) -> None:
-    told = Notices(("tiny",), (Failure("run", "dsa_1", "no space"),), ("dsa: 0 of 3",))
-    found = list(sheets(arranged(tmp_path, [row("krr-st", 50.0)])))
-    for text in (markdown(found, told), latex(found, told)):
-        assert "These numbers mean nothing: smoke scale" in text.splitlines()[0]
-        assert text.index("no space") < text.index("50.0")
-        assert "missing: dsa: 0 of 3" in text
-    assert "failed: dsa_1 in run: no space" in markdown(found, told)
-    assert r"dsa\_1" in latex(found, told)
+def test_tables__no_cell_mixes_what_was_measured_differently(tmp_path: Path) -> None:
+    rows = whole_grid()
+    keys = ("protocol", "network", "task", "data", "setting", "method", "variant", "target_kind")
+    expected: dict[tuple[object, ...], set[float]] = {}
+    for line in rows:
+        key = (*(line[key] for key in keys), line["pretrain_steps"])
+        expected.setdefault(key, set()).add(line["accuracy_percent"])
+    found = {}
+    for table in arranged(tmp_path, rows):
+        for (line, column), cell in table.cells.items():
+            where = (table.protocol, table.network, table.task, column.data, column.setting)
+            how = (line.method, line.variant, line.target_kind, line.pretrain_steps)
+            assert (*where, *how) not in found
+            found[*where, *how] = set(cell.values)
+    assert found == expected
 
 
-def test_csv__has_a_line_per_cell_with_all_keys(tmp_path: Path) -> None:
-    more = {"protocol": "paper", "target_kind": "soft-label", "set_bytes": 1234}
-    lines = seeds("krr-st", 48.0, 50.0, 52.0, pretrain_steps=80, **more)
-    plain, krr = as_csv(tmp_path, [*lines, row("random-subset", 40.0, variant='x,"y"', **more)])
-    assert [line["variant"] for line in (plain, krr)] == ['x,"y"', ""]
-    assert (krr["mean"], krr["std"], krr["n"]) == ("50.0", "2.0", "3")
-    assert (krr["protocol"], krr["target_kind"], krr["set_bytes"]) == tuple(map(str, more.values()))
-    assert (krr["pretrain_steps"], plain["pretrain_steps"]) == ("80", "")
-    assert float(krr["high"]) == pytest.approx(54.968, abs=1e-3)
-    assert plain["low"] == "" and plain["n"] == "1"
+def test_tables__lines_run_from_lower_to_upper_references(tmp_path: Path) -> None:
+    names = ["full-source", "krr-st", "target-model", "k-means", "scratch", "random-subset"]
+    lines = [row(name, 1.0) for name in names]
+    lines += [row("krr-st", 1.0, variant="stale_pool"), row("krr-st", 1.0, count=100)]
+    table = only_table(tmp_path, lines)
+    assert [(table.label(line), line.count) for line in table.lines] == [
+        ("scratch", 0),
+        ("random-subset", 50),
+        ("k-means", 50),
+        ("krr-st", 50),
+        ("krr-st", 100),
+        ("krr-st · stale_pool", 50),
+        ("full-source", 0),
+        ("target-model", 0),
+    ]
 
 
-def test_csv__of_a_whole_run_is_rectangular(report: ReportFiles) -> None:
-    lines = list(csv.reader(io.StringIO(report.table_csv.read_text("utf-8"))))
-    assert tuple(lines[0]) == HEADER
-    assert {len(line) for line in lines} == {len(HEADER)}
-    assert len(lines) == 1 + 7 * 6 + 7 + 5
+def test_tables__protocols_and_columns_are_in_order(tmp_path: Path) -> None:
+    names = ["", "mkdt, 100 epochs", "other", "paper", "mkdt"]
+    settings = ["10 per class", "all labels", "1 per class"]
+    found = arranged(
+        tmp_path, [row("krr-st", 1.0, protocol=n, setting=s) for n in names for s in settings]
+    )
+    assert [t.protocol for t in found] == ["paper", "mkdt", "mkdt, 100 epochs", "other", ""]
+    assert [c.setting for c in found[0].columns] == ["1 per class", "10 per class", "all labels"]
 
 
-def test_csv__names_marks_and_the_difference_to_random_images(tmp_path: Path) -> None:
-    lines = seeds("krr-st", 50.0, 51.0, 52.0) + seeds("random-subset", 40.0, 41.0, 42.0)
-    random, krr = as_csv(tmp_path, lines)
-    assert [line["minus_random"] for line in (random, krr)] == ["", "10.0"]
-    assert [line["best_within_noise"] for line in (random, krr)] == ["no", "yes"]
-    assert krr["minus_random_paired"] == "yes"
+def test_tables__references_are_in_the_table_of_every_network_and_source(tmp_path: Path) -> None:
+    lines = [row("krr-st", 1.0, network=n, source=s) for n in ("convnet", "vgg11") for s in "ab"]
+    lines += [row("target-model", 70.0, network="resnet18", source="a", artefact="t")]
+    lines += [row("scratch", 0.0, network="vgg11", source=""), row("scratch", 0.0, network="x")]
+    found = {(t.network, t.source): labels(t) for t in arranged(tmp_path, lines)}
+    assert found == {
+        ("convnet", "a"): ["krr-st", "target-model · resnet18"],
+        ("convnet", "b"): ["krr-st"],
+        ("vgg11", "a"): ["scratch", "krr-st", "target-model · resnet18"],
+        ("vgg11", "b"): ["scratch", "krr-st"],
+        ("x", "glyphs"): ["scratch"],
+    }
+
+
+def test_cell__is_paired_only_where_the_seeds_are_the_same_once_each(tmp_path: Path) -> None:
+    lines = seeds("krr-st", 3.0, 5.0, 7.0) + seeds("random-subset", 1.0, 3.0, 5.0)
+    lines += seeds("k-means", 1.0, 3.0) + [row("dm", 1.0 + k, artefact=str(k)) for k in range(2)]
+    table = only_table(tmp_path, lines)
+    krr, random, means, dm = (
+        cell_of(table, name) for name in ("krr-st", "random-subset", "k-means", "dm")
+    )
+    assert krr.minus(random).paired and krr.minus(random).half_width95 == 0
+    assert not krr.minus(means).paired and not dm.minus(dm).paired
+
+
+def test_best__is_marked_with_all_that_welch_does_not_tell_from_it(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = {f"m{k}": random.normal(50 - 0.4 * k, 1.0 + k % 3, 3 + k % 4) for k in range(12)}
+    lines = [line for name, x in values.items() for line in seeds(name, *map(float, x))]
+    best = max(values.values(), key=lambda x: float(x.mean()))
+    p_values = {m: stats.ttest_ind(best, x, equal_var=False).pvalue for m, x in values.items()}
+    expected = {f"{m} 50" for m, p in p_values.items() if p >= 0.05}
+    assert marked(only_table(tmp_path, lines)) == expected
+    assert 1 < len(expected) < len(values)
+
+
+def test_best__is_sought_for_every_count_without_references_and_few_values(tmp_path: Path) -> None:
+    lines = [
+        line
+        for count, level in ((10, 20.0), (100, 60.0))
+        for method, more in (("krr-st", 9.0), ("dm", 0.0), ("scratch", 30.0), ("full-source", 30.0))
+        for line in seeds(method, level + more, level + more + 1, level + more + 2, count=count)
+    ]
+    lines += [row("dsa", 99.0, count=10), row("mtt", None, count=10), row("alone", 1.0, count=7)]
+    assert marked(only_table(tmp_path, lines)) == {"krr-st 10", "krr-st 100"}
+
+
+def test_control__has_the_same_count_targets_updates_and_protocol(tmp_path: Path) -> None:
+    hard = {"target_kind": "hard-label", "pretrain_steps": 80}
+    soft = {"target_kind": "representation", "pretrain_steps": 80}
+    lines = [
+        row("random-subset", 30.0, **soft),
+        row("random-subset", 20.0, variant="targets=class-label", **hard),
+        row("random-subset", 99.0, variant="targets=class-label", **hard | {"pretrain_steps": 9}),
+        row("krr-st", 35.0, **soft),
+        row("dm", 22.0, **hard),
+        row("kip", 50.0, target_kind="soft-label", pretrain_steps=80),
+        row("mtt", 50.0, count=7, **hard),
+        row("scratch", 1.0),
+    ]
+    table = only_table(tmp_path, lines)
+    found = {label: gap(table, label) for label in ("krr-st", "dm", "kip", "mtt", "scratch")}
+    assert found == {"krr-st": 5.0, "dm": 2.0, "kip": None, "mtt": None, "scratch": None}
+
+
+def test_control__has_the_same_target_model_and_image_size(tmp_path: Path) -> None:
+    soft = {"target_kind": "representation"}
+    for name, changed, expected in (
+        ("target", "b" * 64, None),
+        ("image_size", 8, None),
+        ("method", {}, 5.0),
+    ):
+        lines = [
+            row("random-subset", 30.0, settings=RECORDED | {name: changed}, **soft),
+            row("krr-st", 35.0, settings=RECORDED, **soft),
+        ]
+        assert gap(only_table(tmp_path, lines), "krr-st") == expected, name
+
+
+def test_control__where_targets_are_unknown_is_random_images_without_variant(
+    tmp_path: Path,
+) -> None:
+    lines = [row("random-subset", 1.0, variant="targets=class-label"), row("krr-st", 3.0)]
+    assert gap(only_table(tmp_path, lines), "krr-st") is None
+
+
+def test_default_of__a_variant_is_the_method_with_defaults(tmp_path: Path) -> None:
+    lines = [row("krr-st", 3.0), row("krr-st", 1.0, variant="stale_pool")]
+    table = only_table(tmp_path, lines)
+    line = line_of(table, "krr-st · stale_pool")
+    (found,) = table.differences(line, table.default_of).values()
+    assert found.mean == -2.0 and math.isnan(found.half_width95)
+    assert table.default_of(line_of(table, "krr-st")) is None
+
+
+def test_tables__settings_are_json(tmp_path: Path) -> None:
+    table = only_table(tmp_path, [row("krr-st", 1.0, settings=RECORDED)])
+    assert json.loads(table.lines[0].settings)["method.outer_lr"] == 0.1

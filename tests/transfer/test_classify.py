@@ -69,13 +69,13 @@ def test_classify__untrained_network_is_at_chance() -> None:
 
 
 def test_classify__outputs_that_are_no_classes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="outputs of a network, which are 5, while toy has 4"):
+    with pytest.raises(ConfigError, match="outputs of the network, which has 5, while toy has 4"):
         Classify().run(toy_network(outputs=5), toy_task())
 
 
 def test_classify__networks_of_representations_are_refused_though_their_number_fits() -> None:
     five = replace(toy_task(), train=toy_images(25, classes=5), test=toy_images(15, classes=5))
-    with pytest.raises(ConfigError, match="representations do not name the classes of toy"):
+    with pytest.raises(ConfigError, match="representations do not predict the classes of toy"):
         Classify().run(toy_network(outputs=5), five, distilled=toy_set())
 
 
@@ -98,7 +98,7 @@ def judges() -> Judges:
 
 def test_judges__representations_are_refused_before_any_work(tmp_path: Path) -> None:
     origin = from_distilled(toy_set(), NETWORK, MACHINE)
-    with pytest.raises(ConfigError, match="do not name the classes of toy"):
+    with pytest.raises(ConfigError, match="do not predict the classes of toy"):
         transfer_rows([(origin, [0])], judges(), machine=MACHINE, folder=RunFolder(tmp_path))
     assert not list(tmp_path.iterdir())
 

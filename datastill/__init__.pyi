@@ -1,0 +1,78 @@
+"""The public API. `__init__.py` imports each name when it is first used."""
+
+from .artefact import DistilledSet
+from .augment.views import TwoViews
+from .data._base import source
+from .distill import Probe, distill
+from .ground.errors import DatastillError
+from .ground.machine import Machine
+from .images import ImageSet, Normalizer
+from .maths.optimizers import AdamW, Lars, Sgd
+from .methods._base import Problem
+from .methods.dc import DC
+from .methods.dm import DM
+from .methods.dsa import DSA
+from .methods.frepo import FRePo
+from .methods.full_source import FullSource
+from .methods.herding import Herding
+from .methods.k_means import KMeans
+from .methods.kip import KIP
+from .methods.krr_st import KRRST
+from .methods.mtt import MTT
+from .methods.random_subset import RandomSubset
+from .networks.convnet import ConvNet
+from .networks.resnet18 import ResNet18
+from .objectives.barlow_twins import BarlowTwins
+from .pretrain import Pretraining, pretrain
+from .protocols._base import protocol
+from .target_model import TargetModel
+from .train_target import TargetTraining, train_target
+from .transfer._base import TaskData
+from .transfer.data_free_kd import DataFreeKd
+from .transfer.finetune import Finetune
+from .transfer.knn_probe import KnnProbe
+from .transfer.linear_probe import LinearProbe
+
+__version__: str
+
+__all__ = [
+    "DC",
+    "DM",
+    "DSA",
+    "KIP",
+    "KRRST",
+    "MTT",
+    "AdamW",
+    "BarlowTwins",
+    "ConvNet",
+    "DataFreeKd",
+    "DatastillError",
+    "DistilledSet",
+    "FRePo",
+    "Finetune",
+    "FullSource",
+    "Herding",
+    "ImageSet",
+    "KMeans",
+    "KnnProbe",
+    "Lars",
+    "LinearProbe",
+    "Machine",
+    "Normalizer",
+    "Pretraining",
+    "Probe",
+    "Problem",
+    "RandomSubset",
+    "ResNet18",
+    "Sgd",
+    "TargetModel",
+    "TargetTraining",
+    "TaskData",
+    "TwoViews",
+    "__version__",
+    "distill",
+    "pretrain",
+    "protocol",
+    "source",
+    "train_target",
+]

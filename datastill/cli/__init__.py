@@ -1,0 +1,3 @@
+"""The command line: one file per command; `parser` has what they share."""
+
+from datastill.cli.main import main as main

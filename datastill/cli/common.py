@@ -1,0 +1,174 @@
+"""What several commands share: options of data and runs, the device, components by name."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datastill.cli.parser import flag_of
+from datastill.data._base import AbstractImageSource, source
+from datastill.ground import lookup
+from datastill.ground.errors import ConfigError
+from datastill.ground.machine import Machine, PrecisionChoice
+from datastill.ground.options import Json, check_bounds, from_json, option, options
+from datastill.ground.progress import say
+from datastill.ground.run_folder import RunFolder
+from datastill.ground.world import PATIENCE_SECONDS, joined_world
+from datastill.images import ImageSet
+from datastill.networks.timm import Timm
+from datastill.target_model import TargetModel
+
+T = TypeVar("T")
+
+DATA = f"folder:PATH, hf:NAME, {', '.join(lookup.names('datastill.data'))}"
+DATA_ROOT = "folder with the official archives; default: the cache, or they are downloaded"
+DEVICE = "auto, cpu, cuda or cuda:NUMBER"
+RESUME = "continue the run in the out folder; --resume --out DIR is enough"
+CHECKPOINTS = "seconds between checkpoints; 0: after every step"
+CONFIG = "YAML file with flags, such as the config.yaml of a run"
+PRECISION = "number format of networks; auto: bfloat16 if the device has instructions for it"
+PROFILE = "profile the third step into profile.txt and profile.json"
+# Where a run is stored and how it is watched does not change what it computes.
+NOT_IN_CONFIG = ("out", "resume", "checkpoint_seconds", "profile")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Flags of the commands that read source images."""
+
+    data: str = option("", f"source images: {DATA}")
+    data_root: str | None = option(None, DATA_ROOT)
+    image_size: int | None = option(
+        None, "pixels per side; default: the target model's, or the native size", at_least=1
+    )
+    limit: int | None = option(None, "use a seeded random subset of so many images", at_least=1)
+    seed: int = option(0, "seed of all random numbers", at_least=0)
+
+    def load(self, image_size: int | None) -> ImageSet:
+        """Load the training images, or a seeded subset of `limit` of them."""
+        images = data_source(self.data).load("train", image_size, path_or_none(self.data_root))
+        return images.limit(self.limit, self.seed)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Flags of the commands that train something in a run folder."""
+
+    out: str = option("", "run folder to write")
+    resume: bool = option(False, RESUME)
+    checkpoint_seconds: float = option(60.0, CHECKPOINTS, at_least=0)
+    profile: bool = option(False, PROFILE)
+    config: str | None = option(None, CONFIG)
+    device: str = option("auto", DEVICE)
+    precision: PrecisionChoice = option("auto", PRECISION)
+
+    def check_folder(self, config: Json, machine: Machine) -> None:
+        """Refuse a run folder that cannot be used, before any work and without writing."""
+        if machine.world.writes:
+            RunFolder.check(self.out, saved(config), resume=self.resume)
+
+    def open_folder(self, config: Json, machine: Machine) -> RunFolder:
+        """Open the run folder, and write the configuration into it."""
+        return RunFolder.open(
+            self.out,
+            saved(config),
+            resume=self.resume,
+            checkpoint_seconds=self.checkpoint_seconds,
+            world=machine.world,
+            profile=self.profile,
+        )
+
+
+def chosen(cls: type[T], config: Json) -> T:
+    """Make the option dataclass of a command from the parsed flags.
+
+    Raises:
+        ConfigError: A number is out of bounds; the message names its flag.
+    """
+    values = cls(**{o.name: config[o.name] for o in options(cls) if o.name in config})
+    try:
+        check_bounds(values)
+    except ConfigError as error:
+        name, _, problem = str(error).removeprefix(f"{cls.__name__}: ").partition("=")
+        raise ConfigError(f"{flag_of(name)} {problem}") from error
+    return values
+
+
+def saved(config: Json) -> Json:
+    """Return what config.yaml keeps of the flags."""
+    return {key: value for key, value in config.items() if key not in NOT_IN_CONFIG}
+
+
+def component(package: str, group: Json) -> Any:
+    """Make a component from its `name` and options, such as those of `--method`."""
+    fields = {key: value for key, value in group.items() if key != "name"}
+    return from_json(lookup.find(package, group["name"]), fields)
+
+
+def path_or_none(text: str | None) -> Path | None:
+    """Return the path of a folder, if one was given."""
+    return None if text is None else Path(text)
+
+
+def data_source(name: str) -> AbstractImageSource:
+    """Return the data set of a flag such as --data.
+
+    Raises:
+        ConfigError: There is no such data set.
+    """
+    if name not in lookup.names("datastill.data") and Path(name).is_dir():
+        raise ConfigError(f"{name} is a folder and no name of a data set; write folder:{name}")
+    return source(name)
+
+
+def timm_network(text: str | None) -> Timm | None:
+    """Return the network that `timm:NAME` names, once timm has confirmed it; else None."""
+    prefix, colon, name = (text or "").partition(":")
+    if prefix != "timm" or not colon:
+        return None
+    network = Timm(name)
+    network.min_size()
+    return network
+
+
+def target_model(images: ImageSet, text: str, machine: Machine) -> TargetModel:
+    """Load the target model in a folder, or make timm:NAME for images of this size."""
+    network = timm_network(text)
+    if network is None:
+        return TargetModel.load(text, machine)
+    size, channels = images.image_size, images.channels
+    target = TargetModel.from_timm(
+        network.model, image_size=size, channels=channels, machine=machine
+    )
+    version = target.provenance["timm"]["version"]
+    say(f"{text} of timm {version}, {target.dim} outputs, fingerprint {target.fingerprint}")
+    return target
+
+
+@contextlib.contextmanager
+def joined_machine(config: Json, timeout_seconds: float = PATIENCE_SECONDS) -> Iterator[Machine]:
+    """Yield the device of this process, which torchrun may have started as one of several ranks.
+
+    The precision that is found is noted in `config`. Only the first rank prints anything, but for
+    the error that ends a process.
+
+    Raises:
+        ConfigError: The device does not exist, or the environment of torchrun is inconsistent.
+        RankLostError: Another rank crashed, or did not answer for `timeout_seconds`.
+    """
+    run = chosen(RunOptions, config)
+    with (
+        joined_world(run.device, patience_seconds=timeout_seconds) as world,
+        contextlib.ExitStack() as silence,
+    ):
+        machine = Machine.find(run.device, run.precision, world)
+        config["precision"] = machine.precision
+        if not world.writes:
+            nowhere = silence.enter_context(Path(os.devnull).open("w"))
+            silence.enter_context(contextlib.redirect_stdout(nowhere))
+            silence.enter_context(contextlib.redirect_stderr(nowhere))
+        if run.precision == "auto":
+            say(f"networks compute in {machine.precision}")
+        yield machine

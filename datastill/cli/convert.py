@@ -1,0 +1,84 @@
+"""Convert a distilled set of another project, or a folder of images, into an artefact."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datastill.artefact import PixelSpace, TargetKind
+from datastill.cli.common import DATA_ROOT, DEVICE, chosen, component, data_source, path_or_none
+from datastill.cli.parser import CommandParser
+from datastill.convert._base import Facts
+from datastill.convert._conversion import FORMATS, Asked, convert, guess_format
+from datastill.ground.errors import ConfigError
+from datastill.ground.machine import Machine
+from datastill.ground.options import Json, option
+from datastill.ground.progress import say
+from datastill.ground.run_folder import RunFolder
+from datastill.images import Normalizer
+from datastill.target_model import TargetModel
+
+EXAMPLE = "datastill convert res_DSA_CIFAR10_ConvNet_10ipc.pt --data cifar10 --out sets/dsa"
+IMPLIED = "default: what the format implies"
+CHANNELS = "per channel, of pixels in [0, 1]; default: by --data"
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Flags of `datastill convert` beside those of the format."""
+
+    data: str | None = option(None, "what was distilled: its statistics and classes are used")
+    data_root: str | None = option(None, DATA_ROOT)
+    source: str | None = option(None, "what was distilled, if datastill has no such data set")
+    method: str | None = option(None, f"what made the set; {IMPLIED}")
+    mean: tuple[float, ...] = option((), CHANNELS)
+    std: tuple[float, ...] = option((), CHANNELS)
+    pixel_space: PixelSpace | None = option(None, f"how networks get the images; {IMPLIED}")
+    target_kind: TargetKind | None = option(None, f"what the targets are; {IMPLIED}")
+    num_classes: int | None = option(None, "K of hard labels; default: of the data", at_least=1)
+    target: str | None = option(None, "target model that makes the targets of a folder of images")
+    device: str = option("auto", DEVICE)
+    out: str = option("", "run folder to write")
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser("convert", arguments, __doc__, EXAMPLE, required=("path", "out"))
+    parser.add_positional("path", str, "file or folder to read")
+    parser.add_options(Convert)
+    parser.add_component("format", FORMATS)
+    return parser
+
+
+def run(config: Json) -> None:
+    """Convert the set, and print the path of the artefact."""
+    flags, path = chosen(Convert, config), Path(config["path"])
+    kept = {key: value for key, value in config.items() if key != "out"}
+    RunFolder.check(flags.out, kept, resume=False)
+    form = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
+    facts = Facts(
+        flags.method,
+        flags.source or (data_source(flags.data).name if flags.data else None),
+        flags.pixel_space,
+        flags.target_kind,
+        flags.num_classes,
+        _normalizer(flags.mean, flags.std),
+    )
+    machine = Machine.find(flags.device)
+    target = TargetModel.load(flags.target, machine) if flags.target else None
+    options = Asked(facts, flags.data, path_or_none(flags.data_root), target)
+    distilled = convert(path, form, options)
+    folder = RunFolder.open(flags.out, kept, resume=False)
+    distilled.save(folder.path / "distilled.safetensors")
+    say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
+    print(folder.path / "distilled.safetensors")
+
+
+def _normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalizer | None:
+    if not mean and not std:
+        return None
+    if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ConfigError(
+            f"--mean {mean} --std {std}: expected one number of each per channel, std above 0"
+        )
+    return Normalizer(mean, std)

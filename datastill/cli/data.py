@@ -1,0 +1,74 @@
+"""Prepare a data set, or check its counts, classes, checksums and statistics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from datastill.artefact import picture_grid
+from datastill.cli.common import DATA, DATA_ROOT, chosen, data_source, path_or_none
+from datastill.cli.parser import CommandParser
+from datastill.data._base import AbstractImageSource
+from datastill.data._check import check, contact_sheet, prepare
+from datastill.ground.atomic import whole_file
+from datastill.ground.errors import ConfigError
+from datastill.ground.options import Json, option
+from datastill.ground.progress import say
+
+COLUMNS = 10  # of the contact sheet
+
+
+@dataclass(frozen=True)
+class Data:
+    """Flags of `datastill data`."""
+
+    data_root: str | None = option(None, DATA_ROOT)
+    image_size: int | None = option(None, "pixels per side; default: the native size", at_least=1)
+    sheet: str | None = option(
+        None, "with check: PNG file for a contact sheet of the training split, a row per class"
+    )
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        "data",
+        arguments,
+        __doc__,
+        "datastill data check folder:my-photos --image-size 32",
+        required=("action", "data"),
+    )
+    parser.add_positional("action", Literal["prepare", "check"], "prepare or check")
+    parser.add_positional("data", str, DATA)
+    parser.add_options(Data)
+    return parser
+
+
+def run(config: Json) -> None:
+    """Print one line per split, or the facts of the data set as YAML."""
+    flags, data = chosen(Data, config), data_source(config["data"])
+    root = path_or_none(flags.data_root)
+    if config["action"] == "check":
+        summary = check(data, flags.image_size, root)
+        if flags.sheet is not None:
+            _draw_sheet(data, flags, Path(flags.sheet), root)
+        print(yaml.safe_dump(summary, sort_keys=False, allow_unicode=True), end="")
+        return
+    if flags.sheet is not None:
+        raise ConfigError("--sheet belongs to 'datastill data check'")
+    for split in prepare(data, flags.image_size, root):
+        complete = split.official in (None, split.count)
+        count = str(split.count) if complete else f"{split.count} of {split.official}"
+        print(f"{split.split}: {count} images at {split.path or 'no path: embedded'}")
+
+
+def _draw_sheet(data: AbstractImageSource, flags: Data, sheet: Path, root: Path | None) -> None:
+    """Draw the contact sheet of the training split, and print the classes of its rows."""
+    train = data.load("train", flags.image_size, root)
+    pixels, classes = contact_sheet(train, columns=COLUMNS)
+    with whole_file(sheet) as part:
+        picture_grid(pixels, columns=COLUMNS).save(part, format="png")
+    rows = f", rows from the top: {', '.join(classes)}" if classes else ""
+    say(f"{len(pixels)} images in {sheet}{rows}")

@@ -1,0 +1,90 @@
+"""Distill the images of a data set into a small set of images and targets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datastill.cli import common
+from datastill.cli.parser import CommandParser
+from datastill.data._cache_folder import cache_folder
+from datastill.distill import Probe, distill
+from datastill.ground.machine import Machine
+from datastill.ground.options import Json, option
+from datastill.ground.progress import say
+from datastill.held_out import HeldOut
+from datastill.methods._base import AbstractMethod, Problem
+from datastill.networks._base import AbstractArchitecture
+from datastill.target_model import TargetModel
+
+EXAMPLE = "datastill distill --data folder:my-photos --target targets/mine --count 100 --out runs/1"
+TARGET = "folder of the target model that 'datastill target' made, or timm:NAME"
+PROBE = "steps between measurements of R² on the test split; 0: none"
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Flags of `datastill distill` beside those of the method and the network."""
+
+    target: str | None = option(None, TARGET)
+    count: int | Literal["all"] = option(1000, "number M of distilled images", at_least=1)
+    probe_every: int = option(0, PROBE, at_least=0)
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser("distill", arguments, __doc__, EXAMPLE, required=("data", "out"))
+    parser.add_options(common.SourceOptions, title="source")
+    parser.add_options(Distill, title="distilled set")
+    parser.add_options(common.RunOptions, title="run")
+    parser.add_component("method", "datastill.methods", "krr-st")
+    parser.add_component("network", "datastill.networks")
+    return parser
+
+
+def run(config: Json) -> None:
+    """Distill, and print the path of the artefact."""
+    run_options = common.chosen(common.RunOptions, config)
+    source_options = common.chosen(common.SourceOptions, config)
+    flags, probe = common.chosen(Distill, config), None
+    with common.joined_machine(config) as machine:
+        run_options.check_folder(config, machine)
+        method: AbstractMethod[Any] = common.component("datastill.methods", config["method"])
+        network: AbstractArchitecture = method.default_network
+        if "network" in config:
+            network = common.component("datastill.networks", config["network"])
+        problem = _problem(flags, source_options, method, network, machine)
+        method.check(problem)
+        if flags.probe_every:
+            size, root = problem.images.image_size, common.path_or_none(source_options.data_root)
+            held_out = common.data_source(source_options.data).load("test", size, root).unlabelled()
+            probe = Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
+        folder = run_options.open_folder(config, machine)
+        distilled = distill(method, problem, folder=folder, probe=probe)
+        say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
+        print(folder.path / "distilled.safetensors")
+
+
+def _problem(
+    flags: Distill,
+    options: common.SourceOptions,
+    method: AbstractMethod[Any],
+    network: AbstractArchitecture,
+    machine: Machine,
+) -> Problem:
+    """Load the source images and the target model."""
+    target, size = None, options.image_size
+    if flags.target and common.timm_network(flags.target) is None:
+        target = TargetModel.load(flags.target, machine)
+        size = size or target.image_size
+    images = options.load(size)
+    if flags.target and target is None:
+        target = common.target_model(images, flags.target, machine)
+    return Problem(
+        images if method.needs_labels else images.unlabelled(),
+        target,
+        len(images) if flags.count == "all" else flags.count,
+        seed=options.seed,
+        network=network,
+        machine=machine,
+        cache=cache_folder(),
+    )

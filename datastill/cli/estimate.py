@@ -1,0 +1,45 @@
+"""Measure how much time, memory and disk a recipe will need on this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datastill.cli.common import DEVICE, chosen
+from datastill.cli.parser import CommandParser
+from datastill.experiments.estimate import estimate_table
+from datastill.experiments.recipe import get_recipe
+from datastill.experiments.scale import Scale
+from datastill.ground.machine import Machine
+from datastill.ground.options import Json, option
+from datastill.ground.progress import say
+
+
+@dataclass(frozen=True)
+class EstimateFlags:
+    """Flags of `datastill estimate`."""
+
+    scale: Scale = option("full", "smoke, small or full, as for 'datastill run'")
+    device: str = option("auto", DEVICE)
+    workers: int = option(1, "stages that run side by side and share the cores", at_least=1)
+    count_only: bool = option(False, "count operations and bytes only, for a busy machine")
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        "estimate", arguments, __doc__, "datastill estimate quick", required=("recipe",)
+    )
+    parser.add_positional("recipe", str, "name of a recipe")
+    parser.add_options(EstimateFlags)
+    return parser
+
+
+def run(config: Json) -> None:
+    """Print a row per group of equal stages, and the total."""
+    flags = chosen(EstimateFlags, config)
+    recipe = get_recipe(config["recipe"], flags.scale)
+    machine = Machine.find(flags.device, recipe.precision)
+    say(f"measuring {recipe.name} on {machine.device}; nothing is written")
+    workers, count_only = flags.workers, flags.count_only
+    print(estimate_table(recipe, machine, workers=workers, count_only=count_only))
+    if recipe.scale == "smoke":
+        print("The smoke scale shows that all works; its time says nothing of the full scale.")

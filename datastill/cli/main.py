@@ -1,0 +1,147 @@
+"""Entry point of the command line.
+
+Exit codes: 0 success; 1 a part of a recipe failed, or a bug; 2 invalid input, reported in one
+message; 130 interrupted; 143 terminated. Results are printed to stdout, messages to stderr.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from datastill.ground import errors, lookup
+from datastill.ground.signals import between_loops
+
+HELP = ("-h", "--help")
+COMMANDS = {
+    "Whole experiments": {
+        "run": "Run a recipe: target model, distilled sets, transfer table and report.",
+        "estimate": "Measure how much time, memory and disk a recipe will need on this machine.",
+    },
+    "Step by step": {
+        "target": "Train a target model on images.",
+        "distill": "Distill images into a small set of images and targets.",
+        "transfer": "Pre-train networks on distilled sets and evaluate them on labelled data.",
+        "report": "Summarize any number of run folders in tables, figures and a web page.",
+    },
+    "Files and data": {
+        "convert": "Convert a distilled set of another project, or a folder of images.",
+        "data": "Prepare a data set, or check its images, classes and checksums.",
+        "show": "Describe a distilled set, target model or checkpoint, and verify its checksum.",
+        "list": "List methods, networks, data sets, tasks, recipes, ...; with a name, its options.",
+    },
+}
+HINT = """'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows what
+there is to choose from. Start with: datastill run quick"""
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+SHARE_RANKS = ("target", "distill", "transfer")  # the processes of torchrun divide their work
+RESUMABLE = ("run", *SHARE_RANKS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The words after `datastill`. Default: those of the process.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["show", "nowhere.safetensors"])
+        2
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        for category in (errors.DataWarning, errors.NumericalWarning):
+            warnings.simplefilter("default", category)
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        results = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(results), between_loops():
+                _run(arguments)
+            return _write(results.getvalue())
+        except errors.DatastillError as error:
+            _print_message(f"error: {error}")
+            return error.exit_code
+        except (MemoryError, RuntimeError) as error:
+            if not errors.exhausted(error):
+                raise
+            _print_message(f"error: memory ran out ({error}); lower --count or the batch size")
+            return 2
+        except KeyboardInterrupt:
+            resumable = bool(arguments) and arguments[0] in RESUMABLE
+            hint = "; --resume continues the run" if resumable else ""
+            _print_message(f"interrupted{hint}")
+            return 130
+
+
+def _run(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in (*HELP, "help"):
+        print(_help())
+        return
+    if arguments[0] == "--version":
+        print(version("datastill"))
+        return
+    name, *rest = arguments
+    lookup.check_name(name, NAMES, kind="commands")
+    command = importlib.import_module(f"datastill.cli.{name}")
+    parser = command.make_parser([word for word in rest if word not in HELP])
+    if not set(HELP).isdisjoint(rest):
+        print(parser.help())
+        return
+    _check_ranks(name)
+    command.run(parser.parse())
+
+
+def _help() -> str:
+    """Return one line for each command."""
+    sections = ["datastill: self-supervised dataset distillation for transfer learning"]
+    sections += ["usage: datastill COMMAND ..."]
+    for title, commands in COMMANDS.items():
+        lines = [f"  {name:10s}{text}" for name, text in commands.items()]
+        sections.append("\n".join([f"{title}:", *lines]))
+    return "\n\n".join([*sections, HINT])
+
+
+def _check_ranks(name: str) -> None:
+    """Refuse torchrun where every process would do the same work in the same folder."""
+    ranks = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    if ranks != "1" and name not in SHARE_RANKS:
+        raise errors.ConfigError(
+            f"datastill {name} does not share its work among {ranks} ranks; start it without"
+            f" torchrun ({', '.join(SHARE_RANKS)} share theirs)"
+        )
+
+
+def _write(results: str) -> int:
+    """Print the results; failing to do so is an error."""
+    try:
+        sys.stdout.write(results)
+        sys.stdout.flush()
+    except OSError as error:
+        # Keep the interpreter from flushing again, and from complaining, when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # a reader such as `head` needs no more
+            return 0
+        _print_message(f"error: the output cannot be written: {error.strerror}")
+        return 2
+    return 0
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+) -> None:
+    if issubclass(category, errors.DataWarning | errors.NumericalWarning):
+        _print_message(f"warning: {message}")
+    else:  # third-party warning: show file and line
+        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr)
+
+
+def _print_message(text: str) -> None:
+    print(f"datastill: {text}", file=sys.stderr)

@@ -1,0 +1,59 @@
+"""Describe a distilled set, target model or checkpoint, after verifying its SHA-256."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from datastill.artefact import FORMAT as DISTILLED
+from datastill.artefact import DistilledSet
+from datastill.cli.parser import CommandParser
+from datastill.ground import checkpoint
+from datastill.ground.errors import ArtefactError
+from datastill.ground.options import Json
+from datastill.ground.tensor_file import format_of, read_checked
+from datastill.target_model import FILE_NAME, TargetModel
+from datastill.target_model import FORMAT as TARGET_MODEL
+
+FILES = ("distilled.safetensors", FILE_NAME)
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        "show",
+        arguments,
+        __doc__,
+        "datastill show runs/mine/distilled.safetensors",
+        required=("file",),
+    )
+    parser.add_positional("file", str, "the file, or its run folder")
+    return parser
+
+
+def run(config: Json) -> None:
+    """Verify the file and print its description as YAML."""
+    path = _file(Path(config["file"]))
+    form = format_of(path)
+    if form == DISTILLED:
+        description = DistilledSet.load(path).describe()
+    elif form == TARGET_MODEL:
+        description = TargetModel.load(path).describe()
+    elif form == checkpoint.FORMAT:
+        tensors, metadata = read_checked(path, checkpoint.FORMAT, checkpoint.FORMAT_VERSION)
+        identity = json.loads(metadata["identity"])
+        description = {"checkpoint": path.stem, "tensors": len(tensors), "identity": identity}
+    else:
+        raise ArtefactError(f"{path} is a safetensors file, but not one of datastill")
+    print(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), end="")
+
+
+def _file(path: Path) -> Path:
+    """Return the file itself, or the artefact in a run folder."""
+    if not path.is_dir():
+        return path
+    present = [path / name for name in FILES if (path / name).exists()]
+    if not present:
+        raise ArtefactError(f"{path} has neither {' nor '.join(FILES)}; give a file")
+    return present[0]

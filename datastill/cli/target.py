@@ -1,0 +1,112 @@
+"""Train a target model on images.
+
+Labels are not used, unless the objective is supervised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from datastill.augment.views import TwoViews
+from datastill.cli import common
+from datastill.cli.parser import CommandParser
+from datastill.ground.options import Json, from_json, option
+from datastill.ground.progress import say
+from datastill.images import ImageSet
+from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
+from datastill.target_model import FILE_NAME
+from datastill.target_monitor import TargetMonitor
+from datastill.train_target import TargetTraining, train_target
+
+EXAMPLE = "datastill target --data folder:my-photos --image-size 32 --out targets/mine"
+MONITOR_IMAGES = 5000  # of each split, at most
+HELD_OUT = 0.2  # share of the images that the monitor tests on where there is no test split
+OPTIMIZERS: dict[str, OptimizerSpec] = {
+    "adamw": AdamW(lr=1e-3, weight_decay=1e-4),
+    "sgd": Sgd(lr=0.05, weight_decay=1e-4),
+    "lars": Lars(),
+}
+TRAINING = ("outputs", "warmup", "epochs", "steps", "standardize")  # fields that are flags as well
+BATCH = "images per step, each seen in two views; default: 256, or all of a smaller source"
+MONITOR = (
+    "steps between evaluations on held-out images by k-NN and a linear probe (labels are used for"
+    " this only), or by signs of collapse if there are no labels; 0: none"
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Flags of `datastill target` beside those of the training and its components."""
+
+    batch: int | None = option(None, BATCH, at_least=2)
+    optimizer: Literal["adamw", "sgd", "lars"] = option("adamw", "optimizer of the weights")
+    lr: float | None = option(None, "learning rate; default: the optimizer's", above=0)
+    weight_decay: float | None = option(None, "weight decay; default: the optimizer's", at_least=0)
+    monitor_every: int = option(0, MONITOR, at_least=0)
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser("target", arguments, __doc__, EXAMPLE, required=("data", "out"))
+    parser.add_options(common.SourceOptions, title="source")
+    parser.add_options(TargetTraining, only=TRAINING, title="training")
+    parser.add_options(Target, title="optimization and monitoring")
+    parser.add_options(common.RunOptions, title="run")
+    parser.add_component("network", "datastill.networks", "resnet18")
+    parser.add_component("objective", "datastill.objectives", "barlow-twins")
+    parser.add_options(TwoViews, "views", title="views")
+    return parser
+
+
+def run(config: Json) -> None:
+    """Train the target model and print the path of its file."""
+    run_options = common.chosen(common.RunOptions, config)
+    source_options = common.chosen(common.SourceOptions, config)
+    flags = common.chosen(Target, config)
+    with common.joined_machine(config) as machine:
+        run_options.check_folder(config, machine)
+        training = _training(flags, config)
+        images = source_options.load(source_options.image_size)
+        if flags.batch is None:
+            training = replace(training, batch=min(training.batch, len(images)))
+        training.check(images, machine.world.size)
+        monitor = _monitor(flags.monitor_every, source_options, images)
+        folder = run_options.open_folder(config, machine)
+        target = train_target(
+            images if training.objective.needs_labels else images.unlabelled(),
+            training,
+            seed=source_options.seed,
+            machine=machine,
+            folder=folder,
+            monitor=monitor,
+        )
+        say(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
+        print(folder.path / FILE_NAME)
+
+
+def _monitor(every: int, options: common.SourceOptions, images: ImageSet) -> TargetMonitor | None:
+    """Fit the classifiers of the monitor on training images, and test them on the test split."""
+    if not every:
+        return None
+    data, root = common.data_source(options.data), common.path_or_none(options.data_root)
+    origin = data.origin(images.image_size, root)
+    if "test" in (data.splits if origin is None else origin.splits):
+        train, test = images, data.load("test", images.image_size, root)
+    else:
+        say(f"{data.name} has no test split: the monitor tests on images that are trained on")
+        train, test = images.split(HELD_OUT, options.seed)
+    train, test = (part.limit(MONITOR_IMAGES, options.seed) for part in (train, test))
+    return TargetMonitor(train, test, every)
+
+
+def _training(flags: Target, config: Json) -> TargetTraining:
+    rates = {"lr": flags.lr, "weight_decay": flags.weight_decay}
+    optimizer: Any = OPTIMIZERS[flags.optimizer]  # all of them have these two fields
+    return TargetTraining(
+        architecture=common.component("datastill.networks", config["network"]),
+        objective=common.component("datastill.objectives", config["objective"]),
+        views=from_json(TwoViews, config["views"]),
+        optimizer=replace(optimizer, **{k: v for k, v in rates.items() if v is not None}),
+        batch=flags.batch or TargetTraining.batch,
+        **{name: config[name] for name in TRAINING},
+    )

@@ -1,0 +1,220 @@
+"""Pre-train networks on distilled sets and evaluate them on labelled target data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datastill.artefact import DistilledSet
+from datastill.cli import common
+from datastill.cli.parser import CommandParser
+from datastill.ground import lookup
+from datastill.ground.errors import ArtefactError, ConfigError
+from datastill.ground.machine import Machine
+from datastill.ground.options import Json, option
+from datastill.held_out import HeldOut
+from datastill.networks._base import AbstractArchitecture
+from datastill.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.pretrain import PRETRAINING, Pretraining
+from datastill.protocols._base import protocol
+from datastill.report.build import build
+from datastill.target_model import FILE_NAME, TargetModel
+from datastill.transfer._base import TaskData
+from datastill.transfer_rows import Judges, transfer_rows
+
+EXAMPLE = "datastill transfer runs/mine scratch --to cifar10,folder:my-birds --seeds 3"
+SCRATCH, NETWORKS, TASKS = "scratch", "datastill.networks", "datastill.transfer"
+PROTOCOLS = lookup.names("datastill.protocols")
+# Ranks wait this long for each other's rows; a rank that crashes is noticed at once.
+ROW_SECONDS = 30 * 86400.0
+RUN = ("out", "resume", "checkpoint_seconds", "config", "device", "precision")
+ORIGINS = "distilled sets or target models (files or run folders), timm:NAME, or scratch"
+TASK = f"how networks are evaluated: {', '.join(lookup.names(TASKS))}"
+PROTOCOL = f"published settings ({', '.join(PROTOCOLS)}), instead of --network, --task and"
+STEPS = "updates of pre-training; default: the paper's epochs"
+EPOCHS = "epochs of pre-training; default: as published; several: a sweep of the protocol"
+IMAGE_SIZE = "pixels per side; default: the origins', else the target data's"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Flags of `datastill transfer` beside those of the tasks and the network."""
+
+    to: tuple[str, ...] = option((), "target data: names, or folder:PATH")
+    task: tuple[str, ...] = option(("linear-probe",), TASK)
+    protocol: str | None = option(None, f"{PROTOCOL} --pretrain-steps")
+    data_root: str | None = option(None, common.DATA_ROOT)
+    seeds: int = option(3, "networks per origin, with seeds 0, 1, ...", at_least=1)
+    pretrain_steps: int | None = option(None, STEPS, at_least=1)
+    pretrain_epochs: tuple[int, ...] = option((), EPOCHS, at_least=1)
+    held_out: str | None = option(None, "also measure R² on the test split of this data set")
+    target: str | None = option(None, "folder of the target model, or timm:NAME, for --held-out")
+    image_size: int | None = option(None, IMAGE_SIZE, at_least=1)
+
+
+def make_parser(arguments: Sequence[str]) -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser("transfer", arguments, __doc__, EXAMPLE, required=("origins", "to"))
+    parser.add_positional("origins", tuple[str, ...], ORIGINS)
+    parser.add_options(Transfer)
+    title = "run; the default folder is transfer/ beside the first of ORIGINS"
+    parser.add_options(common.RunOptions, only=RUN, title=title)
+    if fixing := parser.value_of("protocol"):
+        lookup.check_name(fixing, PROTOCOLS, kind="protocols")
+        excluded = ("network", "task", "pretrain_steps", *lookup.names(TASKS))
+        parser.refuse(excluded, f"contradicts --protocol {fixing}, which fixes it")
+        parser.set_defaults(task=())
+    else:
+        parser.add_component("network", NETWORKS)
+        parser.add_components("task", TASKS, Transfer.task)
+    return parser
+
+
+def run(config: Json) -> None:
+    """Evaluate all networks and print the table of results."""
+    flags, texts = common.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
+    run_options = common.chosen(common.RunOptions, config)
+    run_options = replace(run_options, out=run_options.out or _default_out(texts[0]))
+    with common.joined_machine(config, timeout_seconds=ROW_SECONDS) as machine:
+        run_options.check_folder(config, machine)
+        files = [text for text in texts if text != SCRATCH and not common.timm_network(text)]
+        loaded = {text: _load(text, machine) for text in files}
+        judges = _judges(flags, config, _image_size(flags, loaded), machine)
+        network = None
+        if "network" in config:
+            network = common.component(NETWORKS, config["network"])
+        make = _Origins(flags, network, loaded, judges.targets, machine)
+        origins = [origin for text in texts for origin in make(text)]
+        for origin in origins:
+            origin.architecture.check(judges.targets[0].train.image_size)
+        judges.check()
+        for origin in origins:
+            judges.check_origin(origin)
+        folder = run_options.open_folder(config, machine)
+        work = [(origin, range(flags.seeds)) for origin in origins]
+        transfer_rows(work, judges, machine=machine, folder=folder)
+        if machine.world.writes:
+            report = build([folder.path], folder.path / "report")
+            print(report.table_markdown.read_text(encoding="utf-8"))
+
+
+def _default_out(first: str) -> str:
+    if first == SCRATCH or common.timm_network(first):
+        raise ConfigError(f"--out is missing: {first} has no folder of its own")
+    path = Path(first)
+    return str((path if path.is_dir() else path.parent) / "transfer")
+
+
+def _load(text: str, machine: Machine) -> DistilledSet | TargetModel:
+    path = Path(text)
+    if path.name == FILE_NAME or (path / FILE_NAME).exists():
+        return TargetModel.load(path, machine)
+    if not path.exists():
+        raise ArtefactError(
+            f"there is no {text}; give files or run folders of distilled sets or target models,"
+            f" or {SCRATCH}"
+        )
+    return DistilledSet.load(path)
+
+
+def _image_size(flags: Transfer, loaded: dict[str, DistilledSet | TargetModel]) -> int:
+    """Return the pixels per side: those of the origins, which must agree, or of the target data."""
+    sizes = {text: origin.image_size for text, origin in loaded.items()}
+    if flags.image_size is not None:
+        sizes["--image-size"] = flags.image_size
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{text} {size}" for text, size in sizes.items())
+        raise ConfigError(f"image sizes differ ({listed}); transfer from one size at a time")
+    return next(iter(sizes.values())) if sizes else common.data_source(flags.to[0]).size(None)
+
+
+def _judges(flags: Transfer, config: Json, image_size: int, machine: Machine) -> Judges:
+    """Load the target data, and the held-out images if --held-out is given."""
+    options = {name: config.get(name.replace("-", "_"), {}) for name in dict.fromkeys(flags.task)}
+    tasks: Sequence[Any] = [common.component(TASKS, {"name": k, **v}) for k, v in options.items()]
+    if flags.protocol is not None:
+        tasks = protocol(flags.protocol).tasks
+    names, root = list(dict.fromkeys(flags.to)), common.path_or_none(flags.data_root)
+    for name in names:
+        common.data_source(name)
+    targets = [TaskData.load(name, image_size, root) for name in names]
+    if flags.held_out is None:
+        return Judges(tasks, targets)
+    if not flags.target:
+        raise ConfigError("--held-out compares with a target model; pass its folder as --target")
+    images = common.data_source(flags.held_out).load("test", image_size, root).unlabelled()
+    target = common.target_model(images, flags.target, machine)
+    target.check_images(images)
+    return Judges(tasks, targets, HeldOut(images, target))
+
+
+@dataclass(frozen=True)
+class _Origins:
+    """Turns each argument into networks to be evaluated."""
+
+    flags: Transfer
+    network: AbstractArchitecture | None  # of --network
+    loaded: dict[str, DistilledSet | TargetModel]
+    targets: Sequence[TaskData]
+    machine: Machine
+
+    def __call__(self, text: str) -> list[Origin]:
+        """Return one origin, or one for each length of pre-training."""
+        flags, origin, machine = self.flags, self.loaded.get(text), self.machine
+        if common.timm_network(text):
+            origin = common.target_model(self.targets[0].train, text, machine)
+        if origin is None:
+            return [self._scratch()]
+        channels = len(origin.normalizer.mean)
+        for data in self.targets:
+            if data.train.channels != channels:
+                raise ConfigError(
+                    f"{text} has images of {channels} channels, {data.name} of"
+                    f" {data.train.channels}; choose target data with as many channels"
+                )
+        if isinstance(origin, TargetModel):
+            return [from_target(origin, protocol=flags.protocol or "")]
+        network = self._network(origin)
+        if flags.protocol is None:
+            return [from_distilled(origin, network, machine, _pretraining(flags, origin))]
+        published, lengths = protocol(flags.protocol), dict.fromkeys(flags.pretrain_epochs)
+        return [published.origin(origin, network, machine, epochs=n) for n in lengths or [None]]
+
+    def _scratch(self) -> Origin:
+        """Return the networks without pre-training, with as many outputs as those with it."""
+        sets = [origin for origin in self.loaded.values() if isinstance(origin, DistilledSet)]
+        network, train = self._network(sets[0] if sets else None), self.targets[0].train
+        if self.flags.protocol is not None:
+            network = protocol(self.flags.protocol).network(train.image_size, network)
+        return from_scratch(
+            network,
+            self.machine,
+            image_size=train.image_size,
+            channels=train.channels,
+            dim=sets[0].outputs if sets else train.num_classes,
+            protocol=self.flags.protocol or "",
+        )
+
+    def _network(self, distilled: DistilledSet | None) -> AbstractArchitecture:
+        """Return the network of --network, else the one that the set was distilled with."""
+        if self.network is not None:
+            return self.network
+        used = None if distilled is None else distilled.provenance.get("network")
+        network: AbstractArchitecture = common.component(NETWORKS, used or {"name": "convnet"})
+        return network
+
+
+def _pretraining(flags: Transfer, distilled: DistilledSet) -> Pretraining:
+    pretraining, epochs = PRETRAINING[distilled.target_kind], flags.pretrain_epochs
+    if epochs and flags.pretrain_steps is not None:
+        raise ConfigError(
+            "--pretrain-epochs and --pretrain-steps contradict; leave one of them out"
+        )
+    if len(epochs) > 1:
+        raise ConfigError(
+            f"--pretrain-epochs {','.join(map(str, epochs))}: several lengths are a sweep of a"
+            " protocol; pass --protocol too, or one length"
+        )
+    if epochs:
+        return replace(pretraining, epochs=epochs[0], steps=None)
+    return replace(pretraining, steps=flags.pretrain_steps or pretraining.steps)

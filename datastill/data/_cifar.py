@@ -1,0 +1,81 @@
+"""The binary format of CIFAR-10 and CIFAR-100: label bytes, then 3 planes of 32 x 32 bytes.
+
+Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+
+from datastill.data._archives import Archive, find_archive, open_archive
+from datastill.data._base import AbstractImageSource
+from datastill.data._decode import resize_images
+from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_lines
+from datastill.data._raw import Bytes, DataLocation, RawImages
+from datastill.ground.errors import DataError
+
+SIDE = 32  # pixels
+
+
+@dataclass(frozen=True)
+class AbstractCifar(AbstractImageSource):
+    """Either data set in its binary version: files of records, read in their order.
+
+    Fewer records than the official ones are accepted: `datastill data check` compares the counts.
+    """
+
+    native_size = SIDE
+    channels = 3
+    licence = "no formal licence; cite the report"
+    citation = (
+        "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images."
+        " Technical report, University of Toronto, 2009."
+    )
+    counts = MappingProxyType({"train": 50_000, "test": 10_000})
+    archive: ClassVar[Archive]
+    files: ClassVar[Mapping[str, tuple[str, ...]]]  # of every split
+    class_file: ClassVar[str]  # K names
+    label_bytes: ClassVar[int]  # the last of them is the class
+    max_records: ClassVar[int]  # of the longest official file
+
+    def _find(self, data_root: Path | None) -> DataLocation:
+        return find_archive(self.archive, data_root)
+
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        root = open_archive(self.archive, location)
+        expected = [root / file for files in self.files.values() for file in files]
+        check_no_extra_files(root.glob("*.bin"), expected, f"the files of {self.name}")
+        classes = read_lines(root / self.class_file)
+        if len(classes) != self.num_classes:
+            raise DataError(
+                f"{root / self.class_file} has {len(classes)} class names, not {self.num_classes};"
+                f" {AGAIN}"
+            )
+        parts = {file: self._records(root / file) for file in self.files[split]}
+        labels = [
+            class_labels(records[:, self.label_bytes - 1], len(classes), root / file, first=0)
+            for file, records in parts.items()
+        ]
+        pixels = np.concatenate([records[:, self.label_bytes :] for records in parts.values()])
+        images = resize_images(pixels.reshape(-1, 3, SIDE, SIDE), image_size)
+        return RawImages(images, np.concatenate(labels), tuple(classes))
+
+    def _records(self, file: Path) -> Bytes:  # (n, label bytes + pixels)
+        if not file.is_file():
+            raise DataError(f"{file} is missing; {AGAIN}")
+        size, length = file.stat().st_size, self.label_bytes + 3 * SIDE * SIDE
+        if not size or size % length:
+            raise DataError(
+                f"{file} has {size} bytes, which is no multiple of the record length {length};"
+                f" {AGAIN}"
+            )
+        if size > self.max_records * length:
+            raise DataError(
+                f"{file} has {size // length} records, the official one has at most"
+                f" {self.max_records}; {AGAIN}"
+            )
+        return np.fromfile(file, np.uint8).reshape(-1, length)

@@ -1,0 +1,11 @@
+"""Versions of installed packages."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package; "0+source" where it runs from its source folder."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "0+source"

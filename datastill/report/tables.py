@@ -1,0 +1,356 @@
+"""Result tables: methods down, target data across; what is best, and differences to the control."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import pandas as pd
+
+from datastill.report import formatting
+from datastill.report.formatting import CONTROLS, RANDOM, REFERENCES, natural_sort_key
+from datastill.report.statistics import Difference, Summary, difference, summarize
+
+MIN_N = 3  # measurements that compete for the mark; an interval of fewer tells nothing
+OF_CONTROL = ("image_size", "source", "outputs", "precision", "pretraining.")  # must be the same
+FINGERPRINTS = ("source", "target", "artefact", "outputs", "set_bytes")  # say little to people
+
+
+@dataclass(frozen=True)
+class Line:
+    """How networks were pre-trained: everything but seeds."""
+
+    method: str
+    variant: str = ""
+    count: int = 0
+    target_kind: str = ""
+    pretrain_steps: int = 0
+    set_bytes: int = 0
+    settings: str = "{}"  # JSON of a flat object
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} · {self.variant}" if self.variant else self.method
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        name = (*formatting.method_order(self.method), bool(self.variant), self.variant)
+        numbers = (self.count, self.target_kind, self.pretrain_steps, self.set_bytes)
+        return *name, *numbers, self.settings
+
+    @cached_property
+    def options(self) -> dict[str, object]:
+        return {**json.loads(self.settings), "set_bytes": self.set_bytes}
+
+    def differs_in(self, other: "Line") -> list[str]:
+        """Name the options that both lines record, with other values."""
+        keys = self.options.keys() & other.options.keys()
+        return [key for key in keys if self.options[key] != other.options[key]]
+
+    def distance(self, other: "Line") -> tuple[int, int]:
+        """Count differing options; those of the method decide only between equals."""
+        keys = self.differs_in(other)
+        return sum(not key.startswith("method.") for key in keys), len(keys)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the networks were tested on."""
+
+    data: str
+    setting: str = ""
+    data_fingerprint: str = ""
+    task_options: str = "{}"  # JSON of a flat object
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        names = natural_sort_key(self.data), natural_sort_key(self.setting)
+        return *names, self.data_fingerprint, self.task_options
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All measurements of one line in one column, in the order of their seeds."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    distilled_sets: int  # different artefacts behind the values
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summarize(self.values)
+
+    def minus(self, other: "Cell") -> Difference:
+        """Difference of the means; paired where both have the same seeds, once each."""
+        paired = self.seeds == other.seeds and len(set(self.seeds)) == len(self.seeds)
+        return difference(self.values, other.values, paired=paired)
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """All measurements of one protocol, task, network and source."""
+
+    protocol: str
+    task: str
+    network: str
+    source: str
+    is_r_squared: bool
+    cells: dict[tuple[Line, Column], Cell]
+    differing: str = ""  # task options in which tables of the same heading differ
+    suffixes: dict[Line | Column, str] = field(default_factory=dict)  # likewise of their labels
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        return sorted({line for line, _ in self.cells}, key=lambda line: line.order)
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        return sorted({column for _, column in self.cells}, key=lambda column: column.order)
+
+    @property
+    def digits(self) -> int:
+        return 3 if self.is_r_squared else 1
+
+    @property
+    def unit(self) -> str:
+        return "R²" if self.is_r_squared else "accuracy, %"
+
+    @property
+    def heading(self) -> str:
+        """Protocol, task, the setting or target data of all columns, network and source."""
+        task = formatting.protocol_title(self.protocol), formatting.task_title(self.task)
+        common = self.columns[0].data if self._has_settings else self.columns[0].setting
+        source = f"source {self.source}" if self.source else ""
+        return " · ".join(filter(None, [*task, self.differing, common, self.network, source]))
+
+    @cached_property
+    def _has_settings(self) -> bool:
+        return len({column.setting for column in self.columns}) > 1
+
+    def label(self, part: Line | Column) -> str:
+        """Name a line or column by what it has for itself."""
+        if isinstance(part, Line):
+            name = part.name
+        else:
+            name = part.setting or part.data if self._has_settings else part.data
+        return ", ".join(filter(None, [name, self.suffixes.get(part, "")]))
+
+    @cached_property
+    def facts(self) -> dict[str, list[str]]:
+        """What is known of each line beside its name: kind of targets, updates, M and size."""
+        kinds = [formatting.TARGET_KINDS.get(x.target_kind, x.target_kind) for x in self.lines]
+        texts = {
+            "targets": [kind or "–" for kind in kinds],
+            "updates": [formatting.format_count(line.pretrain_steps) for line in self.lines],
+            "M": [formatting.format_count(line.count) for line in self.lines],
+            "size": [formatting.format_bytes(line.set_bytes) for line in self.lines],
+        }
+        return {title: known for title, known in texts.items() if set(known) != {"–"}}
+
+    def not_significantly_worse_than_best(self, column: Column) -> set[Line]:
+        """Find the best line of each M and all that Welch's 95 % interval does not tell from it.
+
+        References (scratch, full source, target model) and lines with fewer than `MIN_N`
+        measurements do not compete; a line without competitor is not marked.
+        """
+        marked: set[Line] = set()
+        competing = [
+            (line, self.cells[line, column])
+            for line in self.lines
+            if line.method not in REFERENCES and (line, column) in self.cells
+        ]
+        competing = [
+            (line, cell)
+            for line, cell in competing
+            if cell.summary.n >= MIN_N and math.isfinite(cell.summary.mean)
+        ]
+        for count in {line.count for line, _ in competing}:
+            same = [(line, cell) for line, cell in competing if line.count == count]
+            _, best = max(same, key=lambda pair: pair[1].summary.mean)
+            for line, cell in same if len(same) > 1 else []:
+                if not difference(best.values, cell.values, paired=False).excludes_zero:
+                    marked.add(line)
+        return marked
+
+    def control_of(self, line: Line) -> Line | None:
+        """Find random images of the same M, targets, updates and data settings.
+
+        Where kinds of targets were not recorded, only random images without a variant will do: a
+        variant may have other targets.
+        """
+        is_regressed = line.target_kind == "representation"
+        same = (*OF_CONTROL, "target") if is_regressed else OF_CONTROL
+        candidates = [
+            other
+            for other in self._as_long_as(line)
+            if other.method == RANDOM and line.method not in CONTROLS
+            if other.target_kind == line.target_kind and (line.target_kind or not other.variant)
+            if not any(key.startswith(same) for key in line.differs_in(other))
+        ]
+        return min(candidates, key=line.distance, default=None)
+
+    def default_of(self, line: Line) -> Line | None:
+        """Find the method's defaults, of the same M and updates, for a variant."""
+        candidates = [
+            other
+            for other in self._as_long_as(line)
+            if line.variant and other.method == line.method and not other.variant
+        ]
+        return min(candidates, key=line.distance, default=None)
+
+    def _as_long_as(self, line: Line) -> list[Line]:
+        """Lines of the same M and as many updates of pre-training."""
+        same = (line.count, line.pretrain_steps)
+        return [other for other in self.lines if (other.count, other.pretrain_steps) == same]
+
+    def differences(
+        self, line: Line, reference: Callable[[Line], Line | None]
+    ) -> dict[Column, Difference]:
+        """Subtract the reference (`control_of`, `default_of`) where both were measured."""
+        other = reference(line)
+        return {
+            column: self.cells[line, column].minus(self.cells[other, column])
+            for column in self.columns
+            if other and (line, column) in self.cells and (other, column) in self.cells
+        }
+
+
+def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
+    """Arrange rows into tables, in the order of protocols, tasks, networks and sources.
+
+    Rows are averaged only where nothing but seeds differs. Lines, columns and tables that would
+    look the same show the options in which they differ, as few as are needed.
+    """
+    keys = ["protocol", "task", "network", "source", "is_r_squared"]
+    tables = [
+        _table(part)
+        for _, group in _replicate_reference_rows(rows).groupby(keys)
+        for same_task in _by_task_options(group)
+        for part in _by_setting(same_task)
+    ]
+    tables.sort(key=_table_order)
+    options = [json.loads(table.columns[0].task_options) for table in tables]
+    texts = differing_options([table.heading for table in tables], options)
+    return [replace(table, differing=text) for table, text in zip(tables, texts, strict=True)]
+
+
+def differing_options(
+    labels: Sequence[Hashable], options: Sequence[dict[str, object]]
+) -> list[str]:
+    """Name, for things of one label, as few options as tell them apart.
+
+    Args:
+        labels: What is shown anyway.
+        options: All flat options of each.
+
+    Returns:
+        Texts such as "outer_lr=0.5", "" where the label suffices.
+
+    Example:
+        >>> differing_options(["a", "a", "b"], [{"x.lr": 1, "n": 2}, {"x.lr": 3, "n": 2}, {}])
+        ['lr=1', 'lr=3', '']
+    """
+    texts = [""] * len(labels)
+    for label in set(labels):
+        members = [k for k, other in enumerate(labels) if other == label]
+        keys = _separating_keys([options[k] for k in members])
+        for k in members:
+            texts[k] = ", ".join(_option_text(key, options[k]) for key in keys)
+    return texts
+
+
+def _separating_keys(options: Sequence[dict[str, object]]) -> list[str]:
+    """Choose keys greedily until as many members are told apart as all keys tell."""
+
+    def num_groups(keys: Sequence[str]) -> int:
+        return len({json.dumps([one.get(key, "missing") for key in keys]) for one in options})
+
+    # options of the method first, fingerprints last
+    candidates = sorted(
+        {key for one in options for key in one},
+        key=lambda key: (not key.startswith("method."), key in FINGERPRINTS, key),
+    )
+    keys: list[str] = []
+    while num_groups(keys) < num_groups(candidates):
+        keys.append(max(candidates, key=lambda key: num_groups([*keys, key])))
+    return keys
+
+
+def _option_text(key: str, options: dict[str, object]) -> str:
+    name = key if key.startswith("pretraining.") else key.rpartition(".")[2]
+    if key not in options:
+        return f"{name} not recorded"
+    value = str(options[key])
+    return f"{name}={value[:8] if re.fullmatch('[0-9a-f]{64}', value) else value}"
+
+
+def _by_task_options(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split rows by the options of their task, unless each setting has its own."""
+    if rows.groupby("setting")["task_options"].nunique().max() == 1:
+        return [rows]
+    return [part for _, part in rows.groupby("task_options")]
+
+
+def _by_setting(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split rows by setting, unless all are of one target data."""
+    if rows["data"].nunique() == 1:
+        return [rows]
+    return [part for _, part in rows.groupby("setting")]
+
+
+def _table(rows: pd.DataFrame) -> ResultTable:
+    line_keys = ["method", "variant", "count", "target_kind", "pretrain_steps", "set_bytes"]
+    column_keys = ["data", "setting", "data_fingerprint", "task_options"]
+    cells = {}
+    for _, group in rows.groupby([*line_keys, "settings", *column_keys]):
+        group = group.sort_values(["seed", "artefact"])
+        first = group.iloc[0].to_dict()
+        line = Line(**{key: first[key] for key in [*line_keys, "settings"]})
+        column = Column(**{key: first[key] for key in column_keys})
+        sets = len(set(group["artefact"]) - {""})
+        cells[line, column] = Cell(tuple(group["seed"]), tuple(group["value"]), sets)
+    first = rows.iloc[0].to_dict()
+    keys = ["protocol", "task", "network", "source", "is_r_squared"]
+    table = ResultTable(**{key: first[key] for key in keys}, cells=cells)
+    visible = list(zip((line.name for line in table.lines), *table.facts.values(), strict=True))
+    lines = differing_options(visible, [line.options for line in table.lines])
+    data: list[dict[str, object]] = [{"data": c.data_fingerprint} for c in table.columns]
+    columns = differing_options([table.label(column) for column in table.columns], data)
+    suffixes: dict[Line | Column, str] = dict(zip(table.lines, lines, strict=True))
+    suffixes |= dict(zip(table.columns, columns, strict=True))
+    return replace(table, suffixes=suffixes)
+
+
+def _table_order(table: ResultTable) -> tuple[object, ...]:
+    column = table.columns[0]
+    first = formatting.protocol_order(table.protocol), formatting.task_order(table.task)
+    names = natural_sort_key(table.network), natural_sort_key(table.source), table.is_r_squared
+    return *first, *names, column.task_options, natural_sort_key(column.setting)
+
+
+def _replicate_reference_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Copy references into every table that they are a reference for.
+
+    The target model is an upper reference for every network that learned from it; a network from
+    scratch that names no source is a lower reference for every source.
+    """
+    is_target = rows["method"] == "target-model"
+    is_scratch = (rows["method"] == "scratch") & (rows["source"] == "")
+    learned = ~rows["method"].isin(["target-model", "scratch"])
+    tables = rows.loc[learned, ["protocol", "source", "network"]].drop_duplicates()
+
+    target = rows[is_target].merge(
+        tables, "left", ["protocol", "source"], suffixes=("", "_of_table")
+    )
+    network = target["network_of_table"].fillna(target["network"])
+    is_named = (target["variant"] != "") | (network == target["network"])
+    variant = target["variant"].where(is_named, target["network"])
+    target = target.assign(variant=variant, network=network)
+
+    scratch = rows[is_scratch].merge(
+        tables, "left", ["protocol", "network"], suffixes=("", "_of_table")
+    )
+    scratch = scratch.assign(source=scratch["source_of_table"].fillna(""))
+    return pd.concat([rows[~is_target & ~is_scratch], target, scratch])[rows.columns]
