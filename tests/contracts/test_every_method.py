@@ -209,6 +209,34 @@ def test_every_method__resumes_bit_for_bit(
         assert same(run(method, tmp_path / str(step)), whole)
 
 
+WARMING_UP = [m for m in methods() if m.warm_up_length(solvable(m))]
+
+
+@pytest.mark.parametrize("method", WARMING_UP, ids=title)
+def test_every_method__resumes_its_warm_up_bit_for_bit(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = replace(method, max_age=6)
+    whole, length = distill(method, solvable(method)), method.warm_up_length(solvable(method))
+    assert length > 2
+    for step in range(length):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            killed = killed_at(step, type(method).warm_up_step)
+            patch.setattr(type(method), "warm_up_step", killed)
+            run(method, tmp_path / str(step))
+        taken: list[int] = []
+        warm_up_step = type(method).warm_up_step
+
+        def counted(*given: Any, warm_up_step: Any = warm_up_step, taken: Any = taken) -> Any:
+            taken.append(0)
+            return warm_up_step(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(method), "warm_up_step", counted)
+            assert same(run(method, tmp_path / str(step)), whole)
+        assert len(taken) == length - step
+
+
 @pytest.mark.torture
 @every_method
 def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(

@@ -1,6 +1,6 @@
 """The contract of every method with what is not finite: it stops, and nothing good is lost.
 
-The check before updates is `methods/_update.py`; the loop adds phase and step.
+The check before updates is `methods/_checked_step.py`; the loop adds phase and step.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from datastill.target_model import TargetModel
 PLAIN = [small(name) for name in names(FOLDER)]
 LEARNING = [m for m in PLAIN if hasattr(m, "outer_lr")]
 LEARNING += [replace(m, learn="images-and-labels") for m in LEARNING if hasattr(m, "learn")]
-REPRESENTING = [replace(small("krr-st"), bank=bank) for bank in ("off", "lazy", "full")]
+REPRESENTING = [replace(small("krr-st"), bank=bank) for bank in ("off", "lazy")]
 BAD = [torch.nan, torch.inf]
 AT = 2  # the step in which something becomes NaN or infinite
 
