@@ -69,7 +69,7 @@ def distill(
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10)
         >>> distilled = ds.distill(ds.KIP(outer_steps=2, outer_batch=100), problem)
         >>> distilled.images.shape
-        torch.Size([10, 1, 8, 8])
+        torch.Size([10, 1, 16, 16])
     """
     method.check(problem)
     identity = {"method": method.identity(), **problem.identity}

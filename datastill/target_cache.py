@@ -66,7 +66,7 @@ class TargetCache:
         >>> target = ds.TargetModel(torch.nn.Flatten(), images.normalizer, images.image_size)
         >>> cache = TargetCache(target, images, CropFlip(padding=1), mode="full")
         >>> cache(torch.tensor([0, 3]), torch.tensor([17, 2])).shape
-        torch.Size([2, 64])
+        torch.Size([2, 256])
     """
 
     def __init__(

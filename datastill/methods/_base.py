@@ -46,7 +46,7 @@ class Problem:
     Example:
         >>> import datastill as ds
         >>> ds.Problem(ds.source("digits").load("train"), None, count=10).by_class[3].shape
-        torch.Size([145])
+        torch.Size([106])
     """
 
     images: ImageSet

@@ -84,7 +84,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         >>> problem = ds.Problem(images, target, count=10, network=ds.ConvNet(widths=(8,)))
         >>> distilled = ds.distill(ds.KRRST(outer_steps=3, pool_size=2, max_age=4), problem)
         >>> distilled.images.shape, distilled.targets.shape
-        (torch.Size([10, 1, 8, 8]), torch.Size([10, 64]))
+        (torch.Size([10, 1, 16, 16]), torch.Size([10, 256]))
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")

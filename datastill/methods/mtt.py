@@ -83,9 +83,10 @@ class MTT(AbstractMethod[MTTState]):
         >>> import datastill as ds
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
         ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
-        >>> method = ds.MTT(experts=1, expert_epochs=2, max_start_epoch=0, outer_steps=2)
+        >>> experts = {"experts": 1, "expert_epochs": 1, "max_start_epoch": 0}
+        >>> method = ds.MTT(**experts, matched_epochs=1, outer_steps=2, syn_steps=3)
         >>> ds.distill(method, problem).images.shape
-        torch.Size([10, 1, 8, 8])
+        torch.Size([10, 1, 16, 16])
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("zca", "student_lr_range")
