@@ -54,7 +54,7 @@ class DM(AbstractMethod[MatchingState]):
         >>> import datastill as ds
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
         ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
-        >>> ds.distill(ds.DM(outer_steps=3), problem).images.shape
+        >>> ds.distill(ds.DM(outer_steps=2, class_batch=32), problem).images.shape
         torch.Size([10, 1, 16, 16])
     """
 

@@ -42,7 +42,7 @@ class DSA(AbstractGradientMatching):
         >>> import datastill as ds
         >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=10,
         ...                      network=ds.ConvNet(widths=(8,), norm="instance"))
-        >>> ds.distill(ds.DSA(networks=2), problem).images.shape
+        >>> ds.distill(ds.DSA(networks=2, class_batch=32), problem).images.shape
         torch.Size([10, 1, 16, 16])
     """
 
