@@ -64,8 +64,8 @@ def finite_network(
     [(1.0, 1.0, 1.0), (0.0, 0.5, 1 / math.pi), (-1.0, 0.0, 0.0)],
 )
 def test_arc_cosine__known_values(cosine: float, order_0: float, order_1: float) -> None:
-    found = arc_cosine(torch.tensor(cosine, dtype=torch.float64))
-    assert [float(k) for k in found] == pytest.approx([order_0, order_1], abs=1e-15)
+    actual = arc_cosine(torch.tensor(cosine, dtype=torch.float64))
+    assert [float(k) for k in actual] == pytest.approx([order_0, order_1], abs=1e-15)
 
 
 def test_arc_cosine__equals_means_over_normal_pairs() -> None:
@@ -103,8 +103,8 @@ def test_infinite_width_mlp__equals_sums_pair_by_pair(
 @pytest.mark.parametrize("depth", [1, 2])
 def test_infinite_width_mlp__is_the_limit_of_finite_networks(depth: int) -> None:
     mlp, x, networks = InfiniteWidthMLP(depth, 1.7, 0.3), rows(3), 6
-    found = [finite_network(mlp, x, width=1500, seed=seed) for seed in range(networks)]
-    for kernel, sampled in zip((mlp.nngp, mlp.ntk), zip(*found, strict=True), strict=True):
+    actual = [finite_network(mlp, x, width=1500, seed=seed) for seed in range(networks)]
+    for kernel, sampled in zip((mlp.nngp, mlp.ntk), zip(*actual, strict=True), strict=True):
         expected, mean = kernel(x, x), torch.stack(sampled).mean(0)
         error = (mean - expected).abs().max() / expected.diagonal().mean()
         assert error < 0.05
@@ -144,9 +144,9 @@ def test_infinite_width_mlp__diagonal_is_exact_in_spite_of_rounding(depth: int) 
 @kernels
 def test_infinite_width_mlp__computes_in_float64(kernel: Kernel) -> None:
     x = rows(4).float()
-    found = kernel(InfiniteWidthMLP(2), x, x)
-    assert found.dtype == torch.float64
-    assert torch.equal(found, kernel(InfiniteWidthMLP(2), x.double(), x.double()))
+    actual = kernel(InfiniteWidthMLP(2), x, x)
+    assert actual.dtype == torch.float64
+    assert torch.equal(actual, kernel(InfiniteWidthMLP(2), x.double(), x.double()))
 
 
 @kernels
@@ -172,11 +172,11 @@ def test_infinite_width_mlp__gradient_at_parallel_inputs_is_the_mean_of_both_sid
 ) -> None:
     mlp, x_b = InfiniteWidthMLP(2), rows(1)
     x_a = (side * x_b).requires_grad_()
-    found = torch.autograd.grad(kernel(mlp, x_a, x_b).sum(), x_a)[0]
+    actual = torch.autograd.grad(kernel(mlp, x_a, x_b).sum(), x_a)[0]
     step = 1e-4 * rows(1, seed=1)
-    there, back = (kernel(mlp, x_a.detach() + s, x_b) for s in (step, -step))
-    expected = (there - back).sum() / 2
-    assert float((found * step).sum()) == pytest.approx(float(expected), abs=1e-9)
+    forwards, backwards = (kernel(mlp, x_a.detach() + s, x_b) for s in (step, -step))
+    expected = (forwards - backwards).sum() / 2
+    assert float((actual * step).sum()) == pytest.approx(float(expected), abs=1e-9)
 
 
 @kernels
@@ -185,7 +185,7 @@ def test_infinite_width_mlp__black_inputs_are_finite_with_their_gradients(
     kernel: Kernel, biases: float
 ) -> None:
     x = torch.cat([torch.zeros(2, INPUTS, dtype=torch.float64), rows(2)]).requires_grad_()
-    found = kernel(InfiniteWidthMLP(2, 2.0, biases), x, x)
-    gradient = torch.autograd.grad(found.sum(), x)[0]
-    assert found.isfinite().all() and gradient.isfinite().all()
-    assert biases or found[:2].abs().max() < 1e-40
+    actual = kernel(InfiniteWidthMLP(2, 2.0, biases), x, x)
+    gradient = torch.autograd.grad(actual.sum(), x)[0]
+    assert actual.isfinite().all() and gradient.isfinite().all()
+    assert biases or actual[:2].abs().max() < 1e-40

@@ -42,8 +42,8 @@ def by_inverse(f_query: Tensor, f_syn: Tensor, y_syn: Tensor, ridge: Tensor | fl
     return f_query @ f_syn.T @ torch.linalg.inv(k_mm) @ y_syn
 
 
-def close(found: Tensor, expected: Tensor, *, within: float = 1e-8) -> None:
-    torch.testing.assert_close(found, expected, atol=within, rtol=within)
+def close(actual: Tensor, expected: Tensor, *, within: float = 1e-8) -> None:
+    torch.testing.assert_close(actual, expected, atol=within, rtol=within)
 
 
 def test_with_bias__appends_a_column_of_ones() -> None:
@@ -54,8 +54,8 @@ def test_with_bias__appends_a_column_of_ones() -> None:
 @pytest.mark.parametrize("ridge", [1e-3, 0.7])
 def test_krr_predict__equals_scikit_learn(m: int, ridge: float) -> None:
     f_query, f_syn, y_syn = rows(m)
-    found = predicted(f_query, f_syn, y_syn, ridge_absolute=ridge)
-    close(found, scikit_learn(f_query, f_syn, y_syn, ridge))
+    actual = predicted(f_query, f_syn, y_syn, ridge_absolute=ridge)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, ridge))
 
 
 def test_krr_predict__primal_equals_dual() -> None:
@@ -83,16 +83,16 @@ def test_krr_predict__solves_the_smaller_system(
 def test_krr_predict__ridge_of_trace_is_a_share_of_the_trace(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     trace = float((f_syn @ f_syn.T).trace())
-    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.01)
-    close(found, scikit_learn(f_query, f_syn, y_syn, 0.01 * trace))
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.01)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, 0.01 * trace))
 
 
 @sizes
 def test_krr_predict__ridge_of_mean_is_a_share_of_the_mean_diagonal(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     mean = float((f_syn @ f_syn.T).diagonal().mean())
-    found = predicted(f_query, f_syn, y_syn, ridge_of_mean=0.01)
-    close(found, scikit_learn(f_query, f_syn, y_syn, 0.01 * mean))
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_mean=0.01)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, 0.01 * mean))
 
 
 @sizes
@@ -111,18 +111,18 @@ def test_krr_predict__ridges_add_up(m: int) -> None:
 def test_krr_predict__trace_is_a_constant_for_the_gradient(m: int) -> None:
     f_query, f_syn, y_syn = rows(m)
     f_syn.requires_grad_()
-    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
     detached = 0.1 * (f_syn.detach() @ f_syn.detach().T).trace()
     by_hand = by_inverse(f_query, f_syn, y_syn, detached).square().sum()
-    close(torch.autograd.grad(found, f_syn)[0], torch.autograd.grad(by_hand, f_syn)[0])
+    close(torch.autograd.grad(actual, f_syn)[0], torch.autograd.grad(by_hand, f_syn)[0])
 
 
 def test_krr_predict__a_trace_with_gradient_would_differ() -> None:
     f_query, f_syn, y_syn = rows(DUAL)
     f_syn.requires_grad_()
-    found = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
     other = by_inverse(f_query, f_syn, y_syn, 0.1 * (f_syn @ f_syn.T).trace()).square().sum()
-    one, two = torch.autograd.grad(found, f_syn)[0], torch.autograd.grad(other, f_syn)[0]
+    one, two = torch.autograd.grad(actual, f_syn)[0], torch.autograd.grad(other, f_syn)[0]
     assert (one - two).abs().max() > 1e-3
 
 
@@ -161,11 +161,11 @@ def test_gram__is_the_product_and_has_its_gradient() -> None:
     phi = torch.randn(4, 7, generator=fork(0, "phi"), dtype=torch.float64).requires_grad_()
     weights = torch.randn(4, 4, generator=fork(0, "weights"), dtype=torch.float64)
     assert torch.equal(gram(phi), phi @ phi.T)
-    found, expected = (
+    actual, expected = (
         torch.autograd.grad((product.square() * weights).sum(), phi)[0]
         for product in (gram(phi), phi @ phi.T)
     )
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
 
 
 @sizes
@@ -233,8 +233,8 @@ def duplicated(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("seed", [0, 1, 24, 78])  # 24, 78: LAPACK gives a factor all the same
 def test_krr_predict__duplicated_images_without_ridge_warn_aloud(seed: int) -> None:
     with pytest.warns(NumericalWarning, match=r"9x9 kernel.* added 1e-\d+ of its mean diagonal"):
-        found = predicted(*duplicated(seed))
-    assert found.isfinite().all()
+        actual = predicted(*duplicated(seed))
+    assert actual.isfinite().all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -242,8 +242,8 @@ def test_krr_predict__jitter_hardly_changes_the_prediction(seed: int) -> None:
     f_query, f_syn, y_syn = rows(DUAL, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumericalWarning)
-        found = predicted(*duplicated(seed))
-    close(found, by_inverse(f_query, f_syn, y_syn, 0.0), within=1e-3)
+        actual = predicted(*duplicated(seed))
+    close(actual, by_inverse(f_query, f_syn, y_syn, 0.0), within=1e-3)
 
 
 def test_krr_predict__duplicated_images_with_ridge_are_silent() -> None:
@@ -255,15 +255,15 @@ def test_solve_positive__condition_is_that_of_a_diagonal_and_below_that_of_other
     close(solve_positive(diagonal.diag(), diagonal.diag())[1], torch.tensor(4e6).double())
     _, f_syn, y_syn = rows(DUAL)
     matrix = f_syn @ f_syn.T
-    found = float(solve_positive(matrix, y_syn)[1])
-    assert 1 < found <= float(torch.linalg.cond(matrix))
+    actual = float(solve_positive(matrix, y_syn)[1])
+    assert 1 < actual <= float(torch.linalg.cond(matrix))
 
 
 def test_krr_predict__condition_falls_as_the_ridge_grows() -> None:
     f_query, f_syn, y_syn = (x.requires_grad_() for x in rows(DUAL))
-    found = [krr_predict(f_query, f_syn, y_syn, ridge_of_mean=r)[1] for r in (1e-6, 1e-2, 1e2)]
-    assert found[0] > found[1] > found[2] > 1 and not found[0].requires_grad
-    assert float(found[2]) < 1.1
+    actual = [krr_predict(f_query, f_syn, y_syn, ridge_of_mean=r)[1] for r in (1e-6, 1e-2, 1e2)]
+    assert actual[0] > actual[1] > actual[2] > 1 and not actual[0].requires_grad
+    assert float(actual[2]) < 1.1
 
 
 def test_cholesky__regular_matrix_is_not_changed() -> None:

@@ -38,10 +38,10 @@ def test_solve_labels__equals_least_squares(shared: int) -> None:
 @pytest.mark.parametrize("size", [1, 7, N])
 def test_solve_labels__does_not_depend_on_the_blocks(size: int) -> None:
     k_mm, k_nm, y = system()
-    whole, left, _ = solve_labels(k_mm, [(k_nm, y)])
+    all_at_once, left, _ = solve_labels(k_mm, [(k_nm, y)])
     blocks = zip(k_nm.split(size), y.split(size), strict=True)
     labels, remains, _ = solve_labels(k_mm, blocks)
-    torch.testing.assert_close(labels, whole)
+    torch.testing.assert_close(labels, all_at_once)
     torch.testing.assert_close(remains, left)
 
 

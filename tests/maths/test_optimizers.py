@@ -34,8 +34,8 @@ def values(network: nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("spec", EVERY, ids=repr)
 def test_optimizer__resumes_bit_for_bit(spec: OptimizerSpec) -> None:
-    whole = a_network()
-    train(whole, spec.make(whole.parameters()), 0, 10)
+    uninterrupted = a_network()
+    train(uninterrupted, spec.make(uninterrupted.parameters()), 0, 10)
 
     first = a_network()
     optimizer = spec.make(first.parameters())
@@ -49,7 +49,7 @@ def test_optimizer__resumes_bit_for_bit(spec: OptimizerSpec) -> None:
     optimizer = spec.make(second.parameters())
     optimizer.load_state_dict(saved["optimizer"])
     train(second, optimizer, 4, 10)
-    assert all(map(torch.equal, values(second), values(whole)))
+    assert all(map(torch.equal, values(second), values(uninterrupted)))
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=repr)

@@ -14,15 +14,15 @@ def layers() -> list[nn.Module]:
 
 
 def test_alexnet__channels_and_kernels_are_those_of_the_released_code() -> None:
-    found = [(x.out_channels, x.kernel_size[0]) for x in layers() if isinstance(x, nn.Conv2d)]
-    assert found == [(128, 5), (192, 5), (256, 3), (192, 3), (192, 3)]
+    actual = [(x.out_channels, x.kernel_size[0]) for x in layers() if isinstance(x, nn.Conv2d)]
+    assert actual == [(128, 5), (192, 5), (256, 3), (192, 3), (192, 3)]
 
 
 def test_alexnet__pools_after_layers_1_2_and_5() -> None:
-    kinds = [type(x).__name__ for x in layers()]
+    layer_types = [type(x).__name__ for x in layers()]
     layer = ["Conv2d", "BatchNorm2d", "ReLU"]
     pooled = [*layer, "MaxPool2d"]
-    assert kinds == [*pooled, *pooled, *layer, *layer, *pooled, "Flatten"]
+    assert layer_types == [*pooled, *pooled, *layer, *layer, *pooled, "Flatten"]
 
 
 def test_alexnet__images_below_8_pixels_are_refused() -> None:

@@ -57,8 +57,8 @@ def test_convnet__has_the_features_of_the_paper_at_224() -> None:
 
 def test_convnet__blocks_stand_in_the_order_of_the_paper(at_32: Network) -> None:
     assert isinstance(at_32.body, nn.Sequential)
-    found = [type(layer) for layer in at_32.body]
-    assert found == [nn.Conv2d, nn.BatchNorm2d, FusedReLUAvgPool] * 3 + [nn.Flatten]
+    actual = [type(layer) for layer in at_32.body]
+    assert actual == [nn.Conv2d, nn.BatchNorm2d, FusedReLUAvgPool] * 3 + [nn.Flatten]
 
 
 def test_convnet__without_norm_has_convolution_and_pooling_only() -> None:

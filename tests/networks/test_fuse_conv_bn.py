@@ -34,20 +34,22 @@ def pixels() -> Tensor:
     return torch.randn(4, 3, 32, 32, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.parametrize("architecture", NORMED, ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
 def test_fuse_conv_bn__maps_and_differentiates_as_before(
     architecture: AbstractArchitecture,
 ) -> None:
     network, x = trained(architecture), pixels()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    expected, given = network(x), fuse_conv_bn(network)(x)
-    torch.testing.assert_close(given, expected, rtol=1e-9, atol=1e-9)
-    of_given, of_expected = (torch.autograd.grad(y.square().sum(), x)[0] for y in (given, expected))
-    torch.testing.assert_close(of_given, of_expected, rtol=1e-8, atol=1e-8)
+    expected, actual = network(x), fuse_conv_bn(network)(x)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    gradient, expected_gradient = (
+        torch.autograd.grad(y.square().sum(), x)[0] for y in (actual, expected)
+    )
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-8)
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("architecture", NORMED, ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
 def test_fuse_conv_bn__has_no_batch_norm_left(architecture: AbstractArchitecture) -> None:
     layers = list(fuse_conv_bn(trained(architecture)).modules())
     assert any(isinstance(layer, nn.Conv2d) for layer in layers)

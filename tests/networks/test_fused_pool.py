@@ -18,7 +18,7 @@ def maps(size: tuple[int, int], number: torch.dtype, layout: torch.memory_format
     return x.to(number).contiguous(memory_format=layout)
 
 
-def there_and_back(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def forward_and_backward(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.clone().requires_grad_()
     y = layer(x * 1)  # a copy, which may be overwritten
     return y, torch.autograd.grad(y.float().cos().sum(), x)[0]
@@ -36,10 +36,10 @@ def test_fused_pool__is_relu_and_average_pooling(
             FusedReLUAvgPool()(x.clone())
         return
     pair = nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
-    found, expected = there_and_back(FusedReLUAvgPool(), x), there_and_back(pair, x)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.equal(ours, theirs)
-        assert ours.stride() == theirs.stride()
+    fused, pair_results = forward_and_backward(FusedReLUAvgPool(), x), forward_and_backward(pair, x)
+    for actual, wanted in zip(fused, pair_results, strict=True):
+        assert torch.equal(actual, wanted)
+        assert actual.stride() == wanted.stride()
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 6)], ids=str)

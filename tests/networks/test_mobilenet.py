@@ -19,9 +19,9 @@ def blocks() -> list[InvertedResidual]:
 
 
 def test_mobilenet__channels_are_those_of_the_released_code() -> None:
-    found = [block.residual.get_parameter("6.weight").shape[0] for block in blocks()]
+    actual = [block.residual.get_parameter("6.weight").shape[0] for block in blocks()]
     expected = [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320]
-    assert found == expected
+    assert actual == expected
 
 
 def test_mobilenet__expands_by_2_but_not_in_the_first_block() -> None:

@@ -36,9 +36,9 @@ def parameters(module: nn.Module) -> int:
 
 
 def default(name: str) -> AbstractArchitecture:
-    made = find("datastill.networks", name)()
-    assert isinstance(made, AbstractArchitecture)
-    return made
+    architecture = find("datastill.networks", name)()
+    assert isinstance(architecture, AbstractArchitecture)
+    return architecture
 
 
 @pytest.mark.parametrize(("name", "size"), RELEASED, ids=lambda value: str(value))
@@ -46,8 +46,8 @@ def test_networks__have_the_sizes_of_the_released_code(name: str, size: int) -> 
     with torch.device("meta"):
         network = default(name)(image_size=size, channels=3, outputs=512)
         features = network.embed(torch.zeros(2, 3, size, size)).shape[1]
-    found = features, parameters(network.body), parameters(network)
-    assert found == RELEASED[name, size] and network.num_features == features
+    sizes = features, parameters(network.body), parameters(network)
+    assert sizes == RELEASED[name, size] and network.num_features == features
 
 
 @every_network

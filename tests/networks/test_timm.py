@@ -84,22 +84,22 @@ def test_target_model__from_timm_has_the_public_weights(public: Path, timm: Any)
 
 
 def test_target_model__from_timm_normalizes_as_timm_does(public: Path, timm: Any) -> None:
-    known = timm.get_pretrained_cfg(MODEL)
+    config = timm.get_pretrained_cfg(MODEL)
     target = TargetModel.from_timm(f"local-dir:{public}", image_size=32)
-    assert (target.normalizer.mean, target.normalizer.std) == (known.mean, known.std)
+    assert (target.normalizer.mean, target.normalizer.std) == (config.mean, config.std)
 
 
 def test_target_model__from_timm_averages_the_normalizer_for_one_channel(timm: Any) -> None:
     target = TargetModel.from_timm(MODEL, image_size=8, channels=1, pretrained=False)
-    known = timm.get_pretrained_cfg(MODEL)
-    assert target.normalizer.mean == pytest.approx((sum(known.mean) / 3,))
+    config = timm.get_pretrained_cfg(MODEL)
+    assert target.normalizer.mean == pytest.approx((sum(config.mean) / 3,))
     assert target.represent_images(toy_images()).shape == (24, target.dim)
 
 
 def test_target_model__from_timm_says_where_its_weights_are_from(public: Path, timm: Any) -> None:
     target = TargetModel.from_timm(f"local-dir:{public}", image_size=32)
-    said = target.describe()["timm"]
-    assert said["version"] == timm.__version__ and said["weights"] == str(public)
+    source = target.describe()["timm"]
+    assert source["version"] == timm.__version__ and source["weights"] == str(public)
     random = TargetModel.from_timm(MODEL, image_size=32, pretrained=False)
     assert random.describe()["timm"]["weights"] == "random"
 
@@ -127,9 +127,9 @@ def test_target_model__weights_that_cannot_be_had_are_explained(
     def create_model(name: str, *, pretrained: bool, **wanted: Any) -> Any:
         if pretrained:
             raise OSError("no route to host")
-        return made(name, **wanted)
+        return original(name, **wanted)
 
-    made = timm.create_model
+    original = timm.create_model
     monkeypatch.setattr(timm, "create_model", create_model)
     with pytest.raises(ConfigError, match=r"with its public weights.*no route to host"):
         TargetModel.from_timm(MODEL, image_size=32)

@@ -11,10 +11,10 @@ from datastill.networks.vgg11 import VGG11
 def test_vgg11__channels_are_those_of_the_released_code() -> None:
     body, _ = VGG11().build_body(64, 3)
     assert isinstance(body, nn.Sequential)
-    found = [getattr(x, "out_channels", "pool") for x in body
+    actual = [getattr(x, "out_channels", "pool") for x in body
              if isinstance(x, nn.Conv2d | nn.MaxPool2d)]  # fmt: skip
     stages = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"]
-    assert found == stages
+    assert actual == stages
 
 
 def test_vgg11__images_of_16_pixels_are_refused() -> None:

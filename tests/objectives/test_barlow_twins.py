@@ -64,9 +64,9 @@ def test_barlow_twins__collapsed_column_stays_finite() -> None:
 
 
 def test_barlow_twins__projector_is_the_authors() -> None:
-    kinds = [type(layer) for layer in BarlowTwins(projector=(5, 6, 7)).head(4)]
+    layer_types = [type(layer) for layer in BarlowTwins(projector=(5, 6, 7)).head(4)]
     block = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
-    assert kinds == [*block, *block, nn.Linear]
+    assert layer_types == [*block, *block, nn.Linear]
 
 
 def test_barlow_twins__projector_has_no_biases_in_linear_layers() -> None:

@@ -49,8 +49,8 @@ def test_byol__equals_equations_in_numpy() -> None:
     pixels = two_views().flatten(0, 1)
     online = mlp_in_numpy(heads.projector, network(pixels).detach().numpy())
     predicted = mlp_in_numpy(heads.predictor, online)
-    wanted = mlp_in_numpy(heads.target[1], heads.target[0](pixels).numpy())
-    p, z = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted, wanted))
+    target = mlp_in_numpy(heads.target[1], heads.target[0](pixels).numpy())
+    p, z = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted, target))
     half = len(p) // 2
     total = ((p[:half] - z[half:]) ** 2).sum() + ((p[half:] - z[:half]) ** 2).sum()
     assert float(SMALL.loss(heads, network, seen()).detach()) == pytest.approx(

@@ -38,8 +38,8 @@ def loss_in_loops(a: np.ndarray, b: np.ndarray, temperature: float) -> float:
 def test_simclr__equals_formula_in_loops(batch: int, width: int, temperature: float) -> None:
     z_a, z_b = two_views(batch, width)
     expected = loss_in_loops(z_a.numpy(), z_b.numpy(), temperature)
-    found = SimCLR(temperature=temperature).compare(z_a, z_b)
-    assert float(found) == pytest.approx(expected, rel=1e-9)
+    actual = SimCLR(temperature=temperature).compare(z_a, z_b)
+    assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 
 def test_simclr__ignores_length_of_every_row() -> None:

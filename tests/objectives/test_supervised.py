@@ -17,12 +17,12 @@ def test_supervised__equals_cross_entropy_in_numpy(smoothing: float) -> None:
     network, heads = modules(objective := Supervised(label_smoothing=smoothing))
     pixels = two_views().flatten(0, 1)
     logits = heads(network(pixels)).detach().numpy()
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    wanted = np.full(shares.shape, smoothing / CLASSES)
-    wanted[np.arange(len(wanted)), np.tile(labels().numpy(), 2)] += 1 - smoothing
-    expected = -(wanted * np.log(shares)).sum(1).mean()
-    found = objective.loss(heads, network, Views(pixels, labels())).detach()
-    assert float(found) == pytest.approx(expected, rel=1e-9)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    target = np.full(probabilities.shape, smoothing / CLASSES)
+    target[np.arange(len(target)), np.tile(labels().numpy(), 2)] += 1 - smoothing
+    expected = -(target * np.log(probabilities)).sum(1).mean()
+    actual = objective.loss(heads, network, Views(pixels, labels())).detach()
+    assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 
 def test_supervised__collapse_costs_the_logarithm_of_the_classes() -> None:

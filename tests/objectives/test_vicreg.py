@@ -34,8 +34,8 @@ def test_vicreg__equals_algorithm_in_loops(batch: int, width: int) -> None:
     expected = 3 * sum(((a[n] - b[n]) ** 2).sum() for n in range(batch)) / batch / width
     expected += 5 * (variance_in_loops(a) + variance_in_loops(b))
     expected += 7 * (covariance_in_loops(a) + covariance_in_loops(b))
-    found = VICReg(invariance=3, variance=5, covariance=7).compare(*two_views(batch, width))
-    assert float(found) == pytest.approx(expected, rel=1e-12)
+    actual = VICReg(invariance=3, variance=5, covariance=7).compare(*two_views(batch, width))
+    assert float(actual) == pytest.approx(expected, rel=1e-12)
 
 
 def test_vicreg__weights_are_the_papers() -> None:
@@ -70,9 +70,9 @@ def test_vicreg__collapse_costs_the_whole_variance_term() -> None:
 
 
 def test_vicreg__expander_is_the_authors() -> None:
-    kinds = [type(layer) for layer in VICReg(projector=(5, 6, 7)).head(4)]
+    layer_types = [type(layer) for layer in VICReg(projector=(5, 6, 7)).head(4)]
     block = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
-    assert kinds == [*block, *block, nn.Linear]
+    assert layer_types == [*block, *block, nn.Linear]
 
 
 @pytest.mark.parametrize("wrong", [{"variance": -1.0}, {"projector": (5, 0)}], ids=str)
