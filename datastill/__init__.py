@@ -6,7 +6,7 @@ that `import datastill` and the help of the command line do not wait for torch.
 
 import lazy_loader
 
-from datastill.ground.version import package_version
+from datastill.core.version import package_version
 
 __version__ = package_version("datastill")
 __getattr__, _, _names = lazy_loader.attach_stub(__name__, __file__)

@@ -1,14 +1,12 @@
 """The public API. `__init__.py` imports each name when it is first used."""
 
-from .artefact import DistilledSet
 from .augment.views import TwoViews
-from .data._base import source
+from .core.errors import DatastillError
+from .core.machine import Machine
+from .data.source import source
 from .distill import Probe, distill
-from .ground.errors import DatastillError
-from .ground.machine import Machine
+from .distilled_set import DistilledSet
 from .images import ImageSet, Normalizer
-from .maths.optimizers import AdamW, Lars, Sgd
-from .methods._base import Problem
 from .methods.dc import DC
 from .methods.dm import DM
 from .methods.dsa import DSA
@@ -18,20 +16,22 @@ from .methods.herding import Herding
 from .methods.k_means import KMeans
 from .methods.kip import KIP
 from .methods.krr_st import KRRST
+from .methods.method import Problem
 from .methods.mtt import MTT
 from .methods.random_subset import RandomSubset
 from .networks.convnet import ConvNet
 from .networks.resnet18 import ResNet18
 from .objectives.barlow_twins import BarlowTwins
+from .ops.optimizers import AdamW, Lars, Sgd
 from .pretrain import Pretraining, pretrain
-from .protocols._base import protocol
+from .protocols.protocol import protocol
 from .target_model import TargetModel
 from .train_target import TargetTraining, train_target
-from .transfer._base import TaskData
 from .transfer.data_free_kd import DataFreeKd
 from .transfer.finetune import Finetune
 from .transfer.knn_probe import KnnProbe
 from .transfer.linear_probe import LinearProbe
+from .transfer.task import TaskData
 
 __version__: str
 

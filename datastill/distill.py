@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from datastill.artefact import DistilledSet
-from datastill.ground.loop import PhaseCost, Saving, run_steps
-from datastill.ground.profile import profiled
-from datastill.ground.progress import say
-from datastill.ground.rng import derive
-from datastill.ground.run_folder import RunFolder
-from datastill.held_out import HeldOut
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.loop import CheckpointConfig, PhaseCost, run_steps
+from datastill.core.profile import profiled
+from datastill.core.progress import logger
+from datastill.core.rng import derive
+from datastill.core.run_folder import RunFolder
+from datastill.distilled_set import DistilledSet
+from datastill.methods.method import Method, Problem
 from datastill.pretrain import Pretraining, pretrain
+from datastill.transfer.held_out import HeldOut
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Probe:
 
     Example:
         >>> import datastill as ds, torch
-        >>> from datastill.held_out import HeldOut
+        >>> from datastill.transfer.held_out import HeldOut
         >>> images = ds.source("digits").load("test")
         >>> target = ds.TargetModel(torch.nn.Flatten(), images.normalizer, images.image_size)
         >>> Probe(HeldOut(images, target), every_steps=100).every_steps
@@ -41,7 +41,7 @@ class Probe:
 
 
 def distill(
-    method: AbstractMethod[Any],
+    method: Method[Any],
     problem: Problem,
     *,
     folder: RunFolder | Path | str | None = None,
@@ -73,9 +73,9 @@ def distill(
     """
     method.check(problem)
     identity = {"method": method.identity(), **problem.identity}
-    folder = RunFolder.of(folder, identity, problem.world)
+    folder = RunFolder.open_or_resume(folder, identity, problem.ranks)
     if folder is not None and (folder.path / "distilled.safetensors").exists():
-        say(f"{folder.path} is finished already")
+        logger.info(f"{folder.path} is finished already")
         return DistilledSet.load(folder.path)
     state = method.init(problem)
     if folder is not None and folder.writes:
@@ -120,7 +120,7 @@ def distill(
 
 
 def warm_up(
-    method: AbstractMethod[Any], problem: Problem, state: Any, saving: Saving | None = None
+    method: Method[Any], problem: Problem, state: Any, saving: CheckpointConfig | None = None
 ) -> PhaseCost | None:
     """Take the warm-up steps of a method, with checkpoints of their own.
 
@@ -141,6 +141,6 @@ def warm_up(
         state,
         lambda _: method.warm_up_step(problem, state),
         length=length,
-        saving=None if saving is None else saving.part("warm-up"),
+        saving=None if saving is None else saving.for_part("warm-up"),
         lower="--count",
     )

@@ -12,11 +12,11 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.machine import Machine
-from datastill.ground.memory import has_room
-from datastill.ground.rng import fork
-from datastill.maths.zca import Zca
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.machine import Machine
+from datastill.core.memory import fits_in_memory
+from datastill.core.rng import fork
+from datastill.ops.zca import Zca
 
 BLOCK = 1024  # images that are measured or hashed at a time
 LARGEST_ZCA = 12_288  # values of an image; the matrix has 0.6 GB then
@@ -173,7 +173,7 @@ class ImageSet:
         return kept[index.to(kept.device, non_blocking=True)].to(device, non_blocking=True)
 
     @torch.no_grad()
-    def outputs(
+    def predict(
         self,
         network: nn.Module,
         machine: Machine,
@@ -194,7 +194,7 @@ class ImageSet:
         """
         device = machine.device
         normalizer = (normalizer or self.normalizer).to(device)
-        run = machine.run if network.training else machine.run_each
+        run = machine.forward if network.training else machine.forward_in_chunks
         parts = torch.split(torch.arange(len(self)), batch)
         unit = (self.pixels(index, device).float() / 255 for index in parts)
         return torch.cat([run(network, normalizer(x)) for x in unit])
@@ -239,9 +239,9 @@ class ImageSet:
             )
         plain = replace(self.normalizer, zca=None)
         blocks = (plain(block.float() / 255) for block in torch.split(self.images, BLOCK))
-        return self.normalized_by(replace(plain, zca=Zca.fit(blocks, ridge_of_mean)))
+        return self.with_normalizer(replace(plain, zca=Zca.fit(blocks, ridge_of_mean)))
 
-    def normalized_by(self, normalizer: Normalizer) -> "ImageSet":
+    def with_normalizer(self, normalizer: Normalizer) -> "ImageSet":
         """The same images, fed to networks through another normalizer."""
         return replace(self, normalizer=normalizer)
 
@@ -252,7 +252,7 @@ class ImageSet:
     def _kept_on(self, device: str) -> Tensor:
         """All images on a device, or on the host where the device has no room for them."""
         if device not in self._copies:
-            roomy = device == "cpu" or has_room(self.images.nbytes, device)
+            roomy = device == "cpu" or fits_in_memory(self.images.nbytes, device)
             self._copies[device] = self.images.to(device) if roomy else self.images
         return self._copies[device]
 

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.artefact import DistilledSet, TargetKind
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.loop import Saving, run_steps
-from datastill.ground.machine import Machine
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork, seeded
-from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
-from datastill.maths.schedules import Constant, Cosine, HalfDrop, Schedule, set_rates
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.core.loop import CheckpointConfig, run_steps
+from datastill.core.machine import Machine
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork, seeded
+from datastill.distilled_set import DistilledSet, TargetKind
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.train_step import train_step
+from datastill.ops.optimizers import AdamW, OptimizerSpec, Sgd
+from datastill.ops.schedules import Constant, Cosine, HalfDrop, Schedule, set_learning_rates
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ class PretrainState:
 
 
 def pretrain(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
     distilled: DistilledSet,
     *,
     seed: int = 0,
     pretraining: Pretraining | None = None,
     machine: Machine | None = None,
-    saving: Saving | None = None,
+    saving: CheckpointConfig | None = None,
 ) -> Network:
     """Train a new network on a distilled set and return it in evaluation mode.
 
@@ -138,7 +138,7 @@ def pretrain(
             channels=distilled.channels,
             outputs=distilled.outputs,
         )
-    machine.place(network)
+    machine.to_device(network)
     state = PretrainState(
         network,
         pretraining.optimizer.make(network.parameters()),
@@ -162,9 +162,9 @@ def _step(
     length: int,
     step: int,
 ) -> dict[str, Tensor]:
-    index = machine.here(state.batches.draw(pretraining.batch))
+    index = machine.to_device(state.batches.draw(pretraining.batch))
     x, y = pairs[0][index], pairs[1][index]
     if pretraining.augmentation is not None:
         x = pretraining.augmentation(x, state.augmentation)
-    set_rates(state.optimizer, pretraining.schedule, step, length)
+    set_learning_rates(state.optimizer, pretraining.schedule, step, length)
     return {"loss": train_step(state.network, state.optimizer, loss, x, y, machine)}

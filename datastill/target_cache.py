@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.alone import alone
-from datastill.ground.atomic import sweep, whole_file, write_json
-from datastill.ground.errors import NotFiniteError
-from datastill.ground.lookup import public_name
-from datastill.ground.loop import run_steps
-from datastill.ground.memory import has_room
-from datastill.ground.options import to_json
-from datastill.ground.profile import part_of_step
-from datastill.ground.progress import reporting, say
-from datastill.ground.run_folder import DECIDE_BITS, environment
+from datastill.core.atomic import atomic_write, remove_stale_tempfiles, write_json
+from datastill.core.errors import NotFiniteError
+from datastill.core.locks import file_lock
+from datastill.core.lookup import public_name
+from datastill.core.loop import run_steps
+from datastill.core.memory import fits_in_memory
+from datastill.core.options import to_json
+from datastill.core.profile import profile_section
+from datastill.core.progress import logger, progress_bar
+from datastill.core.run_folder import REPRODUCIBILITY_KEYS, environment
 from datastill.images import ImageSet
 from datastill.target_model import TargetModel
 
@@ -91,14 +91,16 @@ class TargetCache:
         self.is_cached = torch.zeros(self.count, dtype=torch.bool)  # on the host: nobody waits
         self.values = torch.empty(0, target.dim, dtype=self.dtype)
         if mode != "off" and self.capacity < self.count:
-            say(
+            logger.info(
                 f"bank: {self.capacity} of {self.count} representations fit into"
                 f" {max_gigabytes:g} GB, the others are computed at each use; all of them take"
                 f" {self.count * row_bytes / 1e9:.3g} GB"
             )
         if mode == "off" or self.capacity == 0:
             return
-        roomy = self.device.type == "cpu" or has_room(self.capacity * row_bytes, str(self.device))
+        roomy = self.device.type == "cpu" or fits_in_memory(
+            self.capacity * row_bytes, str(self.device)
+        )
         storage = self.device if roomy else torch.device("cpu")
         if mode == "full" and folder is not None and target.architecture is not None:
             self._open_file(folder)
@@ -109,7 +111,7 @@ class TargetCache:
             self._fill()
             self.is_cached[: self.capacity] = True  # also where an estimate cut the loop short
 
-    @part_of_step("target representations")
+    @profile_section("target representations")
     def __call__(self, index: Tensor, view: Tensor) -> Tensor:  # (B,), (B,) int64 -> (B, D)
         """Return the representations of images `index` under views `view`, float32, on the device.
 
@@ -126,7 +128,7 @@ class TargetCache:
         computed, finite = self._compute(missing)
         if finite:
             self._keep(missing, computed)
-        to_device = self.target.machine.here
+        to_device = self.target.machine.to_device
         g = torch.empty(len(rows), self.target.dim, dtype=self.dtype, device=self.device)
         g[to_device((~cached).nonzero().flatten())] = computed[to_device(position)]
         g[to_device(cached.nonzero().flatten())] = self._look_up(rows[cached])
@@ -174,7 +176,7 @@ class TargetCache:
     def _keep(self, rows: Tensor, computed: Tensor) -> None:
         kept = (rows < self.capacity).nonzero().flatten()
         where = rows[kept].to(self.values.device, non_blocking=True)
-        self.values[where] = computed[self.target.machine.here(kept)].to(self.values.device)
+        self.values[where] = computed[self.target.machine.to_device(kept)].to(self.values.device)
         self.is_cached[rows[kept]] = True
 
     def _look_up(self, rows: Tensor) -> Tensor:  # (n,) cached ones -> (n, D)
@@ -185,18 +187,18 @@ class TargetCache:
         """Map the file with all representations; compute it first where there is none."""
         digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
         folder = folder / "banks" / digest[:16]
-        with alone(folder / ".lock", "bank"):
+        with file_lock(folder / ".lock", "bank"):
             try:
                 saved = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
                 self.values = self._map(folder / "rows", "c")
                 if self._checksum() == saved["sha256"]:
                     self.is_cached[: self.capacity] = True
                     return
-                say(f"{folder / 'rows'} is damaged; its representations are computed again")
+                logger.info(f"{folder / 'rows'} is damaged; its representations are computed again")
             except (OSError, ValueError, KeyError):
                 pass  # there is none, or it is cut short
-            sweep(folder)
-            with whole_file(folder / "rows") as part:
+            remove_stale_tempfiles(folder)
+            with atomic_write(folder / "rows") as part:
                 with part.open("wb") as file:
                     # Writing to a map whose pages find no room on the disk would end the process.
                     os.posix_fallocate(
@@ -216,7 +218,7 @@ class TargetCache:
         """Return the SHA-256 of all representations."""
         digest = hashlib.sha256()
         blocks = torch.split(self.values.flatten().view(torch.uint8), 2**26)
-        with reporting("checking the bank", 0, len(blocks)) as reporter:
+        with progress_bar("checking the bank", 0, len(blocks)) as reporter:
             for number, block in enumerate(blocks, 1):
                 digest.update(block.numpy().data)
                 if reporter.due():
@@ -227,7 +229,7 @@ class TargetCache:
     def facts(self) -> dict[str, Any]:
         """Everything that the bits of the file depend on."""
         target, architecture = self.target, self.target.architecture
-        machine = {k: v for k, v in environment().items() if k in DECIDE_BITS}
+        machine = {k: v for k, v in environment().items() if k in REPRODUCIBILITY_KEYS}
         return {
             "source": self.images.fingerprint,
             "target": target.fingerprint,

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.lookup import find, public_name
-from datastill.ground.machine import Machine
-from datastill.ground.options import from_json, to_json
-from datastill.ground.rng import seeded
-from datastill.ground.tensor_file import digest, read_checked, write_checked
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.core.lookup import find, public_name
+from datastill.core.machine import Machine
+from datastill.core.options import from_json, to_json
+from datastill.core.rng import seeded
+from datastill.core.tensor_file import digest, read_checked, write_checked
 from datastill.images import ImageSet, Normalizer
-from datastill.maths.fusion import fuse_conv_bn
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.timm import Timm
+from datastill.ops.fusion import fuse_conv_bn
 
 FORMAT = "datastill.target-model"
 FORMAT_VERSION = 1
@@ -54,18 +54,18 @@ class TargetModel:
     image_size: int
     offset: Tensor = field(default_factory=lambda: torch.zeros(1))
     scale: Tensor = field(default_factory=lambda: torch.ones(1))
-    architecture: AbstractArchitecture | None = None
+    architecture: Architecture | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
         self.module.eval().requires_grad_(False)
-        self.machine.place(self.module)
+        self.machine.to_device(self.module)
 
     @torch.no_grad()
     def represent(self, normalized: Tensor) -> Tensor:  # (B, C, H, W) -> (B, D)
         """Return g(x) of normalized pixels: (module(x) - offset) / scale."""
-        return self._scaled(self.machine.run_each(self._fused, normalized))
+        return self._scaled(self.machine.forward_in_chunks(self._fused, normalized))
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
         """Return g of all images, computed in batches without augmentation, on the device.
@@ -75,7 +75,7 @@ class TargetModel:
         """
         self.check_images(images)
         normalizer, machine = self.normalizer, self.machine
-        outputs = images.outputs(self._fused, machine, normalizer=normalizer, batch=batch)
+        outputs = images.predict(self._fused, machine, normalizer=normalizer, batch=batch)
         return self._scaled(outputs)
 
     def standardized(self, images: ImageSet) -> "TargetModel":
@@ -110,7 +110,7 @@ class TargetModel:
     @cached_property
     def _scaling(self) -> tuple[Tensor, Tensor]:
         """Offset and scale on the device."""
-        return self.machine.here(self.offset), self.machine.here(self.scale)
+        return self.machine.to_device(self.offset), self.machine.to_device(self.scale)
 
     @cached_property
     def dim(self) -> int:
@@ -148,7 +148,7 @@ class TargetModel:
         write_checked(path, self._tensors(), self._header(*self.rebuildable()))
         return path
 
-    def rebuildable(self) -> tuple[AbstractArchitecture, Network]:
+    def rebuildable(self) -> tuple[Architecture, Network]:
         """Return architecture and network of a module from datastill.networks.
 
         Raises:
@@ -217,7 +217,7 @@ class TargetModel:
         tensors = {**weights, "offset": self.offset, "scale": self.scale}
         return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
 
-    def _header(self, architecture: AbstractArchitecture, network: Network) -> dict[str, str]:
+    def _header(self, architecture: Architecture, network: Network) -> dict[str, str]:
         spec = {
             "architecture": {"name": public_name(architecture), **to_json(architecture)},
             "image_size": self.image_size,

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datastill.ground.errors import ConfigError, DataWarning, NotFiniteError
-from datastill.ground.machine import Machine
-from datastill.ground.options import check_bounds, option
+from datastill.core.errors import ConfigError, DataWarning, NotFiniteError
+from datastill.core.machine import Machine
+from datastill.core.options import check_bounds, option
 from datastill.images import ImageSet
-from datastill.maths.effective_rank import effective_rank, normalized_std
-from datastill.maths.knn import knn_predict
-from datastill.maths.krr import krr_predict, with_bias
-from datastill.maths.metrics import accuracy_percent
-from datastill.networks._base import Network
+from datastill.networks.architecture import Network
+from datastill.ops.effective_rank import effective_rank, normalized_std
+from datastill.ops.knn import knn_predict
+from datastill.ops.krr import krr_predict, with_bias
+from datastill.ops.metrics import accuracy_percent
 
 COLLAPSED_RANK = 1.5  # effective rank below which all representations lie nearly on a line
 COLLAPSED_SPREAD = 0.01  # spread below which all representations have nearly one direction
@@ -109,7 +109,7 @@ class TargetMonitor:
 
 @torch.no_grad()
 def _represent(network: Network, images: ImageSet, machine: Machine) -> Tensor:  # (N, D), on CPU
-    representations = images.outputs(network, machine).cpu()
+    representations = images.predict(network, machine).cpu()
     if not representations.isfinite().all():
         raise NotFiniteError(
             f"the representations of {images.name} are not finite; lower the learning rate"

@@ -9,24 +9,24 @@ from torch import Generator, Tensor, nn
 
 from datastill.augment.views import TwoViews
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import public_name
-from datastill.ground.loop import run_steps
-from datastill.ground.machine import Machine
-from datastill.ground.options import check_bounds, option, to_json
-from datastill.ground.profile import profiled
-from datastill.ground.progress import say
-from datastill.ground.rng import fork, seeded
-from datastill.ground.run_folder import RunFolder, versions
-from datastill.ground.world import World
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import public_name
+from datastill.core.loop import run_steps
+from datastill.core.machine import Machine
+from datastill.core.options import check_bounds, option, to_json
+from datastill.core.profile import profiled
+from datastill.core.progress import logger
+from datastill.core.ranks import Ranks
+from datastill.core.rng import fork, seeded
+from datastill.core.run_folder import RunFolder, versions
 from datastill.images import ImageSet
-from datastill.maths.optimizers import AdamW, OptimizerSpec
-from datastill.maths.schedules import Cosine, set_rates
-from datastill.maths.sync_batch_norm import convert_sync_batch_norm
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.resnet18 import ResNet18
-from datastill.objectives._base import AbstractObjective, Views
 from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.objectives.objective import Objective, Views
+from datastill.ops.optimizers import AdamW, OptimizerSpec
+from datastill.ops.schedules import Cosine, set_learning_rates
+from datastill.ops.sync_batch_norm import convert_sync_batch_norm
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.target_monitor import TargetMonitor
 
@@ -57,11 +57,11 @@ class TargetTraining:
         12
     """
 
-    architecture: AbstractArchitecture = option(ResNet18(), "network of the target model")
+    architecture: Architecture = option(ResNet18(), "network of the target model")
     outputs: int | None = option(
         None, "D; default: the features of the network, without a head", at_least=1
     )
-    objective: AbstractObjective = option(BarlowTwins(), "what is minimised")
+    objective: Objective = option(BarlowTwins(), "what is minimised")
     views: TwoViews = option(TwoViews(), "two-view augmentation")
     optimizer: OptimizerSpec = option(AdamW(lr=1e-3, weight_decay=1e-4), "optimizer")
     warmup: float = option(
@@ -157,11 +157,11 @@ def train_target(
         4
     """
     training, machine = training or TargetTraining(), machine or Machine()
-    training.check(images, machine.world.size)
+    training.check(images, machine.ranks.size)
     provenance = _provenance(images, training, seed, machine)
-    folder = RunFolder.of(folder, provenance, machine.world)
+    folder = RunFolder.open_or_resume(folder, provenance, machine.ranks)
     if folder is not None and (folder.path / FILE_NAME).exists():
-        say(f"{folder.path} is finished already")
+        logger.info(f"{folder.path} is finished already")
         return TargetModel.load(folder.path, machine)
     state = _init(images, training, seed, machine)
     step = partial(_step, images, training, state, machine, monitor)
@@ -200,10 +200,10 @@ def _init(
         network = training.architecture(
             image_size=images.image_size, channels=images.channels, outputs=training.outputs
         )
-        convert_sync_batch_norm(network, machine.world)
+        convert_sync_batch_norm(network, machine.ranks)
         heads = training.objective.heads(network, images.num_classes)
-    machine.place(network)
-    machine.place(heads)
+    machine.to_device(network)
+    machine.to_device(heads)
     trained = [p for p in (*network.parameters(), *heads.parameters()) if p.requires_grad]
     return TargetTrainingState(
         network,
@@ -224,13 +224,13 @@ def _step(
 ) -> dict[str, Tensor | float]:
     length, objective = training.length(len(images)), training.objective
     schedule = Cosine(warmup_steps=int(training.warmup * length))
-    set_rates(state.optimizer, schedule, step, length)
+    set_learning_rates(state.optimizer, schedule, step, length)
     views = _draw(images, training, state, machine)
     state.network.train()
     loss = objective.loss(state.heads, state.network, views)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    _average_gradients(state.optimizer, machine.world)
+    _average_gradients(state.optimizer, machine.ranks)
     state.optimizer.step()
     objective.after_step(state.heads, state.network, progress=step / length)
     state.step += 1
@@ -238,12 +238,12 @@ def _step(
     return {"loss": loss.detach(), **metrics}
 
 
-def _average_gradients(optimizer: torch.optim.Optimizer, world: World) -> None:
+def _average_gradients(optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
     """Average the gradients over all ranks, in place."""
-    if world.size == 1:
+    if ranks.size == 1:
         return
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    for parameter, mean in zip(trained, world.mean([p.grad for p in trained]), strict=True):
+    for parameter, mean in zip(trained, ranks.average([p.grad for p in trained]), strict=True):
         parameter.grad = mean
 
 
@@ -253,13 +253,13 @@ def _draw(
     index = state.batches.draw(training.batch)
     if len(index) < training.batch:  # batch statistics of a small last batch would be noise
         index = state.batches.draw(training.batch)
-    unit, share = images.pixels(index, machine.device).float() / 255, machine.world.share
+    unit, share = images.pixels(index, machine.device).float() / 255, machine.ranks.shard
     # All ranks draw the same views and keep their share.
     view_a, view_b = map(share, training.views(unit, state.views))
     pixels = images.normalizer(torch.cat([view_a, view_b]))
     if not training.objective.needs_labels or images.labels is None:
         return Views(pixels, machine=machine)
-    return Views(pixels, machine.here(share(images.labels[index])), machine=machine)
+    return Views(pixels, machine.to_device(share(images.labels[index])), machine=machine)
 
 
 def _provenance(
@@ -268,7 +268,7 @@ def _provenance(
     components = {
         name: {"name": public_name(part), **to_json(part)}
         for name, part in vars(training).items()
-        if isinstance(part, AbstractArchitecture | AbstractObjective | TwoViews)
+        if isinstance(part, Architecture | Objective | TwoViews)
     }
     optimizer = {"name": type(training.optimizer).__name__, **to_json(training.optimizer)}
     return {

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 with suppress(pytest.skip.Exception):  # at the first backward pass autograd asks what devices exist
-    importlib.import_module("second_device")
+    importlib.import_module("fake_device")
 FIGURES = pytest.StashKey[Figures]()
 
 

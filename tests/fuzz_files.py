@@ -19,8 +19,8 @@ with atheris.instrument_imports(include=["datastill"]):
     from toys import toy_set
 
     from datastill.convert._torch_file import in_memory, read_torch
-    from datastill.ground import tensor_file
-    from datastill.ground.errors import DatastillError
+    from datastill.core import tensor_file
+    from datastill.core.errors import DatastillError
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 KINDS = (artefact, target_model, saved_state)

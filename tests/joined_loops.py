@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from toys import toy_problem
+from factories import toy_problem
 
+from datastill.core.errors import DatastillError
+from datastill.core.loop import Metrics, run_steps
+from datastill.core.machine import Machine
+from datastill.core.ranks import Ranks
+from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
-from datastill.ground.errors import DatastillError
-from datastill.ground.loop import Metrics, run_steps
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
-from datastill.ground.world import World
-from datastill.methods._base import Problem
 from datastill.methods.krr_st import KRRST
+from datastill.methods.method import Problem
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.train_target import TargetTraining, train_target
 
@@ -33,13 +33,13 @@ class Count:
     steps: int = 0
 
 
-def folder(place: Path, world: World) -> RunFolder:
-    return RunFolder.open(place, {}, resume=True, checkpoint_seconds=0.0, world=world)
+def folder(place: Path, ranks: Ranks) -> RunFolder:
+    return RunFolder.open(place, {}, resume=True, checkpoint_seconds=0.0, ranks=ranks)
 
 
-def counted(place: Path, world: World, before: Callable[[int], None]) -> str:
+def counted(place: Path, ranks: Ranks, before: Callable[[int], None]) -> str:
     """Count to `STEPS`; returns how that ended, and where."""
-    state, opened = Count(), RunFolder(place, 1e9, world)
+    state, opened = Count(), RunFolder(place, 1e9, ranks)
 
     def step(number: int) -> Metrics:
         before(number)
@@ -53,25 +53,25 @@ def counted(place: Path, world: World, before: Callable[[int], None]) -> str:
     return f"done after {state.steps}"
 
 
-def everything(place: Path, world: World) -> dict[str, str]:
+def everything(place: Path, ranks: Ranks) -> dict[str, str]:
     """What each piece of work said on this rank."""
-    plain, machine = toy_problem(), Machine(world=world)
+    plain, machine = toy_problem(), Machine(ranks=ranks)
     problem = Problem(plain.images, plain.target, 6, network=plain.network, machine=machine)
-    found = distill(SHORT, problem, folder=folder(place / "distilled", world))
+    found = distill(SHORT, problem, folder=folder(place / "distilled", ranks))
     training = TargetTraining(plain.network, 5, BarlowTwins((6,)), batch=8, steps=2)
     target = train_target(
-        plain.images, training, machine=machine, folder=folder(place / "trained", world)
+        plain.images, training, machine=machine, folder=folder(place / "trained", ranks)
     )
 
     shared, apart = place.parent / "counting", place / "apart"
     shared.mkdir(exist_ok=True)
-    stopped = counted(shared, world, lambda number: terminate(world.rank == 1 and number == 2))
-    world.wait()  # the first one has saved
-    resumed = counted(shared, world, lambda number: None)
-    if world.writes:  # so that this rank alone has a checkpoint to continue from
+    stopped = counted(shared, ranks, lambda number: terminate(ranks.rank == 1 and number == 2))
+    ranks.barrier()  # the first one has saved
+    resumed = counted(shared, ranks, lambda number: None)
+    if ranks.is_main:  # so that this rank alone has a checkpoint to continue from
         apart.mkdir()
-        counted(apart, World(), lambda number: terminate(number == 1))
-    differing = counted(apart, world, lambda number: None)
+        counted(apart, Ranks(), lambda number: terminate(number == 1))
+    differing = counted(apart, ranks, lambda number: None)
     return {
         "distilled": found.fingerprint,
         "trained": target.fingerprint,

@@ -11,30 +11,30 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from factories import toy_images, toy_target
 from torch import Tensor
-from toys import toy_images, toy_target
 
+from datastill.core.checkpoint import capture
+from datastill.core.machine import Machine
+from datastill.core.ranks import Ranks
 from datastill.distill import warm_up
-from datastill.ground.checkpoint import capture
-from datastill.ground.machine import Machine
-from datastill.ground.world import World
 from datastill.images import ImageSet, Normalizer
-from datastill.maths.optimizers import Sgd
-from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods.krr_st import KRRST
+from datastill.methods.method import Method, Problem
 from datastill.networks.convnet import ConvNet
-from datastill.objectives._base import AbstractObjective
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.objectives.byol import BYOL
+from datastill.objectives.objective import Objective
+from datastill.ops.optimizers import Sgd
 from datastill.train_target import TargetTraining, train_target
 
 NETWORK = ConvNet(widths=(4, 8), norm="batch")
 KRR_ST = KRRST(outer_steps=8, outer_batch=10, pool_size=2, max_age=3, pixel_space="normalized")
-METHODS: dict[str, AbstractMethod[Any]] = {
+METHODS: dict[str, Method[Any]] = {
     "krr-st": KRR_ST,
     "krr-st with a bank": replace(KRR_ST, bank="lazy"),
 }
-OBJECTIVES: dict[str, AbstractObjective] = {
+OBJECTIVES: dict[str, Objective] = {
     "barlow-twins": BarlowTwins(projector=(8, 6)),
     "byol": BYOL(projector=(8, 6), predictor=(7,)),
 }
@@ -81,12 +81,12 @@ def sent_bytes() -> Iterator[list[int]]:
         yield sizes
 
 
-def distilled(name: str, world: World) -> dict[str, Tensor]:
+def distilled(name: str, ranks: Ranks) -> dict[str, Tensor]:
     """Every loss, what is learned, the inner models, and what a rank sent in each step."""
     method, losses, sent = METHODS[name], [], []
     with double_precision():
         source = images()
-        target, machine = toy_target(source), Machine(world=world)
+        target, machine = toy_target(source), Machine(ranks=ranks)
         problem = Problem(source, target, 8, network=NETWORK, machine=machine)
         method.check(problem)
         state = method.init(problem)
@@ -101,7 +101,7 @@ def distilled(name: str, world: World) -> dict[str, Tensor]:
     return {**tensors, **found, "births": torch.tensor(births)}
 
 
-def trained(name: str, world: World) -> dict[str, Tensor]:
+def trained(name: str, ranks: Ranks) -> dict[str, Tensor]:
     """The weights and running statistics of a target model, and what a rank sent."""
     training = TargetTraining(
         architecture=NETWORK,
@@ -112,5 +112,5 @@ def trained(name: str, world: World) -> dict[str, Tensor]:
         steps=4,
     )
     with double_precision(), sent_bytes() as sizes:
-        target = train_target(images(), training, machine=Machine(world=world))
+        target = train_target(images(), training, machine=Machine(ranks=ranks))
     return {**target.module.state_dict(), "sent": torch.tensor(sum(sizes))}

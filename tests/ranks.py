@@ -14,29 +14,29 @@ from joined_runs import METHODS, OBJECTIVES, distilled, trained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datastill.ground.lookup import find, names
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork, seeded
-from datastill.ground.world import World, joined_world
-from datastill.networks._base import Network
+from datastill.core.lookup import find, names
+from datastill.core.machine import Machine
+from datastill.core.ranks import Ranks, init_ranks
+from datastill.core.rng import fork, seeded
+from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet
-from datastill.objectives._base import AbstractObjective, Views
+from datastill.objectives.objective import Objective, Views
 
 FOLDER = "datastill.objectives"
 SMALL = {"projector": (8, 6), "predictor": (7,)}  # of whatever has such an option
 BATCH, CLASSES, STEPS = 8, 4, 3
 
 
-def small(name: str) -> AbstractObjective:
+def small(name: str) -> Objective:
     """An objective with tiny heads."""
     component = find(FOLDER, name)
     known = {f.name for f in fields(component)}
     made = component(**{k: v for k, v in SMALL.items() if k in known})
-    assert isinstance(made, AbstractObjective)
+    assert isinstance(made, Objective)
     return made
 
 
-def modules(objective: AbstractObjective, seed: int = 0) -> tuple[Network, nn.Module]:
+def modules(objective: Objective, seed: int = 0) -> tuple[Network, nn.Module]:
     """(network, heads) in double precision; no batch norm in the network, whose ranks are alone."""
     with seeded(seed, "modules"):
         network = ConvNet(widths=(4, 8), norm="instance")(image_size=8, channels=1, outputs=6)
@@ -55,38 +55,38 @@ def labels(batch: int = BATCH) -> Tensor:
     return torch.arange(batch) % CLASSES
 
 
-def part(world: World) -> Views:
+def part(ranks: Ranks) -> Views:
     """What one rank sees of the batch."""
-    pixels = two_views().chunk(world.size, dim=1)[world.rank].flatten(0, 1)
-    machine = Machine(world=world)
-    return Views(pixels, labels().chunk(world.size)[world.rank], machine)
+    pixels = two_views().chunk(ranks.size, dim=1)[ranks.rank].flatten(0, 1)
+    machine = Machine(ranks=ranks)
+    return Views(pixels, labels().chunk(ranks.size)[ranks.rank], machine)
 
 
-def train(name: str, world: World) -> dict[str, Tensor]:
+def train(name: str, ranks: Ranks) -> dict[str, Tensor]:
     """Losses, the first gradients (averaged over ranks) and all weights after a few steps."""
     objective = small(name)
     network, heads = modules(objective)
     both = nn.ModuleDict({"network": network, "heads": heads})
     trained = {k: p for k, p in both.named_parameters() if p.requires_grad}
-    views, found = part(world), {}
+    views, found = part(ranks), {}
     for step in range(STEPS):
         loss = objective.loss(heads, network, views)
         gradients = torch.autograd.grad(loss, list(trained.values()))
         found[f"loss.{step}"] = loss.detach()
         for (key, parameter), gradient in zip(trained.items(), gradients, strict=True):
-            (mean,) = world.mean([gradient])
+            (mean,) = ranks.average([gradient])
             found.setdefault(f"gradient.{key}", mean)
             parameter.data.add_(mean, alpha=-0.1)
         objective.after_step(heads, network, progress=step / STEPS)
     return {**found, **{f"state.{k}": v for k, v in both.state_dict().items()}}
 
 
-def reductions(world: World) -> dict[str, Tensor]:
+def reductions(ranks: Ranks) -> dict[str, Tensor]:
     """Means of rank + 1, and the gradient of Σ x³ over the rows of all ranks."""
-    own = torch.full((2, 1), world.rank + 1.0, dtype=torch.float64, requires_grad=True)
-    rows = world.gather(own)
+    own = torch.full((2, 1), ranks.rank + 1.0, dtype=torch.float64, requires_grad=True)
+    rows = ranks.gather(own)
     (gradient,) = torch.autograd.grad(rows.pow(3).sum(), own)
-    (mean,), (weighted,) = world.mean([own]), world.mean([own], rows=world.rank + 1)
+    (mean,), (weighted,) = ranks.average([own]), ranks.average([own], rows=ranks.rank + 1)
     found = {"rows": rows, "gradient": gradient, "own": own, "mean": mean, "weighted": weighted}
     return {name: tensor.detach() for name, tensor in found.items()}
 
@@ -99,7 +99,7 @@ def threads_of_gloo() -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined_world() as here:
+    with init_ranks() as here:
         results = {f"world/{k}": v for k, v in reductions(here).items()}
         for name in names(FOLDER):
             results |= {f"{name}/{k}": v for k, v in train(name, here).items()}

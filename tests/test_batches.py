@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datastill.batches import Batches
-from datastill.ground.rng import fork
+from datastill.core.rng import fork
 
 
 @pytest.fixture

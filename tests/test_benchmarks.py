@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import toy_problem
+from factories import toy_problem
 
-from datastill.ground.machine import Machine
+from datastill.core.machine import Machine
 from datastill.methods.krr_st import KRRST
 from datastill.target_model import TargetModel
 
@@ -73,11 +73,11 @@ def test_regression__says_who_became_slower_than_recorded(tmp_path: Path) -> Non
 def test_loops__mix_no_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second device, in float32: it has no autocast."""
     import loops
-    from second_device import NAME, second_device
+    from fake_device import NAME, fake_device
 
     monkeypatch.setattr(loops, "machines", lambda device: {"float32": Machine(NAME)})
     assert name in loops.LOOPS
-    with second_device() as counts:
+    with fake_device() as counts:
         for run in loops.LOOPS[name](3, NAME).values():
             counts.clear()
             run()

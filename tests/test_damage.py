@@ -10,14 +10,14 @@ from random import Random
 import pytest
 import torch
 from archives import write_archive
+from factories import toy_images, toy_set, toy_target
 from reliability import Figures
-from toys import toy_images, toy_set, toy_target
 
-from datastill.artefact import DistilledSet
-from datastill.data._check import prepare
+from datastill.core import checkpoint
+from datastill.core.errors import DatastillError
+from datastill.data.check import prepare
 from datastill.data.cifar100 import Cifar100
-from datastill.ground import checkpoint
-from datastill.ground.errors import DatastillError
+from datastill.distilled_set import DistilledSet
 from datastill.target_model import TargetModel
 
 MEGABYTE = 2**20

@@ -65,7 +65,7 @@ def version(name):
     return installed(name)
 metadata.version = version
 import datastill
-from datastill.ground.run_folder import versions
+from datastill.core.run_folder import versions
 print(datastill.__version__, versions()["datastill"], versions()["torch"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

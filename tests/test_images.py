@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from datastill.ground import memory
-from datastill.ground.errors import DataError
-from datastill.ground.machine import Machine
+from datastill.core import memory
+from datastill.core.errors import DataError
+from datastill.core.machine import Machine
 from datastill.images import ImageSet, Normalizer
 
 
@@ -192,14 +192,14 @@ class Shifted(nn.Module):
 
 
 def test_outputs__are_of_all_images_by_their_own_statistics(labelled: ImageSet) -> None:
-    found = labelled.outputs(Shifted().eval(), Machine(), batch=8)
+    found = labelled.predict(Shifted().eval(), Machine(), batch=8)
     torch.testing.assert_close(found[:, 0], labelled.normalized(slice(None)).mean((1, 2, 3)))
     assert not found.requires_grad
 
 
 def test_outputs__use_the_statistics_that_they_are_given(labelled: ImageSet) -> None:
     plain = Normalizer((0.0,) * 3, (1.0,) * 3)
-    found = labelled.outputs(Shifted().eval(), Machine(), normalizer=plain)
+    found = labelled.predict(Shifted().eval(), Machine(), normalizer=plain)
     torch.testing.assert_close(found[:, 0], labelled.unit_pixels(slice(None)).mean((1, 2, 3)))
 
 
@@ -207,6 +207,6 @@ def test_outputs__use_the_statistics_that_they_are_given(labelled: ImageSet) -> 
 def test_outputs__of_a_network_in_training_mode_see_whole_batches(
     labelled: ImageSet, training: bool, seen: list[int]
 ) -> None:
-    machine = Machine(pixels_at_once=2 * 36)
-    found = labelled.outputs(Shifted().train(training), machine, batch=8)
+    machine = Machine(chunk_pixels=2 * 36)
+    found = labelled.predict(Shifted().train(training), machine, batch=8)
     assert found[:, 1].tolist() == [float(count) for count in seen for _ in range(count)]

@@ -1,27 +1,22 @@
-"""Imports point down: a module imports strictly lower layers and its own folder, nothing else."""
+"""Imports point down: a module imports its own folder, lower layers and what stands left of it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1] / "datastill"
-LAYERS = (
-    ("ground",),
-    ("maths",),
-    ("images", "networks", "augment", "batches"),
-    ("artefact", "data", "target_model", "objectives"),
-    ("target_cache", "held_out", "pretrain", "target_monitor", "convert"),
-    ("train_target", "methods", "transfer", "origins"),
-    ("protocols",),
-    ("distill", "transfer_rows", "report"),
-    ("experiments",),
-    ("recipes",),
-    ("cli",),
-    ("__main__", "__init__"),
+LAYERS = (  # from the lowest; within a layer, from left to right
+    ("core",),
+    ("batches", "ops", "networks", "augment", "objectives"),
+    ("images", "distilled_set", "data", "target_model", "target_cache", "convert"),
+    ("target_monitor", "train_target", "pretrain", "methods", "transfer", "protocols"),
+    ("distill", "report", "experiments", "recipes"),
+    ("cli", "__main__", "__init__"),
 )
-LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+LAYER = {name: number for number, name in enumerate(name for layer in LAYERS for name in layer)}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize(
     "file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES]
@@ -59,11 +54,11 @@ def test_layers__cover_every_module_and_folder() -> None:
     assert {unit(file) for file in FILES} == set(LAYER)
 
 
-def test_layers__are_drawn_in_the_map() -> None:
-    text = (ROOT.parent / "docs" / "map.md").read_text(encoding="utf-8")
+def test_layers__are_drawn_in_the_architecture_page() -> None:
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     drawn = text.partition("## Layers")[2].split("```")[1].splitlines()[1:]
-    rows = [set(line.replace(" · ", " ").split()[1:]) for line in reversed(drawn)]
-    assert rows == [set(names) for names in LAYERS]
+    rows = [tuple(line.replace(" · ", " ").split()[1:]) for line in reversed(drawn)]
+    assert rows == list(LAYERS)
 
 
 @every_file
@@ -78,10 +73,38 @@ def test_layers__nothing_is_imported_inside_a_function(file: Path) -> None:
     assert not list(in_functions(ast.parse(file.read_text(encoding="utf-8"))))
 
 
-def test_layers__artefact_can_be_read_with_little() -> None:
-    assert units(ROOT / "artefact.py") <= {"ground", "maths", "images"}
+def test_layers__distilled_set_needs_little() -> None:
+    assert units(ROOT / "distilled_set.py") <= {"core", "ops", "images"}
 
 
 def test_layers__report_touches_no_training() -> None:
     needed = set().union(*(units(file) for file in (ROOT / "report").glob("*.py")))
-    assert needed <= {"report", "ground", "maths", "artefact"}
+    assert needed <= {"report", "core", "distilled_set"}
+
+
+@every_file
+def test_layers__private_modules_stay_in_their_folder(file: Path) -> None:
+    own = ".".join(["datastill", *file.relative_to(ROOT).parts[:-1]])
+    foreign = {
+        name
+        for name in imported(ast.parse(file.read_text(encoding="utf-8")))
+        if any(p.startswith("_") and not p.startswith("__") for p in name.split(".")[1:-1])
+        and not name.startswith(f"{own}.")
+    }
+    assert not foreign, f"{file} imports private modules of another folder: {sorted(foreign)}"
+
+
+def test_architecture_page__names_files_that_exist() -> None:
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    missing = [p for p in paths if not ((ROOT / p).exists() or (ROOT.parent / p).exists())]
+    assert paths and not missing
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("a step of KRR-ST", 6), ("an image", 8), ("an accuracy", 5)]
+)
+def test_architecture_page__paths_are_short(path: str, most: int) -> None:
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {path}")]
+    assert 1 < row.count(".py`") <= most

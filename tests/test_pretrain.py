@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import NETWORK, KilledError, always_saving, equal, killed_at, toy_problem, weights
+from factories import NETWORK, KilledError, always_saving, equal, killed_at, toy_problem, weights
 
-from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.rng import seeded
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.rng import seeded
-from datastill.held_out import HeldOut
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Constant, Cosine, HalfDrop
+from datastill.distilled_set import DistilledSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.networks._base import Network
+from datastill.networks.architecture import Network
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Constant, Cosine, HalfDrop
 from datastill.pretrain import LOSSES, PRETRAINING, Pretraining, pretrain
+from datastill.transfer.held_out import HeldOut
 
 MODULE = sys.modules["datastill.pretrain"]  # the package has a function of that name
 KINDS = ["hard-label", "soft-label", "representation"]

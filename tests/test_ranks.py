@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, toy_images, toy_problem
 from joined_runs import METHODS, OBJECTIVES, distilled, trained
 from reliability import Figures
 from torch import nn
-from toys import NETWORK, toy_images, toy_problem
 
-from datastill.artefact import DistilledSet
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import find
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork
-from datastill.ground.world import World
-from datastill.maths.sync_batch_norm import convert_sync_batch_norm
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import find
+from datastill.core.machine import Machine
+from datastill.core.ranks import Ranks
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet
+from datastill.ops.sync_batch_norm import convert_sync_batch_norm
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 
-Ranks = list[dict[str, torch.Tensor]]  # of the fixture in conftest.py
+RankOutputs = list[dict[str, torch.Tensor]]  # of the fixture in conftest.py
 every_method = pytest.mark.parametrize("name", METHODS)
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -33,14 +33,14 @@ def of(phase: str, rank: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k.removeprefix(start): v for k, v in rank.items() if k.startswith(start)}
 
 
-def largest_difference(alone: dict[str, torch.Tensor], rank: dict[str, torch.Tensor]) -> float:
+def largest_difference(file_lock: dict[str, torch.Tensor], rank: dict[str, torch.Tensor]) -> float:
     """Of all numbers but those that say what was sent, relative to the largest of a tensor."""
-    assert alone.keys() == rank.keys()
-    pairs = [(alone[k].double(), rank[k].double()) for k in alone if k != "sent"]
+    assert file_lock.keys() == rank.keys()
+    pairs = [(file_lock[k].double(), rank[k].double()) for k in file_lock if k != "sent"]
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in pairs)
 
 
-def assert_bit_equal(phase: str, two_ranks: Ranks) -> None:
+def assert_bit_equal(phase: str, two_ranks: RankOutputs) -> None:
     one, other = (of(phase, rank) for rank in two_ranks)
     assert one and one.keys() == other.keys()
     assert not [k for k in one if not torch.equal(one[k], other[k])]
@@ -48,38 +48,38 @@ def assert_bit_equal(phase: str, two_ranks: Ranks) -> None:
 
 @every_method
 def test_distill__two_ranks_equal_one_process_on_the_joined_batch(
-    name: str, two_ranks: Ranks, figures: Figures
+    name: str, two_ranks: RankOutputs, figures: Figures
 ) -> None:
-    alone = distilled(name, World())
-    assert alone["births"].max() > 1  # an inner model was replaced
-    found = max(largest_difference(alone, of(f"distilled {name}", rank)) for rank in two_ranks)
+    file_lock = distilled(name, Ranks())
+    assert file_lock["births"].max() > 1  # an inner model was replaced
+    found = max(largest_difference(file_lock, of(f"distilled {name}", rank)) for rank in two_ranks)
     figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
     assert 0 < found < 1e-9  # not bit for bit: sums of shares are not the sum
 
 
 @every_method
-def test_distill__two_ranks_stay_bit_equal(name: str, two_ranks: Ranks) -> None:
+def test_distill__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutputs) -> None:
     assert_bit_equal(f"distilled {name}", two_ranks)
 
 
-def test_distill__sends_the_learned_gradients_and_the_loss_once(two_ranks: Ranks) -> None:
+def test_distill__sends_the_learned_gradients_and_the_loss_once(two_ranks: RankOutputs) -> None:
     """8 bytes for each of 8 images of 64 pixels with targets of 5 numbers, loss, and row count."""
     assert set(two_ranks[0]["distilled krr-st/sent"].tolist()) == {8 * (8 * (64 + 5) + 2)}
 
 
 @every_objective
 def test_train_target__two_ranks_equal_one_process_on_the_joined_batch(
-    name: str, two_ranks: Ranks, figures: Figures
+    name: str, two_ranks: RankOutputs, figures: Figures
 ) -> None:
-    alone = trained(name, World())
-    assert "body.1.running_var" in alone  # it has batch norms
-    found = max(largest_difference(alone, of(f"target {name}", rank)) for rank in two_ranks)
+    file_lock = trained(name, Ranks())
+    assert "body.1.running_var" in file_lock  # it has batch norms
+    found = max(largest_difference(file_lock, of(f"target {name}", rank)) for rank in two_ranks)
     figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
     assert 0 < found < 1e-9
 
 
 @every_objective
-def test_train_target__two_ranks_stay_bit_equal(name: str, two_ranks: Ranks) -> None:
+def test_train_target__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutputs) -> None:
     assert_bit_equal(f"target {name}", two_ranks)
 
 
@@ -123,7 +123,7 @@ def test_ranks__different_checkpoints_are_refused_by_all(said: list[dict[str, st
 
 @pytest.mark.parametrize("name", ["random-subset", "k-means", "dm", "mtt"])
 def test_method__that_shares_no_work_refuses_ranks(name: str) -> None:
-    problem = replace(toy_problem(), machine=Machine(world=World(0, 2)))
+    problem = replace(toy_problem(), machine=Machine(ranks=Ranks(0, 2)))
     with pytest.raises(ConfigError, match=f"{name} does not share .* 2 were started"):
         find("datastill.methods", name)().check(problem)
 
@@ -131,7 +131,7 @@ def test_method__that_shares_no_work_refuses_ranks(name: str) -> None:
 def test_train_target__batch_without_equal_shares_is_refused() -> None:
     training = TargetTraining(NETWORK, batch=9)
     with pytest.raises(ConfigError, match="batch of 9 images has no equal shares for 2 ranks"):
-        train_target(toy_images(), training, machine=Machine(world=World(1, 2)))
+        train_target(toy_images(), training, machine=Machine(ranks=Ranks(1, 2)))
 
 
 def test_sync_batch_norm__unknown_kind_is_refused() -> None:
@@ -139,13 +139,13 @@ def test_sync_batch_norm__unknown_kind_is_refused() -> None:
         pass
 
     with pytest.raises(ConfigError, match=r"Special cannot be shared .* without torchrun"):
-        convert_sync_batch_norm(nn.Sequential(nn.Sequential(Special(3))), World(0, 2))
+        convert_sync_batch_norm(nn.Sequential(nn.Sequential(Special(3))), Ranks(0, 2))
 
 
 def test_sync_batch_norm__leaves_names_and_evaluation_alone() -> None:
     plain = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(12))
     joined = deepcopy(plain)
-    convert_sync_batch_norm(joined, World(0, 2))
+    convert_sync_batch_norm(joined, Ranks(0, 2))
     assert joined.state_dict().keys() == plain.state_dict().keys()
     x = torch.rand(2, 1, 2, 2, generator=fork(0, "pixels"))
     assert torch.equal(joined.eval()(x), plain.eval()(x))

@@ -9,26 +9,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, measured, toy_images, toy_problem
 from reliability import Figures
-from toys import NETWORK, measured, toy_images, toy_problem
 
+from datastill.core.options import with_smoke_values
 from datastill.distill import distill
-from datastill.ground.options import shortened
-from datastill.methods._base import AbstractMethod
 from datastill.methods.dm import DM
 from datastill.methods.frepo import FRePo
 from datastill.methods.krr_st import KRRST
+from datastill.methods.method import Method
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.pretrain import Pretraining, pretrain
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.finetune import Finetune
 
 SECONDS = float(os.environ.get("DATASTILL_SOAK_SECONDS", "120"))
-METHODS: tuple[AbstractMethod[object], ...] = (
-    shortened(KRRST()),
-    shortened(KRRST(bank=True)),
-    shortened(FRePo(zca=False)),
-    shortened(DM()),
+METHODS: tuple[Method[object], ...] = (
+    with_smoke_values(KRRST()),
+    with_smoke_values(KRRST(bank=True)),
+    with_smoke_values(FRePo(zca=False)),
+    with_smoke_values(DM()),
 )
 TRAINING = TargetTraining(NETWORK, 5, BarlowTwins(projector=()), batch=8, steps=2)
 ALLOCATOR = 16 * 2**20  # bytes that the C library may keep in other places than before
@@ -69,7 +69,7 @@ def one_round(number: int, folder: Path) -> None:
     problem = toy_problem(8, seed=number)
     distilled = distill(method, problem, folder=folder / f"set-{number}")
     network = pretrain(NETWORK, distilled, seed=number, pretraining=Pretraining(batch=4, steps=3))
-    finetune = shortened(Finetune())
+    finetune = with_smoke_values(Finetune())
     measured(finetune, seed=number, network=network, distilled=distilled)
 
 

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 import torch
+from factories import NETWORK, KilledError, equal, killed_at, toy_images, toy_problem, toy_target
 from reliability import Figures
 from torch import Tensor, nn
-from toys import NETWORK, KilledError, equal, killed_at, toy_images, toy_problem, toy_target
 
 from datastill import target_cache
 from datastill.augment.crop_flip import CropFlip
+from datastill.core.errors import DataError, NotFiniteError
+from datastill.core.machine import Machine
+from datastill.core.rng import fork, seeded
+from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
-from datastill.ground.errors import DataError, NotFiniteError
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork, seeded
-from datastill.ground.run_folder import RunFolder
 from datastill.methods.krr_st import KRRST
-from datastill.networks._base import AbstractArchitecture
+from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
@@ -98,12 +98,12 @@ def test_target_cache__float16_is_the_rounded_float32() -> None:
 
 
 BFLOAT16 = Machine(precision="bfloat16")
-ARCHITECTURES: list[AbstractArchitecture] = [ConvNet(widths=(16, 32, 64)), ResNet18(width=8)]
+ARCHITECTURES: list[Architecture] = [ConvNet(widths=(16, 32, 64)), ResNet18(width=8)]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: type(a).__name__)
 def test_target_cache__bits_depend_neither_on_batches_nor_on_what_is_cached(
-    architecture: AbstractArchitecture, figures: Figures
+    architecture: Architecture, figures: Figures
 ) -> None:
     images, looked_up = toy_images(12, size=16, channels=3), 0
     with seeded(0, "network"):

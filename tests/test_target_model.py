@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, equal, toy_images, toy_target, weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from toys import NETWORK, equal, toy_images, toy_target, weights
 
-from datastill.ground.errors import ArtefactError, ConfigError
+from datastill.core.errors import ArtefactError, ConfigError
 from datastill.images import ImageSet
 from datastill.networks.resnet18 import ResNet18
 from datastill.target_model import TargetModel

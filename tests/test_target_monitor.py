@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, equal, toy_images, toy_network, weights
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
-from toys import NETWORK, equal, toy_images, toy_network, weights
 
-from datastill.ground.errors import ConfigError, DataWarning, NotFiniteError
-from datastill.ground.machine import Machine
+from datastill.core.errors import ConfigError, DataWarning, NotFiniteError
+from datastill.core.machine import Machine
 from datastill.images import ImageSet
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.target_monitor import TargetMonitor

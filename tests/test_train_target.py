@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, KilledError, equal, killed_at, toy_images, weights
 from ranks import small
 from safetensors.torch import load_file
-from toys import NETWORK, KilledError, equal, killed_at, toy_images, weights
 
-from datastill.ground.errors import ConfigError, NotFiniteError
-from datastill.ground.lookup import names
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
-from datastill.maths.optimizers import AdamW
+from datastill.core.errors import ConfigError, NotFiniteError
+from datastill.core.lookup import names
+from datastill.core.machine import Machine
+from datastill.core.run_folder import RunFolder
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.objectives.supervised import Supervised
+from datastill.ops.optimizers import AdamW
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 

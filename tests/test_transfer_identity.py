@@ -6,19 +6,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from toys import NETWORK, KilledError, killed_at, toy_set, toy_task
+from factories import NETWORK, KilledError, killed_at, toy_set, toy_task
 from transfer_runs import PROBE, TASKS, numbers, origins, run
 
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.run_folder import RunFolder
 from datastill.networks.convnet import ConvNet
-from datastill.origins import from_distilled
 from datastill.pretrain import PRETRAINING
-from datastill.transfer._base import TransferRow
 from datastill.transfer._supervised import Supervised
 from datastill.transfer.data_free_kd import DataFreeKd
-from datastill.transfer_rows import Judges, read_rows, transfer_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks, read_rows
+from datastill.transfer.origins import from_distilled
+from datastill.transfer.task import TransferRow
 
 
 def test_transfer_rows__row_says_what_the_set_is(tmp_path: Path) -> None:
@@ -51,8 +51,11 @@ def several(folder: Path, number: int = 4) -> list[TransferRow]:
         from_distilled(distilled, NETWORK, Machine(), row, protocol="mkdt"),
     ]
     opened = RunFolder.open(folder, {}, resume=True, checkpoint_seconds=0.0)
-    judges, work = Judges(TASKS[2:], [toy_task()]), [(origin, range(1)) for origin in made[:number]]
-    return transfer_rows(work, judges, machine=Machine(), folder=opened)
+    suite, work = (
+        EvaluationSuite(TASKS[2:], [toy_task()]),
+        [(origin, range(1)) for origin in made[:number]],
+    )
+    return evaluate_networks(work, suite, machine=Machine(), folder=opened)
 
 
 def test_transfer_rows__networks_and_protocols_are_not_taken_for_each_other(tmp_path: Path) -> None:
@@ -78,11 +81,11 @@ def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
 def test_transfer_rows__task_without_distilled_images_is_refused_before_any_work(
     tmp_path: Path,
 ) -> None:
-    judges = Judges([PROBE, DataFreeKd()], [toy_task()])
+    suite = EvaluationSuite([PROBE, DataFreeKd()], [toy_task()])
     folder = RunFolder.open(tmp_path, {}, resume=True)
     work = [(origin, range(1)) for origin in origins()]
     with pytest.raises(ConfigError, match="data-free-kd trains on distilled images, and target-mo"):
-        transfer_rows(work, judges, machine=Machine(), folder=folder)
+        evaluate_networks(work, suite, machine=Machine(), folder=folder)
     assert not (tmp_path / "rows.jsonl").exists()
 
 
@@ -96,7 +99,9 @@ def test_transfer_rows__all_students_share_a_teacher_through_kills(
     def students(place: Path) -> list[TransferRow]:
         folder = RunFolder.open(place, {}, resume=True, checkpoint_seconds=0.0)
         work = [(origin, range(2)) for origin in origins()[:2]]
-        return transfer_rows(work, Judges([task], [toy_task()]), machine=Machine(), folder=folder)
+        return evaluate_networks(
+            work, EvaluationSuite([task], [toy_task()]), machine=Machine(), folder=folder
+        )
 
     whole = students(tmp_path / "whole")
     assert len(whole) == 4 and len(list((tmp_path / "whole").glob("teacher-*"))) == 1

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import toy_images, toy_network, toy_set, toy_task
+from factories import toy_images, toy_network, toy_set, toy_task
 
-from datastill.artefact import DistilledSet
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.transfer._base import TaskData
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.distilled_set import DistilledSet
 from datastill.transfer.knn_probe import KnnProbe
+from datastill.transfer.task import TaskData
 
 
 def whitened_set() -> DistilledSet:
@@ -58,9 +58,9 @@ def test_whitened__large_images_are_refused() -> None:
 
 def test_task_data__is_fed_through_the_whitening_of_the_set() -> None:
     task, made = toy_task(), whitened_set()
-    fed = task.fed_like(made)
+    fed = task.whitened_like(made)
     assert fed.train.normalizer is made.normalizer and fed.test.normalizer is made.normalizer
-    assert task.fed_like(toy_set()) is task and task.fed_like(None) is task
+    assert task.whitened_like(toy_set()) is task and task.whitened_like(None) is task
 
 
 def test_task__judges_a_network_in_whitened_pixels() -> None:
@@ -68,7 +68,7 @@ def test_task__judges_a_network_in_whitened_pixels() -> None:
     task, made, probe = toy_task(), whitened_set(), KnnProbe()
     by_hand = TaskData(
         task.name,
-        *(x.normalized_by(made.normalizer) for x in (task.train, task.test)),
+        *(x.with_normalizer(made.normalizer) for x in (task.train, task.test)),
     )
     found = probe.run(toy_network(), task, distilled=made)
     assert found == probe.run(toy_network(), by_hand)

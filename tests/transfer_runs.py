@@ -3,19 +3,19 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from toys import NETWORK, toy_images, toy_problem, toy_task
+from factories import NETWORK, toy_images, toy_problem, toy_task
 
+from datastill.core.machine import Machine
+from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
-from datastill.held_out import HeldOut
 from datastill.methods.random_subset import RandomSubset
-from datastill.origins import Origin, from_distilled, from_scratch, from_target
 from datastill.pretrain import PRETRAINING
-from datastill.transfer._base import TransferRow
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.finetune import Finetune
+from datastill.transfer.held_out import HeldOut
 from datastill.transfer.linear_probe import LinearProbe
-from datastill.transfer_rows import Judges, transfer_rows
+from datastill.transfer.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.transfer.task import TransferRow
 
 PROBLEM = toy_problem(12)
 PROBE = LinearProbe(steps=4, batch=8, labels=("2-per-class", "all"))
@@ -37,9 +37,9 @@ def run(folder: Path, *, held_out: bool = True) -> list[TransferRow]:
     """All origins with two seeds each, saved after every step."""
     opened = RunFolder.open(folder, {}, resume=True, checkpoint_seconds=0.0)
     asked = HeldOut(toy_images(16, name="toy/test"), PROBLEM.needed_target) if held_out else None
-    judges = Judges(TASKS, [toy_task()], asked)
+    suite = EvaluationSuite(TASKS, [toy_task()], asked)
     work = [(origin, range(2)) for origin in origins()]
-    return transfer_rows(work, judges, machine=Machine(), folder=opened)
+    return evaluate_networks(work, suite, machine=Machine(), folder=opened)
 
 
 def numbers(rows: list[TransferRow]) -> list[tuple[object, ...]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from datastill.core.machine import Machine, PrecisionName
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.experiments.runner import Experiment, run_recipe
-from datastill.ground.machine import Machine, PrecisionName
 from datastill.methods.krr_st import KRRST
 from datastill.recipes import cifar100_small, quick
 from datastill.report.folders import find_runs

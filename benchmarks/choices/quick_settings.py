@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import datastill as ds
-from datastill.held_out import HeldOut
-from datastill.methods._base import AbstractMethod
+from datastill.methods.method import Method
 from datastill.recipes import quick
+from datastill.transfer.held_out import HeldOut
 
 RECIPE = quick.recipe()
 TASKS = [
@@ -26,7 +26,7 @@ TASKS = [
 ]
 
 
-def candidates(count: int) -> Iterator[tuple[str, AbstractMethod[Any], int]]:
+def candidates(count: int) -> Iterator[tuple[str, Method[Any], int]]:
     """(name, method, M)."""
     method = next(s.method for s in RECIPE.sets if isinstance(s.method, ds.KRRST))
     yield "random-subset", ds.RandomSubset(), count

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datastill.core.atomic import write_json
+from datastill.core.run_folder import environment
 from datastill.data.imagenet import BATCHES, CLASSES, FOLDER, ImageNet
-from datastill.ground.atomic import write_json
-from datastill.ground.run_folder import environment
 
 
 def main() -> None:

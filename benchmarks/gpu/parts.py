@@ -21,15 +21,15 @@ import pandas as pd
 import torch
 
 import datastill as ds
-from datastill.ground.errors import SubsetWarning
-from datastill.ground.rng import fork
-from datastill.ground.run_folder import RunFolder, environment
-from datastill.held_out import HeldOut
+from datastill.core.errors import SubsetWarning
+from datastill.core.rng import fork
+from datastill.core.run_folder import RunFolder, environment
 from datastill.images import ImageSet
-from datastill.networks._base import AbstractArchitecture
-from datastill.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.networks.architecture import Architecture
 from datastill.pretrain import PRETRAINING, Pretraining
-from datastill.transfer_rows import Judges, transfer_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
+from datastill.transfer.held_out import HeldOut
+from datastill.transfer.origins import Origin, from_distilled, from_scratch, from_target
 
 SPEED = Path(__file__).resolve().parents[1] / "speed"
 PACKS = {"cifar100_q95": "cifar100", "cifar10_q95": "cifar10", "cub100_32_lossless": "cub"}
@@ -305,7 +305,7 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
 
 
 def finetuning(
-    part: Part, like: ImageSet, architecture: AbstractArchitecture | None = None
+    part: Part, like: ImageSet, architecture: Architecture | None = None
 ) -> Callable[[int], object]:
     """Fine-tuning of a network on synthetic images of the shape of `like`."""
     images = synthetic_images(5120, like.channels, like.image_size)
@@ -313,7 +313,7 @@ def finetuning(
     network = (architecture or part.sizes.network)(
         image_size=images.image_size, channels=images.channels, outputs=100
     )
-    part.sizes.machine.place(network)
+    part.sizes.machine.to_device(network)
     return lambda n: ds.Finetune(steps=n).run(network, data, machine=part.sizes.machine)
 
 
@@ -352,14 +352,14 @@ def paper_rows(part: Part) -> None:
     steps = sizes.paper_steps
     if per_seed > PLANNED_SHARE * part.seconds_left:
         steps = max(10, int(steps * PLANNED_SHARE * part.seconds_left / per_seed / 1.5))
-    judges = Judges([ds.Finetune(steps=steps)], [data])
+    suite = EvaluationSuite([ds.Finetune(steps=steps)], [data])
 
     def origins(seed: int) -> list[Origin]:
         problem = replace(part.problem(images, None, seed), count=sizes.paper_count)
         random = ds.distill(ds.RandomSubset(targets="class-label"), problem)
         return [scratch(part, images, images.num_classes), pretrained(part, random)]
 
-    rows = seed_by_seed(part, origins, judges)
+    rows = seed_by_seed(part, origins, suite)
     table = transfer_table(rows)
     table["published"] = [PUBLISHED.get(name, {}).get(method, "") for method in table["method"]]
     (part.work / "paper-rows.table.md").write_text(markdown(table))
@@ -463,13 +463,13 @@ def transfer(part: Part) -> None:
     available = PLANNED_SHARE * part.seconds_left - pretraining - 0.7 * tunings
     steps = min(sizes.most_finetuning_steps, max(20, int(available / tunings / each)))
     held_out = HeldOut(part.load(part.names[0], "test").unlabelled(), part.target)
-    judges = Judges([ds.Finetune(steps=steps)], part.tasks, held_out)
-    rows = seed_by_seed(part, lambda _: origins, judges)
+    suite = EvaluationSuite([ds.Finetune(steps=steps)], part.tasks, held_out)
+    rows = seed_by_seed(part, lambda _: origins, suite)
     slow = milliseconds_per_step(
         finetuning(part, images, part.sizes.target_network), sizes.timed_steps
     )
     if part.seconds_left > 1.1e-3 * slow * steps * len(part.tasks) + 5:
-        target = measure(part, "target-model", [from_target(part.target)], 0, judges)
+        target = measure(part, "target-model", [from_target(part.target)], 0, suite)
         rows = pd.concat([rows, target])
     (part.work / "transfer.table.md").write_text(markdown(transfer_table(rows)))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
@@ -495,7 +495,7 @@ def scratch(part: Part, images: ImageSet, outputs: int) -> Origin:
 
 
 def seed_by_seed(
-    part: Part, origins: Callable[[int], Sequence[Origin]], judges: Judges
+    part: Part, origins: Callable[[int], Sequence[Origin]], suite: EvaluationSuite
 ) -> pd.DataFrame:
     """All origins with one seed, then with the next, so that a stop leaves whole comparisons."""
     rows, longest = pd.DataFrame(), 0.0
@@ -504,20 +504,20 @@ def seed_by_seed(
             print(f"no time for seed {seed}", flush=True)
             break
         start = time.monotonic()
-        rows = pd.concat([rows, measure(part, f"seed-{seed}", origins(seed), seed, judges)])
+        rows = pd.concat([rows, measure(part, f"seed-{seed}", origins(seed), seed, suite)])
         longest = max(longest, time.monotonic() - start)
         (part.work / f"{part.name}.table.md").write_text(markdown(transfer_table(rows)))
     return rows
 
 
 def measure(
-    part: Part, name: str, origins: Sequence[Origin], seed: int, judges: Judges
+    part: Part, name: str, origins: Sequence[Origin], seed: int, suite: EvaluationSuite
 ) -> pd.DataFrame:
     """Measure networks with one seed, in a folder of their own, and return the rows."""
     path, machine = part.work / f"{part.name}-rows" / name, part.sizes.machine
     folder = RunFolder.open(path, {}, resume=True, checkpoint_seconds=1e9)
     work = [(origin, [seed]) for origin in origins]
-    return pd.DataFrame(map(vars, transfer_rows(work, judges, machine=machine, folder=folder)))
+    return pd.DataFrame(map(vars, evaluate_networks(work, suite, machine=machine, folder=folder)))
 
 
 def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import datastill as ds
-from datastill.ground.rng import fork, seeded
-from datastill.maths.krr import krr_predict, with_bias
+from datastill.core.rng import fork, seeded
+from datastill.ops.krr import krr_predict, with_bias
 
 CASES = [(100, (16, 32, 64)), (500, (16, 32, 64)), (100, (8, 16)), (500, (128, 256, 512))]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from datastill.ground.run_folder import environment
+from datastill.core.run_folder import environment
 
 Contestant = Callable[[], object]
 

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
 import datastill as ds
-from datastill.artefact import DistilledSet
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.machine import Machine, PrecisionName
+from datastill.core.machine import Machine, PrecisionName
+from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet, Normalizer
-from datastill.maths.optimizers import Sgd
 from datastill.methods._pool import ModelPool
+from datastill.ops.optimizers import Sgd
 from datastill.target_cache import TargetCache
-from datastill.transfer._base import Start
+from datastill.transfer.task import TaskContext
 
 BATCH = 256
 TARGET_BATCH = 64
@@ -163,8 +163,8 @@ def finetuning(steps: int, device: str) -> dict[str, Contestant]:
         "plain loop": lambda: plain(network, loader, F.cross_entropy, steps, device)
     }
     for name, machine in machines(device).items():
-        placed = machine.place(ds.ConvNet()(image_size=32, channels=3, outputs=512))
-        start = Start(placed, ds.ConvNet(), 0, machine)
+        placed = machine.to_device(ds.ConvNet()(image_size=32, channels=3, outputs=512))
+        start = TaskContext(placed, ds.ConvNet(), 0, machine)
         found[name] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
     return found
 

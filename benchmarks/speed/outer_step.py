@@ -21,8 +21,8 @@ from released import step as released_step
 from torch.utils.flop_counter import FlopCounterMode
 
 import datastill as ds
-from datastill.ground.machine import Machine
-from datastill.ground.rng import seeded
+from datastill.core.machine import Machine
+from datastill.core.rng import seeded
 from datastill.images import ImageSet, Normalizer
 
 IMAGES = 4096
@@ -36,7 +36,9 @@ def problem(size: int, count: int, machine: Machine) -> ds.Problem:
     images = ImageSet("made/train", pixels, Normalizer((0.5,) * 3, (0.25,) * 3))
     with seeded(0, "benchmark-target"):
         network = ds.ResNet18()(image_size=size, channels=3, outputs=None)
-    target = ds.TargetModel(machine.place(network).eval(), images.normalizer, size, machine=machine)
+    target = ds.TargetModel(
+        machine.to_device(network).eval(), images.normalizer, size, machine=machine
+    )
     return ds.Problem(images, target, count=count, machine=machine)
 
 

@@ -17,8 +17,8 @@ from outer_step import problem, started
 from torch import Tensor
 
 import datastill as ds
-from datastill.ground.machine import Machine
-from datastill.ground.world import joined_world
+from datastill.core.machine import Machine
+from datastill.core.ranks import init_ranks
 
 STEPS = 4
 
@@ -26,8 +26,8 @@ STEPS = 4
 def one_rank(count: int, batch: int) -> None:
     """Print the median seconds of a step and the bytes that this rank has sent in one."""
     method = ds.KRRST(outer_batch=batch)
-    with joined_world() as world:
-        of = problem(32, count, Machine(world=world))
+    with init_ranks() as ranks:
+        of = problem(32, count, Machine(ranks=ranks))
         state, seconds = started(method, of), []
         method.step(of, state)
         sent, reduce = [], dist.all_reduce
@@ -41,7 +41,7 @@ def one_rank(count: int, batch: int) -> None:
             begun = time.perf_counter()
             method.step(of, state)
             seconds.append(time.perf_counter() - begun)
-        if world.writes:
+        if ranks.is_main:
             print(statistics.median(seconds), sum(sent) // STEPS)
 
 

@@ -15,7 +15,7 @@ import torch
 from interleaved import Race
 from outer_step import RELEASED, add_case, contestants
 
-from datastill.ground.run_folder import environment
+from datastill.core.run_folder import environment
 
 RECORD = Path(__file__).parents[1] / "records" / "2026-11-23-speed-2core" / "outer_step.csv"
 

@@ -17,9 +17,9 @@ from interleaved import Contestant, Race
 from loops import PRECISIONS, made
 
 import datastill as ds
+from datastill.core.machine import Machine
 from datastill.experiments.scheduler import RunStage, Submit, in_subprocesses
-from datastill.ground.machine import Machine
-from datastill.transfer._base import Start
+from datastill.transfer.task import TaskContext
 
 NETWORKS = {"paper": ds.ConvNet(), "small": ds.ConvNet(widths=(16, 32, 64))}
 
@@ -35,7 +35,7 @@ class Finetuning:
         network, precision, _ = name.split()
         machine = Machine.find(self.device, precision)  # type: ignore[arg-type]
         module = NETWORKS[network](image_size=32, channels=3, outputs=512)
-        start = Start(machine.place(module), NETWORKS[network], 0, machine)
+        start = TaskContext(machine.to_device(module), NETWORKS[network], 0, machine)
         ds.Finetune(steps=self.steps).measure(start, self.data)
 
     @cached_property

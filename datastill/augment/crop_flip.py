@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from datastill.augment.batch_ops import gather_window
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.options import check_bounds, option
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.options import check_bounds, option
 
 
 @dataclass(frozen=True)

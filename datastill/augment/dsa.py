@@ -17,9 +17,9 @@ from datastill.augment.batch_ops import (
     resample,
     rotation_matrix,
 )
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import check_name
-from datastill.ground.options import check_bounds, option
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import check_name
+from datastill.core.options import check_bounds, option
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from datastill.augment.batch_ops import (
     resample,
     rotation_matrix,
 )
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.options import check_bounds, option
-from datastill.ground.profile import part_of_step
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.options import check_bounds, option
+from datastill.core.profile import profile_section
 
 _BLUR_RADIUS = 4  # pixels; twice the widest standard deviation, 2
 
@@ -89,7 +89,7 @@ class TwoViews:
                 " and hue in [0, 0.5]"
             )
 
-    @part_of_step("two views")
+    @profile_section("two views")
     def __call__(self, unit_pixels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Draw both views of a batch.
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datastill.cli.parser import flag_of
-from datastill.data._base import AbstractImageSource, source
-from datastill.ground import lookup
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine, PrecisionChoice
-from datastill.ground.options import Json, check_bounds, from_json, option, options
-from datastill.ground.progress import say
-from datastill.ground.run_folder import RunFolder
-from datastill.ground.world import PATIENCE_SECONDS, joined_world
+from datastill.core import lookup
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine, PrecisionChoice
+from datastill.core.options import Json, check_bounds, from_json, option, options
+from datastill.core.progress import logger
+from datastill.core.ranks import TIMEOUT_SECONDS, init_ranks
+from datastill.core.run_folder import RunFolder
+from datastill.data.source import ImageSource, source
 from datastill.images import ImageSet
 from datastill.networks.timm import Timm
 from datastill.target_model import TargetModel
@@ -66,7 +66,7 @@ class RunOptions:
 
     def check_folder(self, config: Json, machine: Machine) -> None:
         """Refuse a run folder that cannot be used, before any work and without writing."""
-        if machine.world.writes:
+        if machine.ranks.is_main:
             RunFolder.check(self.out, saved(config), resume=self.resume)
 
     def open_folder(self, config: Json, machine: Machine) -> RunFolder:
@@ -76,7 +76,7 @@ class RunOptions:
             saved(config),
             resume=self.resume,
             checkpoint_seconds=self.checkpoint_seconds,
-            world=machine.world,
+            ranks=machine.ranks,
             profile=self.profile,
         )
 
@@ -112,7 +112,7 @@ def path_or_none(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def data_source(name: str) -> AbstractImageSource:
+def data_source(name: str) -> ImageSource:
     """Return the data set of a flag such as --data.
 
     Raises:
@@ -143,12 +143,12 @@ def target_model(images: ImageSet, text: str, machine: Machine) -> TargetModel:
         network.model, image_size=size, channels=channels, machine=machine
     )
     version = target.provenance["timm"]["version"]
-    say(f"{text} of timm {version}, {target.dim} outputs, fingerprint {target.fingerprint}")
+    logger.info(f"{text} of timm {version}, {target.dim} outputs, fingerprint {target.fingerprint}")
     return target
 
 
 @contextlib.contextmanager
-def joined_machine(config: Json, timeout_seconds: float = PATIENCE_SECONDS) -> Iterator[Machine]:
+def joined_machine(config: Json, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Machine]:
     """Yield the device of this process, which torchrun may have started as one of several ranks.
 
     The precision that is found is noted in `config`. Only the first rank prints anything, but for
@@ -160,15 +160,15 @@ def joined_machine(config: Json, timeout_seconds: float = PATIENCE_SECONDS) -> I
     """
     run = chosen(RunOptions, config)
     with (
-        joined_world(run.device, patience_seconds=timeout_seconds) as world,
+        init_ranks(run.device, timeout_seconds=timeout_seconds) as ranks,
         contextlib.ExitStack() as silence,
     ):
-        machine = Machine.find(run.device, run.precision, world)
+        machine = Machine.find(run.device, run.precision, ranks)
         config["precision"] = machine.precision
-        if not world.writes:
+        if not ranks.is_main:
             nowhere = silence.enter_context(Path(os.devnull).open("w"))
             silence.enter_context(contextlib.redirect_stdout(nowhere))
             silence.enter_context(contextlib.redirect_stderr(nowhere))
         if run.precision == "auto":
-            say(f"networks compute in {machine.precision}")
+            logger.info(f"networks compute in {machine.precision}")
         yield machine

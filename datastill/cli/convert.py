@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastill.artefact import PixelSpace, TargetKind
 from datastill.cli.common import DATA_ROOT, DEVICE, chosen, component, data_source, path_or_none
 from datastill.cli.parser import CommandParser
-from datastill.convert._base import Facts
-from datastill.convert._conversion import FORMATS, Asked, convert, guess_format
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
-from datastill.ground.run_folder import RunFolder
+from datastill.convert.conversion import FORMATS, Asked, convert, guess_format
+from datastill.convert.format import Facts
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
+from datastill.core.run_folder import RunFolder
+from datastill.distilled_set import PixelSpace, TargetKind
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -70,7 +70,7 @@ def run(config: Json) -> None:
     distilled = convert(path, form, options)
     folder = RunFolder.open(flags.out, kept, resume=False)
     distilled.save(folder.path / "distilled.safetensors")
-    say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
+    logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
     print(folder.path / "distilled.safetensors")
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import yaml
 
-from datastill.artefact import picture_grid
 from datastill.cli.common import DATA, DATA_ROOT, chosen, data_source, path_or_none
 from datastill.cli.parser import CommandParser
-from datastill.data._base import AbstractImageSource
-from datastill.data._check import check, contact_sheet, prepare
-from datastill.ground import lookup
-from datastill.ground.atomic import whole_file
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
+from datastill.core import lookup
+from datastill.core.atomic import atomic_write
+from datastill.core.errors import ConfigError
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
+from datastill.data.check import check, contact_sheet, prepare
+from datastill.data.source import ImageSource
+from datastill.distilled_set import picture_grid
 
 ACTIONS = ("prepare", "check")
 COLUMNS = 10  # of the contact sheet
@@ -66,11 +66,11 @@ def run(config: Json) -> None:
         print(f"{split.split}: {count} images at {split.path or 'no path: embedded'}")
 
 
-def _draw_sheet(data: AbstractImageSource, flags: Data, sheet: Path, root: Path | None) -> None:
+def _draw_sheet(data: ImageSource, flags: Data, sheet: Path, root: Path | None) -> None:
     """Draw the contact sheet of the training split, and print the classes of its rows."""
     train = data.load("train", flags.image_size, root)
     pixels, classes = contact_sheet(train, columns=COLUMNS)
-    with whole_file(sheet) as part:
+    with atomic_write(sheet) as part:
         picture_grid(pixels, columns=COLUMNS).save(part, format="png")
     rows = f", rows from the top: {', '.join(classes)}" if classes else ""
-    say(f"{len(pixels)} images in {sheet}{rows}")
+    logger.info(f"{len(pixels)} images in {sheet}{rows}")

@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from datastill.cli import common
 from datastill.cli.parser import CommandParser
-from datastill.data._cache_folder import cache_folder
+from datastill.core.machine import Machine
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
+from datastill.data.cache_folder import cache_folder
 from datastill.distill import Probe, distill
-from datastill.ground.machine import Machine
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
-from datastill.held_out import HeldOut
-from datastill.methods._base import AbstractMethod, Problem
-from datastill.networks._base import AbstractArchitecture
+from datastill.methods.method import Method, Problem
+from datastill.networks.architecture import Architecture
 from datastill.target_model import TargetModel
+from datastill.transfer.held_out import HeldOut
 
 EXAMPLE = "datastill distill --data folder:my-photos --target targets/mine --count 100 --out runs/1"
 TARGET = "folder of the target model that 'datastill target' made, or timm:NAME"
@@ -48,8 +48,8 @@ def run(config: Json) -> None:
     flags, probe = common.chosen(Distill, config), None
     with common.joined_machine(config) as machine:
         run_options.check_folder(config, machine)
-        method: AbstractMethod[Any] = common.component("datastill.methods", config["method"])
-        network: AbstractArchitecture = method.default_network
+        method: Method[Any] = common.component("datastill.methods", config["method"])
+        network: Architecture = method.default_network
         if "network" in config:
             network = common.component("datastill.networks", config["network"])
         problem = _problem(flags, source_options, method, network, machine)
@@ -60,15 +60,15 @@ def run(config: Json) -> None:
             probe = Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
         folder = run_options.open_folder(config, machine)
         distilled = distill(method, problem, folder=folder, probe=probe)
-        say(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
+        logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
         print(folder.path / "distilled.safetensors")
 
 
 def _problem(
     flags: Distill,
     options: common.SourceOptions,
-    method: AbstractMethod[Any],
-    network: AbstractArchitecture,
+    method: Method[Any],
+    network: Architecture,
     machine: Machine,
 ) -> Problem:
     """Load the source images and the target model."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from datastill.cli.common import DEVICE, chosen
 from datastill.cli.parser import CommandParser
+from datastill.core.machine import Machine
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
 from datastill.experiments.estimate import estimate_table
 from datastill.experiments.recipe import get_recipe
 from datastill.experiments.scale import Scale
-from datastill.ground.machine import Machine
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def run(config: Json) -> None:
     flags = chosen(EstimateFlags, config)
     recipe = get_recipe(config["recipe"], flags.scale)
     machine = Machine.find(flags.device, recipe.precision)
-    say(f"measuring {recipe.name} on {machine.device}; nothing is written")
+    logger.info(f"measuring {recipe.name} on {machine.device}; nothing is written")
     workers, count_only = flags.workers, flags.count_only
     print(estimate_table(recipe, machine, workers=workers, count_only=count_only))
     if recipe.scale == "smoke":

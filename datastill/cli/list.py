@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from datastill.cli.parser import CommandParser
+from datastill.core import lookup
+from datastill.core.options import Json
 from datastill.experiments.recipe import describe, get_recipe
-from datastill.ground import lookup
-from datastill.ground.options import Json
-from datastill.protocols._base import protocol
+from datastill.protocols.protocol import protocol
 
 PACKAGES = {
     "methods": "datastill.methods",

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from datastill.ground import errors, lookup
-from datastill.ground.signals import between_loops
+from datastill.core import errors, lookup
+from datastill.core.signals import default_signal_handlers
 
 HELP = ("-h", "--help")
 COMMANDS = {
@@ -63,14 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         results = io.StringIO()
         try:
-            with contextlib.redirect_stdout(results), between_loops():
+            with contextlib.redirect_stdout(results), default_signal_handlers():
                 _run(arguments)
             return _write(results.getvalue())
         except errors.DatastillError as error:
             _print_message(f"error: {error}")
             return error.exit_code
         except (MemoryError, RuntimeError) as error:
-            if not errors.exhausted(error):
+            if not errors.is_out_of_memory(error):
                 raise
             _print_message(f"error: memory ran out ({error}); lower --count or the batch size")
             return 2

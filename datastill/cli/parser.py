@@ -18,9 +18,9 @@ from typing import Any, Literal, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from datastill.ground import lookup
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import Json, Option, options
+from datastill.core import lookup
+from datastill.core.errors import ConfigError
+from datastill.core.options import Json, Option, options
 
 REMOVED = ("graphs",)  # flags of earlier versions, which their config.yaml still has
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -7,9 +7,9 @@ from typing import Literal
 
 from datastill.cli.common import chosen
 from datastill.cli.parser import CommandParser
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
+from datastill.core.errors import ConfigError
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
 from datastill.report.build import build
 
 
@@ -39,4 +39,4 @@ def run(config: Json) -> None:
     files = build(folders, Path(flags.out))
     table = {"md": files.table_markdown, "csv": files.table_csv, "tex": files.table_latex}
     print(table[flags.format].read_text(encoding="utf-8"), end="")
-    say(f"{files.headline}\nreport: {files.page}")
+    logger.info(f"{files.headline}\nreport: {files.page}")

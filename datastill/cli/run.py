@@ -7,15 +7,15 @@ from typing import Any
 
 from datastill.cli.common import DATA_ROOT, RunOptions, chosen, path_or_none
 from datastill.cli.parser import CommandParser
+from datastill.core import lookup
+from datastill.core.checkpoint import differences
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine, PrecisionName
+from datastill.core.options import Json, option
+from datastill.core.progress import logger
 from datastill.experiments.recipe import Recipe, describe, get_recipe
 from datastill.experiments.runner import Experiment, run_recipe
 from datastill.experiments.scale import Scale
-from datastill.ground import lookup
-from datastill.ground.checkpoint import differences
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine, PrecisionName
-from datastill.ground.options import Json, option
-from datastill.ground.progress import say
 
 RUN = ("resume", "checkpoint_seconds", "config", "device")
 SCALE = "smoke: a few steps on made images, to test everything; small: for two CPU cores"
@@ -69,7 +69,7 @@ def run(config: Json) -> None:
     )
     files = run_recipe(experiment, resume=run_options.resume, workers=flags.workers, ray=flags.ray)
     print(files.table_markdown.read_text(encoding="utf-8"))
-    say(f"{files.headline}\nreport: {files.page}")
+    logger.info(f"{files.headline}\nreport: {files.page}")
 
 
 def _selected(recipe: Recipe, flags: Run) -> Recipe:

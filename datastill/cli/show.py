@@ -6,13 +6,13 @@ from pathlib import Path
 
 import yaml
 
-from datastill.artefact import FORMAT as DISTILLED
-from datastill.artefact import DistilledSet
 from datastill.cli.parser import CommandParser
-from datastill.ground import checkpoint
-from datastill.ground.errors import ArtefactError
-from datastill.ground.options import Json
-from datastill.ground.tensor_file import format_of, read_checked
+from datastill.core import checkpoint
+from datastill.core.errors import ArtefactError
+from datastill.core.options import Json
+from datastill.core.tensor_file import format_of, read_checked
+from datastill.distilled_set import FORMAT as DISTILLED
+from datastill.distilled_set import DistilledSet
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.target_model import FORMAT as TARGET_MODEL
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from datastill.augment.views import TwoViews
 from datastill.cli import common
 from datastill.cli.parser import CommandParser
-from datastill.ground.options import Json, from_json, option
-from datastill.ground.progress import say
+from datastill.core.options import Json, from_json, option
+from datastill.core.progress import logger
 from datastill.images import ImageSet
-from datastill.maths.optimizers import AdamW, Lars, OptimizerSpec, Sgd
+from datastill.ops.optimizers import AdamW, Lars, OptimizerSpec, Sgd
 from datastill.target_model import FILE_NAME
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
@@ -69,7 +69,7 @@ def run(config: Json) -> None:
         images = source_options.load(source_options.image_size)
         if flags.batch is None:
             training = replace(training, batch=min(training.batch, len(images)))
-        training.check(images, machine.world.size)
+        training.check(images, machine.ranks.size)
         monitor = _monitor(flags.monitor_every, source_options, images)
         folder = run_options.open_folder(config, machine)
         target = train_target(
@@ -80,7 +80,7 @@ def run(config: Json) -> None:
             folder=folder,
             monitor=monitor,
         )
-        say(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
+        logger.info(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
         print(folder.path / FILE_NAME)
 
 
@@ -93,7 +93,9 @@ def _monitor(every: int, options: common.SourceOptions, images: ImageSet) -> Tar
     if "test" in (data.splits if origin is None else origin.splits):
         train, test = images, data.load("test", images.image_size, root)
     else:
-        say(f"{data.name} has no test split: the monitor tests on images that are trained on")
+        logger.info(
+            f"{data.name} has no test split: the monitor tests on images that are trained on"
+        )
         train, test = images.split(HELD_OUT, options.seed)
     train, test = (part.limit(MONITOR_IMAGES, options.seed) for part in (train, test))
     return TargetMonitor(train, test, every)

@@ -5,22 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datastill.artefact import DistilledSet
 from datastill.cli import common
 from datastill.cli.parser import CommandParser
-from datastill.ground import lookup
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.options import Json, option
-from datastill.held_out import HeldOut
-from datastill.networks._base import AbstractArchitecture
-from datastill.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.core import lookup
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.core.machine import Machine
+from datastill.core.options import Json, option
+from datastill.distilled_set import DistilledSet
+from datastill.networks.architecture import Architecture
 from datastill.pretrain import PRETRAINING, Pretraining
-from datastill.protocols._base import protocol
+from datastill.protocols.protocol import protocol
 from datastill.report.build import build
 from datastill.target_model import FILE_NAME, TargetModel
-from datastill.transfer._base import TaskData
-from datastill.transfer_rows import Judges, transfer_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
+from datastill.transfer.held_out import HeldOut
+from datastill.transfer.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.transfer.task import TaskData
 
 EXAMPLE = "datastill transfer runs/mine scratch --to cifar10,folder:my-birds --seeds 3"
 SCRATCH, NETWORKS, TASKS = "scratch", "datastill.networks", "datastill.transfer"
@@ -79,21 +79,21 @@ def run(config: Json) -> None:
         run_options.check_folder(config, machine)
         files = [text for text in texts if text != SCRATCH and not common.timm_network(text)]
         loaded = {text: _load(text, machine) for text in files}
-        judges = _judges(flags, config, _image_size(flags, loaded), machine)
+        suite = _judges(flags, config, _image_size(flags, loaded), machine)
         network = None
         if "network" in config:
             network = common.component(NETWORKS, config["network"])
-        make = _Origins(flags, network, loaded, judges.targets, machine)
+        make = _Origins(flags, network, loaded, suite.targets, machine)
         origins = [origin for text in texts for origin in make(text)]
         for origin in origins:
-            origin.architecture.check(judges.targets[0].train.image_size)
-        judges.check()
+            origin.architecture.check(suite.targets[0].train.image_size)
+        suite.check()
         for origin in origins:
-            judges.check_origin(origin)
+            suite.check_origin(origin)
         folder = run_options.open_folder(config, machine)
         work = [(origin, range(flags.seeds)) for origin in origins]
-        transfer_rows(work, judges, machine=machine, folder=folder)
-        if machine.world.writes:
+        evaluate_networks(work, suite, machine=machine, folder=folder)
+        if machine.ranks.is_main:
             report = build([folder.path], folder.path / "report")
             print(report.table_markdown.read_text(encoding="utf-8"))
 
@@ -128,7 +128,7 @@ def _image_size(flags: Transfer, loaded: dict[str, DistilledSet | TargetModel]) 
     return next(iter(sizes.values())) if sizes else common.data_source(flags.to[0]).size(None)
 
 
-def _judges(flags: Transfer, config: Json, image_size: int, machine: Machine) -> Judges:
+def _judges(flags: Transfer, config: Json, image_size: int, machine: Machine) -> EvaluationSuite:
     """Load the target data, and the held-out images if --held-out is given."""
     options = {name: config.get(name.replace("-", "_"), {}) for name in dict.fromkeys(flags.task)}
     tasks: Sequence[Any] = [common.component(TASKS, {"name": k, **v}) for k, v in options.items()]
@@ -139,13 +139,13 @@ def _judges(flags: Transfer, config: Json, image_size: int, machine: Machine) ->
         common.data_source(name)
     targets = [TaskData.load(name, image_size, root) for name in names]
     if flags.held_out is None:
-        return Judges(tasks, targets)
+        return EvaluationSuite(tasks, targets)
     if not flags.target:
         raise ConfigError("--held-out compares with a target model; pass its folder as --target")
     images = common.data_source(flags.held_out).load("test", image_size, root).unlabelled()
     target = common.target_model(images, flags.target, machine)
     target.check_images(images)
-    return Judges(tasks, targets, HeldOut(images, target))
+    return EvaluationSuite(tasks, targets, HeldOut(images, target))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Origins:
     """Turns each argument into networks to be evaluated."""
 
     flags: Transfer
-    network: AbstractArchitecture | None  # of --network
+    network: Architecture | None  # of --network
     loaded: dict[str, DistilledSet | TargetModel]
     targets: Sequence[TaskData]
     machine: Machine
@@ -195,12 +195,12 @@ class _Origins:
             protocol=self.flags.protocol or "",
         )
 
-    def _network(self, distilled: DistilledSet | None) -> AbstractArchitecture:
+    def _network(self, distilled: DistilledSet | None) -> Architecture:
         """Return the network of --network, else the one that the set was distilled with."""
         if self.network is not None:
             return self.network
         used = None if distilled is None else distilled.provenance.get("network")
-        network: AbstractArchitecture = common.component(NETWORKS, used or {"name": "convnet"})
+        network: Architecture = common.component(NETWORKS, used or {"name": "convnet"})
         return network
 
 

@@ -1,1 +1,3 @@
-"""Readers of other people's distilled sets, one file per format."""
+"""Formats of other projects: each file is a component, but for the modules listed here."""
+
+NOT_COMPONENTS = ("conversion", "format")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datastill.ground.errors import ArtefactError
+from datastill.core.errors import ArtefactError
 
 IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 

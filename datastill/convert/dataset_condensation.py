@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from datastill.convert._base import (
-    AbstractFormat,
+from datastill.convert._torch_file import read_torch
+from datastill.convert.format import (
     Facts,
+    Format,
     LoadedSet,
     Statistics,
     checked_pair,
     class_count,
 )
-from datastill.convert._torch_file import read_torch
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.options import option
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.core.options import option
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -38,7 +38,7 @@ SOURCES = {"FashionMNIST": "fashion-mnist", "TinyImageNet": "tiny-imagenet"}
 
 
 @dataclass(frozen=True)
-class DatasetCondensation(AbstractFormat):
+class DatasetCondensation(Format):
     """A results file of DC, DSA or DM."""
 
     looks_like = "res_METHOD_DATA_NETWORK_Nipc.pt"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from datastill.convert._base import AbstractFormat, Facts, LoadedSet
-from datastill.data._decode import UnreadableImageError, decode_all, open_image
+from datastill.convert.format import Facts, Format, LoadedSet
+from datastill.core.errors import ArtefactError
+from datastill.core.options import option
+from datastill.data.decode import UnreadableImageError, decode_all, open_image
 from datastill.data.folder import class_of, list_images
-from datastill.ground.errors import ArtefactError
-from datastill.ground.options import option
 from datastill.images import ImageSet
 from datastill.target_model import TargetModel
 
@@ -21,7 +21,7 @@ ASK_TARGET = (
 
 
 @dataclass(frozen=True)
-class FolderFormat(AbstractFormat):
+class FolderFormat(Format):
     """Images as files, all of them used, in the order of their names."""
 
     looks_like = "a folder of images"

@@ -13,17 +13,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from datastill.convert._base import (
-    AbstractFormat,
+from datastill.convert._torch_file import read_torch
+from datastill.convert.format import (
     Facts,
+    Format,
     LoadedSet,
     Statistics,
     checked_pair,
     class_count,
 )
-from datastill.convert._torch_file import read_torch
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.options import option
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.core.options import option
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -45,7 +45,7 @@ ASK_ZCA = "--format mtt --format.zca no|yes (whether MTT ran with --zca, which i
 
 
 @dataclass(frozen=True)
-class Mtt(AbstractFormat):
+class Mtt(Format):
     """A pair of files of one step, or the folder of a run (then the best step)."""
 
     looks_like = "images_STEP.pt beside labels_STEP.pt"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from datastill.artefact import TargetKind
-from datastill.convert._base import AbstractFormat, Facts, LoadedSet, Statistics, checked_pair
 from datastill.convert._torch_file import read_torch
+from datastill.convert.format import Facts, Format, LoadedSet, Statistics, checked_pair
+from datastill.distilled_set import TargetKind
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
@@ -37,7 +37,7 @@ STATISTICS: Statistics = MappingProxyType(  # `data/augmentation.py`, at the siz
 
 
 @dataclass(frozen=True)
-class SelfsupDD(AbstractFormat):
+class SelfsupDD(Format):
     """The pair of files that `train.py` saves, or a folder of the published sets."""
 
     looks_like = "x_syn.pt beside y_syn.pt"

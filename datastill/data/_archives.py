@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pooch
 
-from datastill.data._cache_folder import cache_folder
+from datastill.core.errors import ChecksumError, DataError
+from datastill.core.progress import ProgressBar, progress_bar
 from datastill.data._raw import DataLocation, file_signature
-from datastill.ground.errors import ChecksumError, DataError
-from datastill.ground.progress import Reporter, reporting
+from datastill.data.cache_folder import cache_folder
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError)
 PACKED = (".tar", ".tar.gz", ".tgz", ".zip")  # how archives' names end
@@ -188,12 +188,12 @@ class _PoochProgress:
     def __init__(self, phase: str) -> None:
         self._phase, self._done = phase, 0
         self._open = ExitStack()
-        self._reporter: Reporter | None = None
+        self._reporter: ProgressBar | None = None
 
     def update(self, count: int) -> None:
         """Add `count` downloaded bytes."""
         if self._reporter is None:
-            shown = reporting(self._phase, 0, self.total // MEGABYTE)
+            shown = progress_bar(self._phase, 0, self.total // MEGABYTE)
             self._reporter = self._open.enter_context(shown)
         self._done += count
         if self._reporter.due():

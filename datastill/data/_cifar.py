@@ -11,18 +11,18 @@ from typing import ClassVar
 
 import numpy as np
 
+from datastill.core.errors import DataError
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import resize_images
 from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_lines
 from datastill.data._raw import Bytes, DataLocation, RawImages
-from datastill.ground.errors import DataError
+from datastill.data.decode import resize_images
+from datastill.data.source import ImageSource
 
 SIDE = 32  # pixels
 
 
 @dataclass(frozen=True)
-class AbstractCifar(AbstractImageSource):
+class Cifar(ImageSource):
     """Either data set in its binary version: files of records, read in their order.
 
     Fewer records than the official ones are accepted: `datastill data check` compares the counts.

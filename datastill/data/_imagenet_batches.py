@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from datastill.core.errors import DataError
 from datastill.data._raw import Bytes, Labels
-from datastill.ground.errors import DataError
 
 AGAIN = "extract the official archive again"
 NAMES = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from datastill.core.errors import DataError
+from datastill.core.options import Json
 from datastill.data._raw import Labels
-from datastill.ground.errors import DataError
-from datastill.ground.options import Json
 
 AGAIN = "extract the archive again"
 MATLAB, VERSION, HEADER = b"MATLAB 5.0 MAT-file", b"\x00\x01IM", 128  # bytes

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datastill.data._cache_folder import cache_folder
+from datastill.core.atomic import atomic_write, sha256, write_json
+from datastill.core.errors import ChecksumError, DataError
+from datastill.core.locks import file_lock
+from datastill.core.options import Json
+from datastill.core.progress import logger, progress_bar
 from datastill.data._raw import Bytes, DataLocation, Labels, LazyImages, RawImages
-from datastill.ground.alone import alone
-from datastill.ground.atomic import sha256, whole_file, write_json
-from datastill.ground.errors import ChecksumError, DataError
-from datastill.ground.options import Json
-from datastill.ground.progress import reporting, say
+from datastill.data.cache_folder import cache_folder
 from datastill.images import Normalizer
 
 FORMAT = 2  # raise it when images are decoded or resized differently: old caches are then stale
@@ -74,7 +74,7 @@ class Prepared:
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from preparing the same split meanwhile."""
-        return alone(self.folder / f".{self.split}.lock", self._phase)
+        return file_lock(self.folder / f".{self.split}.lock", self._phase)
 
     def write(self, raw: RawImages, location: DataLocation) -> None:
         """Write images, labels and, last, the manifest; continue what a killed process left.
@@ -156,7 +156,7 @@ class Prepared:
 
     def _save_labels(self, labels: Labels) -> Json:
         file = self._file("labels")
-        with whole_file(file) as target, target.open("wb") as opened:
+        with atomic_write(file) as target, target.open("wb") as opened:
             np.save(opened, labels)
         return _file_facts(file, labels.shape, str(labels.dtype), sha256(file))
 
@@ -202,10 +202,10 @@ def append_resumable(file: Path, images: Bytes | LazyImages, phase: str) -> None
             done = max(0, complete_chunks - 1) * chunk
             opened.truncate(len(header) + done * row if done else 0)
             if done:
-                say(f"{phase}: continuing after {done} of {len(images)} images")
+                logger.info(f"{phase}: continuing after {done} of {len(images)} images")
             else:
                 opened.write(header)
-            with reporting(phase, done, len(images)) as reporter:
+            with progress_bar(phase, done, len(images)) as reporter:
                 for start in range(done, len(images), chunk):
                     part = np.ascontiguousarray(images[start : start + chunk])
                     opened.write(part.data)

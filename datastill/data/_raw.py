@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datastill.ground.errors import DataError
-from datastill.ground.options import Json
+from datastill.core.errors import DataError
+from datastill.core.options import Json
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]

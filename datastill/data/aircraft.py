@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from datastill.core.errors import DataError
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import decode_all
 from datastill.data._lists import check_no_extra_files, class_labels, read_lines, read_pairs
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 TABLES = {
     "train": "data/images_variant_trainval.txt",
@@ -25,7 +25,7 @@ ARCHIVE = Archive(
 
 
 @dataclass(frozen=True)
-class Aircraft(AbstractImageSource):
+class Aircraft(ImageSource):
     """FGVC-Aircraft by variant; trains on the official trainval, any number of variants will do.
 
     Photographs keep their banner, 20 pixels of copyright at the bottom: docs/fidelity.md#aircraft.

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from datastill.core.errors import DataError
+from datastill.core.options import Json
 from datastill.data._archives import (
     Archive,
     Collection,
@@ -14,13 +16,11 @@ from datastill.data._archives import (
     find_local,
     open_collection,
 )
-from datastill.data._base import AbstractImageSource
-from datastill.data._cache_folder import cache_folder
-from datastill.data._decode import decode_all
 from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
-from datastill.ground.options import Json
+from datastill.data.cache_folder import cache_folder
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 SITE = "https://ai.stanford.edu/~jkrause"  # dead since 2023: nothing is downloaded from there
 ANNOTATIONS = "cars_annos.mat"
@@ -52,7 +52,7 @@ BY_HAND = "https://github.com/pytorch/vision/issues/7545"  # users tell of livin
 
 
 @dataclass(frozen=True)
-class Cars(AbstractImageSource):
+class Cars(ImageSource):
     """Stanford Cars, whole photographs, in either of its two published layouts.
 
     As published in one piece (cars_annos.mat, car_ims) or by split (devkit, cars_train,

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._archives import Archive
-from datastill.data._cifar import AbstractCifar
+from datastill.data._cifar import Cifar
 
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 
 
 @dataclass(frozen=True)
-class Cifar10(AbstractCifar):
+class Cifar10(Cifar):
     """CIFAR-10 in its binary version; training images in the order of the five batches."""
 
     num_classes = 10

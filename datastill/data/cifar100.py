@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._archives import Archive
-from datastill.data._cifar import AbstractCifar
+from datastill.data._cifar import Cifar
 
 
 @dataclass(frozen=True)
-class Cifar100(AbstractCifar):
+class Cifar100(Cifar):
     """CIFAR-100 in its binary version, with the 100 fine labels."""
 
     num_classes = 100

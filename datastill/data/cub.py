@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from datastill.core.errors import DataError
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import decode_all
 from datastill.data._lists import check_no_extra_files, class_labels, read_pairs
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 ARCHIVE = Archive(
@@ -21,7 +21,7 @@ ARCHIVE = Archive(
 
 
 @dataclass(frozen=True)
-class Cub(AbstractImageSource):
+class Cub(ImageSource):
     """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
 
     num_classes = 200

@@ -7,17 +7,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from datastill.data._base import AbstractImageSource
+from datastill.core.rng import derive
 from datastill.data._distortions import picture
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.rng import derive
+from datastill.data.source import ImageSource
 
 TRAIN = 1000
 SEED = 0
 
 
 @dataclass(frozen=True)
-class Digits(AbstractImageSource):
+class Digits(ImageSource):
     """1,000 digits to draw labels from and 797 for testing, shuffled by a fixed seed.
 
     Choose settings on a part of the training split (`ImageSet.split`), never on the test split.

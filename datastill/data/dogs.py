@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 import numpy as np
 
+from datastill.core.errors import DataError
 from datastill.data._archives import Archive, Collection, find_collection, open_collection
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import decode_all
 from datastill.data._lists import check_no_extra_files, class_labels, read_mat
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 LISTS = {"train": "train_list.mat", "test": "test_list.mat"}
@@ -25,7 +25,7 @@ COLLECTION = Collection(
 
 
 @dataclass(frozen=True)
-class Dogs(AbstractImageSource):
+class Dogs(ImageSource):
     """Stanford Dogs, whole photographs; its two archives lie in one folder.
 
     All of them are images of ImageNet: a source that holds ImageNet has seen them.

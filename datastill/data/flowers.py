@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 
+from datastill.core.errors import DataError
+from datastill.core.options import check_bounds, option
 from datastill.data._archives import Archive, Collection, find_collection, open_collection
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import decode_all
 from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
-from datastill.ground.options import check_bounds, option
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 LABELS, SETS = "imagelabels.mat", "setid.mat"
@@ -30,7 +30,7 @@ NUM_CLASSES = 102
 
 
 @dataclass(frozen=True)
-class Flowers(AbstractImageSource):
+class Flowers(ImageSource):
     """Oxford Flowers-102, whole photographs; classes are numbers, their names are not published.
 
     Which images train is a choice (docs/fidelity.md#flowers): flowers, or flowers:train+val.

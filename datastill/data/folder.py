@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
+from datastill.core.errors import DataError
+from datastill.core.options import option
+from datastill.core.rng import derive
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
-from datastill.ground.options import option
-from datastill.ground.rng import derive
+from datastill.data.decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
+from datastill.data.source import ImageSource
 
 TOLERATED = 0.01  # share of files that may be unreadable
 TEST_FOLDERS = ("test", "val", "valid", "validation")  # the first of them is the test split
@@ -26,7 +26,7 @@ READER_VERSION = 2  # raise it when a folder is read differently: its cache is t
 
 
 @dataclass(frozen=True)
-class ImageFolderSource(AbstractImageSource):
+class ImageFolderSource(ImageSource):
     """Images of a folder, as RGB; `find_layout` decides what becomes a split and a label.
 
     As a source, any arrangement will do. As transfer data it must be train/CLASS/IMAGE and

@@ -13,10 +13,10 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datastill.data._base import AbstractImageSource
+from datastill.core.rng import derive
 from datastill.data._distortions import CELLS, Ink, picture
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.rng import derive
+from datastill.data.source import ImageSource
 
 CHARACTERS = string.ascii_letters + "&@#%?$+"
 FONTS = tuple(
@@ -34,7 +34,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Glyphs(AbstractImageSource):
+class Glyphs(ImageSource):
     """708 glyphs (59 characters, 12 fonts), 12 pictures of each; one glyph in eight is for testing.
 
     The test split has no labels either: it is there to see whether representations carry over.

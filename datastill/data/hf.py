@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from datastill.data._base import AbstractImageSource
-from datastill.data._cache_folder import cache_folder
-from datastill.data._decode import decode_files
+from datastill.core.errors import ConfigError, DataError, DataWarning
+from datastill.core.options import Json, option
 from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
+from datastill.data.cache_folder import cache_folder
+from datastill.data.decode import decode_files
 from datastill.data.folder import listing_digest
-from datastill.ground.errors import ConfigError, DataError, DataWarning
-from datastill.ground.options import Json, option
+from datastill.data.source import ImageSource
 
 HUB = Path("huggingface.co/datasets")  # the location of data sets that are on no local disk
 HELD_OUT = ("test", "validation", "valid", "val")  # the first of them that has labels is our test
@@ -26,7 +26,7 @@ SAVED = ("dataset_dict.json", "state.json")  # written by `save_to_disk`
 
 
 @dataclass(frozen=True)
-class Hf(AbstractImageSource):
+class Hf(ImageSource):
     """Images and labels by the column types of `datasets`; needs pip install 'datastill[hf]'.
 
     The image column is the one of type Image, labels are the one of type ClassLabel; without such

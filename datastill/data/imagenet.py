@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from datastill.data._base import AbstractImageSource
-from datastill.data._cache_folder import cache_folder
-from datastill.data._decode import decode_all, is_image_name, resize_images
+from datastill.core.errors import DataError
+from datastill.core.options import Json
 from datastill.data._imagenet_batches import Batch, open_batch
 from datastill.data._raw import Bytes, DataLocation, LazyImages, RawImages, file_signature
-from datastill.ground.errors import DataError
-from datastill.ground.options import Json
+from datastill.data.cache_folder import cache_folder
+from datastill.data.decode import decode_all, is_image_name, resize_images
+from datastill.data.source import ImageSource
 
 FOLDER = "imagenet"
 SPLIT_FOLDERS = {"train": "train", "test": "val"}  # the validation images are the test split
@@ -31,7 +31,7 @@ WANTED = (
 
 
 @dataclass(frozen=True)
-class ImageNet(AbstractImageSource):
+class ImageNet(ImageSource):
     """ImageNet, at 64 pixels by default; the validation images are the test split.
 
     (The images of its own test have no public labels.) Where there are down-sampled batches, they

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
 from datastill.data._raw import DataLocation, RawImages
 from datastill.data.imagenet import read_class_folders
+from datastill.data.source import ImageSource
 
 NOISY = "noisy_imagenette.csv"  # in the archive beside the folders; not read
 ARCHIVE = Archive(
@@ -31,7 +31,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Imagenette(AbstractImageSource):
+class Imagenette(ImageSource):
     """Imagenette, second version, shorter side 320 pixels; its validation is the test split.
 
     The folder of the full-size archive, imagenette2, is read too where --data-root says it.

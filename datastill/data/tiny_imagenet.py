@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from datastill.core.errors import DataError
 from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._base import AbstractImageSource
-from datastill.data._decode import decode_all
 from datastill.data._lists import check_no_extra_files, class_labels, read_lines, read_pairs
 from datastill.data._raw import DataLocation, RawImages
-from datastill.ground.errors import DataError
+from datastill.data.decode import decode_all
+from datastill.data.source import ImageSource
 
 ANNOTATIONS = "val/val_annotations.txt"
 ARCHIVE = Archive(
@@ -21,7 +21,7 @@ ARCHIVE = Archive(
 
 
 @dataclass(frozen=True)
-class TinyImageNet(AbstractImageSource):
+class TinyImageNet(ImageSource):
     """Tiny ImageNet; its validation images are the test split, its own test has no labels.
 
     Label k is the k-th wnid in sorted order. Any number of images of a class will do.

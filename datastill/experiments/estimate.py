@@ -22,24 +22,24 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datastill.artefact import DistilledSet
-from datastill.data._base import source
+from datastill.core.errors import DataError, NumericalWarning
+from datastill.core.loop import Metrics, PhaseCost, peak_memory_bytes, replaced_loop
+from datastill.core.machine import Machine
+from datastill.core.progress import logger
+from datastill.core.rng import seeded
+from datastill.core.run_folder import RunFolder
+from datastill.data.source import source
 from datastill.distill import distill
+from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.experiments.stages import DistillationStage, EvaluationStage, TargetStage, stages
-from datastill.ground.errors import DataError, NumericalWarning
-from datastill.ground.loop import Metrics, PhaseCost, peak_memory_bytes, replaced_loop
-from datastill.ground.machine import Machine
-from datastill.ground.progress import say
-from datastill.ground.rng import seeded
-from datastill.ground.run_folder import RunFolder
 from datastill.images import ImageSet, Normalizer
-from datastill.methods._base import Problem
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import Pretraining, pretrain
 from datastill.target_model import TargetModel
 from datastill.train_target import train_target
-from datastill.transfer._base import AbstractTask, Start, TaskData
+from datastill.transfer.task import Task, TaskContext, TaskData
 
 FEW = 256  # images that stand for all where the time is proportional to their number
 MAX_STEPS, MAX_SECONDS = 20, 1.0  # of a loop that are timed, but two steps at least
@@ -117,7 +117,7 @@ class Estimator:
             warnings.simplefilter("ignore", NumericalWarning)  # of synthetic images
             self.folders = [RunFolder(Path(folder) / name, 1e9) for name in ("timed", "counted")]
             for name, stage in stages(self.recipe).items():
-                say(f"estimating {name}")
+                logger.info(f"estimating {name}")
                 match stage:
                     case TargetStage():
                         costs[name] = self.target[1]
@@ -188,7 +188,7 @@ class Estimator:
         if not (few := min(FEW, count)):
             return Cost()
         images = self.source.take(torch.arange(few) % len(self.source))
-        return self.measure(lambda _: images.outputs(network, self.machine))[1].times(count / few)
+        return self.measure(lambda _: images.predict(network, self.machine))[1].times(count / few)
 
     def problem(self, spec: DistillationSpec, images: ImageSet) -> Problem:
         """What a method is to solve; count is the number of all images where those are few."""
@@ -226,9 +226,7 @@ class Estimator:
         return once.times(length // self.recipe.probe_every)
 
     @cache  # noqa: B019
-    def pretraining(
-        self, row: Pretraining, network: AbstractArchitecture, spec: DistillationSpec
-    ) -> Cost:
+    def pretraining(self, row: Pretraining, network: Architecture, spec: DistillationSpec) -> Cost:
         """The cost of pre-training a network on a set."""
         distilled, count = self.distillation(spec)[0], self.problem(spec, self.source).count
         full = replace(row, steps=row.length(count))
@@ -238,7 +236,7 @@ class Estimator:
         )[1]
 
     @cache  # noqa: B019
-    def held_out(self, network: AbstractArchitecture) -> Cost:
+    def held_out(self, network: Architecture) -> Cost:
         """The cost of evaluating a network on the test split of the source."""
         count = len(self.images(self.recipe.source, "test"))
         return self.forward(self.untrained(network, 1), count)
@@ -260,18 +258,18 @@ class Estimator:
                 cost += self.task(task, (stage.network, outputs), name, on)
         return cost
 
-    def untrained(self, architecture: AbstractArchitecture, outputs: int) -> Network:
+    def untrained(self, architecture: Architecture, outputs: int) -> Network:
         """A network for the images of the recipe."""
         size, channels = self.source.image_size, self.source.channels
         with seeded(0, "estimate"):
             network = architecture(image_size=size, channels=channels, outputs=outputs)
-        return self.machine.place(network).eval()
+        return self.machine.to_device(network).eval()
 
     @cache  # noqa: B019
     def task(
         self,
-        task: AbstractTask,
-        network: tuple[AbstractArchitecture, int],  # and its number of outputs
+        task: Task,
+        network: tuple[Architecture, int],  # and its number of outputs
         name: str,  # of the target data
         spec: DistillationSpec | None,  # of the distilled images that the task trains on
     ) -> Cost:
@@ -280,7 +278,7 @@ class Estimator:
         few = test.take(torch.arange(min(len(test), FEW)))
         data = TaskData(name, self.images(name, "train"), few)
         distilled = None if spec is None else self.distillation(spec)[0]
-        start = Start(made, network[0], 0, self.machine, distilled=distilled)
+        start = TaskContext(made, network[0], 0, self.machine, distilled=distilled)
         cost = self.measure(lambda t: task.measure(replace(start, folder=t.folder), data))[1]
         return cost + self.forward(made, len(test) - len(few))
 

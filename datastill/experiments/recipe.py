@@ -4,16 +4,16 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from datastill.data._base import source
+from datastill.core import lookup
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import public_name
+from datastill.core.machine import PrecisionName
+from datastill.core.options import Json, with_smoke_values
+from datastill.data.source import source
 from datastill.experiments.scale import Scale
-from datastill.ground import lookup
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import public_name
-from datastill.ground.machine import PrecisionName
-from datastill.ground.options import Json, shortened
-from datastill.methods._base import AbstractMethod
-from datastill.networks._base import AbstractArchitecture
-from datastill.protocols._base import Protocol
+from datastill.methods.method import Method
+from datastill.networks.architecture import Architecture
+from datastill.protocols.protocol import Protocol
 from datastill.train_target import TargetTraining
 
 FOLDER = "datastill.recipes"
@@ -33,10 +33,10 @@ class DistillationSpec:
         network: Of the inner models; None: that of the recipe.
     """
 
-    method: AbstractMethod[Any]
+    method: Method[Any]
     count: int | Literal["all"]
     number: int = 1
-    network: AbstractArchitecture | None = None
+    network: Architecture | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Recipe:
     source: str
     image_size: int
     target: TargetTraining | None
-    network: AbstractArchitecture
+    network: Architecture
     sets: tuple[DistillationSpec, ...]
     data: tuple[str, ...]
     protocols: tuple[Protocol, ...]
     seeds: int
-    networks: tuple[AbstractArchitecture, ...] = ()
+    networks: tuple[Architecture, ...] = ()
     probe_every: int = 0
     judge_target: bool = True
     precision: PrecisionName = "float32"
@@ -118,9 +118,10 @@ def smoke(recipe: Recipe) -> Recipe:
     meaningless.
     """
     sets = tuple(
-        replace(spec, count=_smoke_count(spec, recipe), number=1) for spec in shortened(recipe.sets)
+        replace(spec, count=_smoke_count(spec, recipe), number=1)
+        for spec in with_smoke_values(recipe.sets)
     )
-    short = replace(shortened(recipe), sets=sets, data=recipe.data[:SMOKE_DATA])
+    short = replace(with_smoke_values(recipe), sets=sets, data=recipe.data[:SMOKE_DATA])
     return replace(short, seeds=1, probe_every=0, scale="smoke")
 
 

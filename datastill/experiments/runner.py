@@ -7,10 +7,16 @@ from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 
-from datastill.artefact import DistilledSet
-from datastill.data._base import source
-from datastill.data._cache_folder import cache_folder
+from datastill.core.atomic import write_json
+from datastill.core.errors import GridError
+from datastill.core.locks import exclusive_lock
+from datastill.core.machine import Machine
+from datastill.core.progress import logger
+from datastill.core.run_folder import RunFolder
+from datastill.data.cache_folder import cache_folder
+from datastill.data.source import source
 from datastill.distill import Probe, distill
+from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import DistillationSpec, Recipe, describe
 from datastill.experiments.scheduler import (
     Submit,
@@ -30,21 +36,15 @@ from datastill.experiments.stages import (
     set_name,
     stages,
 )
-from datastill.ground.alone import undisturbed
-from datastill.ground.atomic import write_json
-from datastill.ground.errors import GridError
-from datastill.ground.machine import Machine
-from datastill.ground.progress import say
-from datastill.ground.run_folder import RunFolder
-from datastill.held_out import HeldOut
 from datastill.images import ImageSet
-from datastill.methods._base import Problem
-from datastill.origins import Origin, from_scratch, from_target
+from datastill.methods.method import Problem
 from datastill.report.build import ReportFiles, build
 from datastill.target_model import TargetModel
 from datastill.train_target import train_target
-from datastill.transfer._base import TaskData
-from datastill.transfer_rows import Judges, transfer_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
+from datastill.transfer.held_out import HeldOut
+from datastill.transfer.origins import Origin, from_scratch, from_target
+from datastill.transfer.task import TaskData
 
 RESULTS = ("target.safetensors", "distilled.safetensors")  # of finished stages, for `reuse`
 
@@ -97,7 +97,7 @@ def run_recipe(
     runner.read_images()
     RunFolder.open(out, config, resume=resume)
     depends_on = {name: stage.depends_on for name, stage in runner.stages.items()}
-    with undisturbed(out / ".recipe.lock", recipe.name):
+    with exclusive_lock(out / ".recipe.lock", recipe.name):
         with _executor(runner, workers, ray) as submit:
             failed = run_stages(depends_on, submit, at_once=workers if ray is None else inf)
         (out / "failed.json").unlink(missing_ok=True)  # of an earlier run
@@ -157,11 +157,13 @@ class ExperimentRunner:
 
     def read_images(self) -> None:
         """Read all images of the recipe, so that missing ones are reported before any work."""
-        say(f"reading {', '.join([self.recipe.source, *self.recipe.data])}")
+        logger.info(f"reading {', '.join([self.recipe.source, *self.recipe.data])}")
         for protocol in self.recipe.protocols:
-            Judges(protocol.tasks, self.data).check()
+            EvaluationSuite(protocol.tasks, self.data).check()
         targets = ", ".join(f"{data.name} {len(data.train)}" for data in self.data)
-        say(f"{self.images.name} {len(self.images)}, held out {len(self.test_images)}; {targets}")
+        logger.info(
+            f"{self.images.name} {len(self.images)}, held out {len(self.test_images)}; {targets}"
+        )
 
     @cached_property
     def data(self) -> list[TaskData]:
@@ -240,9 +242,9 @@ class ExperimentRunner:
 
     def _evaluate(self, stage: EvaluationStage) -> None:
         origin = self._origin(stage)
-        transfer_rows(
+        evaluate_networks(
             [(origin, [stage.seed])],
-            Judges(stage.protocol.tasks, self.data, self.held_out),
+            EvaluationSuite(stage.protocol.tasks, self.data, self.held_out),
             machine=self.experiment.machine,
             folder=self._folder(stage.name, {"origin": origin.title, "artefact": origin.artefact}),
             shared=self._folder(SHARED, {}),

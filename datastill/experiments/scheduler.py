@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from datastill.ground.errors import ConfigError, DatastillError
-from datastill.ground.progress import say
+from datastill.core.errors import ConfigError, DatastillError
+from datastill.core.progress import logger
 
 RunStage = Callable[[str], None]  # runs the stage of that name
 Submit = Callable[[str], Future[None]]  # starts the stage of that name
@@ -59,13 +59,13 @@ def run_stages(
                 failed[name] = f"needs {broken[0]}, which failed"
                 sorter.done(name)
             else:
-                say(f"stage {number} of {len(depends_on)}: {name}")
+                logger.info(f"stage {number} of {len(depends_on)}: {name}")
                 running[submit(name)] = name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
             if error := future.exception():
                 failed[name] = error_message(error)
-                say(f"{name} failed: {failed[name]}")
+                logger.info(f"{name} failed: {failed[name]}")
             sorter.done(name)
     return failed
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from datastill.core.lookup import public_name
+from datastill.core.options import non_default
 from datastill.experiments.recipe import DistillationSpec, Recipe
-from datastill.ground.lookup import public_name
-from datastill.ground.options import non_default
-from datastill.networks._base import AbstractArchitecture
-from datastill.protocols._base import Protocol
+from datastill.networks.architecture import Architecture
+from datastill.protocols.protocol import Protocol
 from datastill.train_target import TargetTraining
 
 TARGET, SETS, ROWS = "target", "sets/", "rows/"  # names of stages start so
@@ -50,7 +50,7 @@ class EvaluationStage(Stage):
     """
 
     protocol: Protocol
-    network: AbstractArchitecture
+    network: Architecture
     seed: int
     spec: DistillationSpec | None = None
     number: int = 0
@@ -97,7 +97,7 @@ def set_name(spec: DistillationSpec, number: int) -> str:
     return SETS + folder_name(public_name(spec.method), spec.method.variant, spec.count, number)
 
 
-def network_name(network: AbstractArchitecture) -> str:
+def network_name(network: Architecture) -> str:
     """Such as convnet, or convnet-32-64-128: the name and what differs from the defaults."""
     return folder_name(public_name(network), *non_default(network).values())
 

@@ -1,0 +1,3 @@
+"""Methods: each file is a component, but for the modules listed here."""
+
+NOT_COMPONENTS = ("method",)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datastill.ground.errors import NotFiniteError
-from datastill.ground.profile import part_of_step
+from datastill.core.errors import NotFiniteError
+from datastill.core.profile import profile_section
 
 LARGEST = 1e6  # of a learned pixel, label or representation; usual ones are below 100
 
 
-@part_of_step("update")
+@profile_section("update")
 def checked_optimizer_step(
     optimizer: Optimizer,
     loss: Tensor,

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from datastill.augment.dsa import Dsa
-from datastill.ground.rng import fork, seeded
-from datastill.methods._base import Problem
-from datastill.networks._base import Network
+from datastill.core.rng import fork, seeded
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Network
 
 InitialImages = Literal["real", "noise"]
 
@@ -26,7 +26,7 @@ def images_per_class(problem: Problem) -> int:
 def balanced_labels(problem: Problem) -> Tensor:  # (M,) int64
     """Return 0, 0, ..., 1, 1, ...: the labels of the distilled images, on the device."""
     labels = torch.arange(len(problem.by_class)).repeat_interleave(images_per_class(problem))
-    return problem.machine.here(labels)
+    return problem.machine.to_device(labels)
 
 
 def sample_class(problem: Problem, label: int, size: int, generator: Generator) -> Tensor:
@@ -48,7 +48,9 @@ def centred_one_hot(labels: Tensor, num_classes: int) -> Tensor:  # (B,) int64 -
 
 def source_label_vectors(problem: Problem, index: Tensor) -> Tensor:  # (B,) int64 -> (B, K) float64
     """Return the centred one-hot labels of source images, on the device."""
-    return centred_one_hot(problem.machine.here(problem.labels[index]), problem.images.num_classes)
+    return centred_one_hot(
+        problem.machine.to_device(problem.labels[index]), problem.images.num_classes
+    )
 
 
 @dataclass(kw_only=True)

@@ -19,18 +19,18 @@ from torch import Tensor
 
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.alone import alone
-from datastill.ground.errors import ArtefactError, NotFiniteError
-from datastill.ground.lookup import public_name
-from datastill.ground.options import Json, to_json
-from datastill.ground.progress import reporting, say
-from datastill.ground.rng import fork, seeded
-from datastill.ground.tensor_file import read_checked, write_checked
+from datastill.core.errors import ArtefactError, NotFiniteError
+from datastill.core.locks import file_lock
+from datastill.core.lookup import public_name
+from datastill.core.options import Json, to_json
+from datastill.core.progress import logger, progress_bar
+from datastill.core.rng import fork, seeded
+from datastill.core.tensor_file import read_checked, write_checked
 from datastill.images import ImageSet
-from datastill.maths.optimizers import Sgd
-from datastill.methods._base import Problem
-from datastill.networks._base import Network
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Network
 from datastill.networks.train_step import train_step
+from datastill.ops.optimizers import Sgd
 
 FORMAT = "datastill.expert"
 FORMAT_VERSION = 1  # raise it when experts are trained differently: old files are then not found
@@ -73,7 +73,7 @@ class Experts:
         if not missing:
             return
         steps = self.training.epochs * ceil(len(self.source) / self.training.batch)
-        with reporting("experts", 0, len(missing) * steps) as reporter:
+        with progress_bar("experts", 0, len(missing) * steps) as reporter:
             for done, number in enumerate(missing):
 
                 def show(step: int, loss: Tensor, done: int = done) -> None:
@@ -84,7 +84,7 @@ class Experts:
                 if file is None:
                     self._trajectories[number] = self._train(number, show)
                     continue
-                with alone(file.with_name(f".{number}.lock"), f"expert {number}"):
+                with file_lock(file.with_name(f".{number}.lock"), f"expert {number}"):
                     if not self._find(number):  # another process may have been faster
                         trajectory = self._train(number, show)
                         write_checked(file, {"parameters": trajectory}, self._metadata(number))
@@ -130,10 +130,10 @@ class Experts:
         try:
             tensors, metadata = read_checked(file, FORMAT, FORMAT_VERSION)
         except ArtefactError as error:
-            say(f"expert {number} is trained again: {error}")
+            logger.info(f"expert {number} is trained again: {error}")
             return False
         if metadata != self._metadata(number):
-            say(f"expert {number} is trained again: {file} is of another expert")
+            logger.info(f"expert {number} is trained again: {file} is of another expert")
             return False
         self._trajectories[number] = tensors["parameters"]
         return True
@@ -154,7 +154,7 @@ class Experts:
                 for _ in range(ceil(len(self.source) / training.batch)):
                     index = batches.draw(training.batch)
                     x = Dsa()(self.problem.network_input(index, self.source), augmentation)
-                    y = machine.here(self.problem.labels[index])
+                    y = machine.to_device(self.problem.labels[index])
                     loss = train_step(network, optimizer, F.cross_entropy, x, y, machine)
                     show(step := step + 1, loss)
                 trajectory.append(flat_parameters(network).cpu())

@@ -14,13 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
-from datastill.ground.machine import Machine
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
-from datastill.maths.optimizers import Sgd
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.machine import Machine
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._classes import (
     InitialImages,
@@ -33,9 +31,11 @@ from datastill.methods._classes import (
     random_network,
     sample_each_class,
 )
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.methods.method import Method, Problem
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.convnet import ConvNet
 from datastill.networks.train_step import train_step
+from datastill.ops.optimizers import Sgd
 
 # images per class: (outer loops, inner epochs), as released
 PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -51,7 +51,7 @@ class GradientMatchingState(MatchingState):
 
 
 @dataclass(frozen=True)
-class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
+class GradientMatching(Method[GradientMatchingState]):
     """Algorithm 1; a method says how images are augmented.
 
     One step is one outer loop: all classes are matched once, then the network is trained. After
@@ -60,7 +60,7 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("initial_images",)
     by_class: ClassVar[bool] = True
-    default_network: ClassVar[AbstractArchitecture] = ConvNet(widths=(128,), norm="instance")
+    default_network: ClassVar[Architecture] = ConvNet(widths=(128,), norm="instance")
 
     networks: int = option(1000, "random networks, one after another", at_least=1, smoke=2)
     outer_loops: int | None = option(
@@ -164,7 +164,7 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         if layers := batch_norm_layers(state.network.train()):
             index = sample_each_class(problem, self.statistics_batch, state.real_generator)
             with torch.no_grad():
-                problem.machine.run(state.network, problem.network_input(index))
+                problem.machine.forward(state.network, problem.network_input(index))
             for layer in layers:
                 layer.eval()
 
@@ -174,7 +174,7 @@ class AbstractGradientMatching(AbstractMethod[GradientMatchingState]):
         optimizer = Sgd(self.inner_lr, momentum=0).make(state.network.parameters())  # stateless
         for _ in range(epochs):
             order = torch.randperm(len(x_syn), generator=state.order_generator)
-            for index in torch.split(problem.machine.here(order), self.inner_batch):
+            for index in torch.split(problem.machine.to_device(order), self.inner_batch):
                 x = self.augmentation(x_syn[index], state.augmentation_generator)
                 train_step(
                     state.network, optimizer, F.cross_entropy, x, y_syn[index], problem.machine
@@ -187,7 +187,7 @@ def matching_loss(
     """Return D(∇_θ L(x_real), ∇_θ L(x_syn)) of images of one class; differentiable in x_syn."""
     weights = [p for p in network.parameters() if p.dim() > 1]  # vectors do not count
     real_loss, syn_loss = (
-        F.cross_entropy(machine.run(network, x), torch.full((len(x),), label, device=x.device))
+        F.cross_entropy(machine.forward(network, x), torch.full((len(x),), label, device=x.device))
         for x in (x_real, x_syn)
     )
     real_gradients = torch.autograd.grad(real_loss, weights)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.profile import part_of_step
-from datastill.ground.rng import seeded
-from datastill.maths.optimizers import OptimizerSpec
-from datastill.methods._base import Problem
-from datastill.networks._base import Network
+from datastill.core.profile import profile_section
+from datastill.core.rng import seeded
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Network
 from datastill.networks.train_step import train_step
+from datastill.ops.optimizers import OptimizerSpec
 
 
 @dataclass
@@ -67,7 +67,7 @@ class ModelPool:
         model.reset_counter += 1
         return loss
 
-    @part_of_step("inner model")
+    @profile_section("inner model")
     def train_or_replace(self, slot: int, x: Tensor, y: Tensor, *, stale: bool = False) -> None:
         """Train a model by one step, or put a new one in its place once it has reached max_age.
 
@@ -94,6 +94,6 @@ class ModelPool:
         for layer in network.modules():
             if self.norm_momentum is not None and isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = self.norm_momentum
-        problem.machine.place(network)
+        problem.machine.to_device(network)
         optimizer = self.optimizer.make(network.parameters())
         return InnerModel(network, optimizer, generation=generation)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datastill.artefact import DistilledSet
-from datastill.ground.errors import ConfigError, NotFiniteError
-from datastill.ground.lookup import public_name
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import derive
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.errors import ConfigError, NotFiniteError
+from datastill.core.lookup import public_name
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import derive
+from datastill.distilled_set import DistilledSet
+from datastill.methods.method import Method, Problem
 
 RealTargets = Literal["representation", "class-label"]
 Space = Literal["representation", "pixels"]
@@ -27,7 +27,7 @@ class RealImagesState:
 
 
 @dataclass(frozen=True)
-class AbstractRealImages(AbstractMethod[RealImagesState]):
+class RealImagesMethod(Method[RealImagesState]):
     """Source images with their target representations or class labels."""
 
     targets: RealTargets = option("representation", "what the images are paired with")
@@ -61,7 +61,7 @@ class AbstractRealImages(AbstractMethod[RealImagesState]):
 
 
 def real_pairs(
-    method: AbstractMethod[Any],
+    method: Method[Any],
     problem: Problem,
     chosen: Tensor,  # (M,) int64
     targets: RealTargets,
@@ -76,7 +76,7 @@ def real_pairs(
 
 
 @dataclass(frozen=True)
-class AbstractSelection(AbstractRealImages):
+class SelectionMethod(RealImagesMethod):
     """M different source images, selected by their features: of all, or so many of each class."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")

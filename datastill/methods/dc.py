@@ -9,11 +9,11 @@ trained on x_syn between two updates; then comes the next one.
 from dataclasses import dataclass
 
 from datastill.augment.dsa import Dsa
-from datastill.methods._gradient_matching import AbstractGradientMatching
+from datastill.methods._gradient_matching import GradientMatching
 
 
 @dataclass(frozen=True)
-class DC(AbstractGradientMatching):
+class DC(GradientMatching):
     """Distill a labelled source by matching gradients, class by class, without augmentation.
 
     The defaults are the paper's.

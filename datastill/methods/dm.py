@@ -13,11 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._classes import (
     InitialImages,
@@ -28,12 +27,13 @@ from datastill.methods._classes import (
     initial_images,
     random_network,
 )
-from datastill.networks._base import AbstractArchitecture
+from datastill.methods.method import Method, Problem
+from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
 
 
 @dataclass(frozen=True)
-class DM(AbstractMethod[MatchingState]):
+class DM(Method[MatchingState]):
     """Distill a labelled source by matching mean features of random networks, class by class.
 
     The defaults are the paper's for up to 50 images per class.
@@ -60,7 +60,7 @@ class DM(AbstractMethod[MatchingState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("initial_images",)
     by_class: ClassVar[bool] = True
-    default_network: ClassVar[AbstractArchitecture] = ConvNet(widths=(128,), norm="instance")
+    default_network: ClassVar[Architecture] = ConvNet(widths=(128,), norm="instance")
 
     outer_steps: int = option(20_000, "updates of the distilled images", at_least=1, smoke=3)
     class_batch: int = option(256, "real images per class and step", at_least=1, smoke=4)
@@ -112,8 +112,8 @@ class DM(AbstractMethod[MatchingState]):
             ]
             x_real, x_syn = zip(*pairs, strict=True)
             with torch.no_grad():
-                real_features = problem.machine.run(network.embed, torch.cat(x_real))
-            syn_features = problem.machine.run(network.embed, torch.cat(x_syn))
+                real_features = problem.machine.forward(network.embed, torch.cat(x_real))
+            syn_features = problem.machine.forward(network.embed, torch.cat(x_syn))
             real_means = class_means(real_features, x_real)  # (k, F)
             loss = (real_means - class_means(syn_features, x_syn)).square().sum()
             loss.backward(inputs=[state.x_syn])  # type: ignore[no-untyped-call]

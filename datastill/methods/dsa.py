@@ -9,13 +9,13 @@ each class and step; and the batches that train the network θ are augmented too
 from dataclasses import dataclass
 
 from datastill.augment.dsa import Dsa
-from datastill.ground.options import option
+from datastill.core.options import option
 from datastill.methods._classes import InitialImages
-from datastill.methods._gradient_matching import AbstractGradientMatching
+from datastill.methods._gradient_matching import GradientMatching
 
 
 @dataclass(frozen=True)
-class DSA(AbstractGradientMatching):
+class DSA(GradientMatching):
     """Distill a labelled source by matching gradients of real and distilled images augmented alike.
 
     The defaults are the paper's.

@@ -11,16 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from datastill.artefact import DistilledSet
 from datastill.batches import Batches
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet
-from datastill.maths.fusion import fuse_conv_bn
-from datastill.maths.krr import krr_predict
-from datastill.maths.optimizers import AdamW, Lamb
-from datastill.maths.schedules import Cosine, set_rates
-from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._classes import (
     balanced_labels,
@@ -30,6 +25,11 @@ from datastill.methods._classes import (
     source_label_vectors,
 )
 from datastill.methods._pool import ModelPool
+from datastill.methods.method import Method, Problem
+from datastill.ops.fusion import fuse_conv_bn
+from datastill.ops.krr import krr_predict
+from datastill.ops.optimizers import AdamW, Lamb
+from datastill.ops.schedules import Cosine, set_learning_rates
 from datastill.pretrain import LOSSES
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
@@ -54,7 +54,7 @@ class FRePoState:
 
 
 @dataclass(frozen=True)
-class FRePo(AbstractMethod[FRePoState]):
+class FRePo(Method[FRePoState]):
     """Distill a labelled source into M images with learned label vectors.
 
     As KRR-ST, but what the regression predicts are labels. The defaults are the released code's for
@@ -159,21 +159,21 @@ class FRePo(AbstractMethod[FRePoState]):
             x_syn, y_syn = torch.cat([x_syn, x_syn.flip(3)]), torch.cat([y_syn, y_syn])
         # Nothing below trains the inner model: batch norm can be fused into the convolutions.
         body, machine = fuse_conv_bn(inner.network.body), problem.machine
-        f_real = machine.run_each(body, x_real)  # (B, F), without gradient
-        f_syn = machine.run(body, x_syn)  # (M, F)
+        f_real = machine.forward_in_chunks(body, x_real)  # (B, F), without gradient
+        f_syn = machine.forward(body, x_syn)  # (M, F)
         prediction, condition = krr_predict(f_real, f_syn, y_syn, ridge_of_mean=self.ridge_of_mean)
         outer_loss = half_square(prediction, y_real)
         margin_loss = -capped_margin(state.y_syn).mean()
         loss = outer_loss + self.margin_weight * margin_loss
 
-        set_rates(state.optimizer, Cosine(end=0.1), state.step, self.outer_steps)
+        set_learning_rates(state.optimizer, Cosine(end=0.1), state.step, self.outer_steps)
         state.optimizer.zero_grad()
         loss.backward(inputs=state.optimizer.param_groups[0]["params"])  # type: ignore[no-untyped-call]
         learned = {"x_syn": state.x_syn, "y_syn": state.y_syn}
         checked_optimizer_step(state.optimizer, loss, learned)
 
         order = torch.randperm(len(state.x_syn), generator=state.pair_generator)
-        pairs = machine.here(order[: self.inner_batch])
+        pairs = machine.to_device(order[: self.inner_batch])
         state.pool.train_or_replace(slot, state.x_syn.detach()[pairs], state.y_syn.detach()[pairs])
         state.step += 1
         return {

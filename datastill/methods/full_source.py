@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from datastill.methods._base import Problem
-from datastill.methods._real_images import AbstractRealImages
+from datastill.methods._real_images import RealImagesMethod
+from datastill.methods.method import Problem
 
 
 @dataclass(frozen=True)
-class FullSource(AbstractRealImages):
+class FullSource(RealImagesMethod):
     """Take all N source images with their targets; nothing is distilled.
 
     Args:

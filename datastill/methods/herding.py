@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from datastill.methods._real_images import AbstractSelection
+from datastill.methods._real_images import SelectionMethod
 
 
 @dataclass(frozen=True)
-class Herding(AbstractSelection):
+class Herding(SelectionMethod):
     """Pick M source images, one by one, whose features have almost the mean of all.
 
     Nothing is drawn: every seed gives the same images.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datastill.ground.options import option
-from datastill.methods._real_images import AbstractSelection
+from datastill.core.options import option
+from datastill.methods._real_images import SelectionMethod
 
 
 @dataclass(frozen=True)
-class KMeans(AbstractSelection):
+class KMeans(SelectionMethod):
     """Take the source images that are nearest to the centres of M clusters.
 
     Args:

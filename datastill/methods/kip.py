@@ -12,15 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.artefact import DistilledSet
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet
-from datastill.maths.kernels import InfiniteWidthMLP
-from datastill.maths.krr import solve_positive
-from datastill.maths.label_solve import solve_labels
-from datastill.maths.optimizers import AdamW
-from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._classes import (
     balanced_labels,
@@ -29,6 +24,11 @@ from datastill.methods._classes import (
     sample_each_class,
     source_label_vectors,
 )
+from datastill.methods.method import Method, Problem
+from datastill.ops.kernels import InfiniteWidthMLP
+from datastill.ops.krr import solve_positive
+from datastill.ops.label_solve import solve_labels
+from datastill.ops.optimizers import AdamW
 
 Learned = Literal["images", "labels", "images-and-labels"]
 Kernel = Literal["ntk", "nngp"]
@@ -49,7 +49,7 @@ class KIPState:
 
 
 @dataclass(frozen=True)
-class KIP(AbstractMethod[KIPState]):
+class KIP(Method[KIPState]):
     """Distill a labelled source for kernel regression with an infinitely wide network.
 
     Algorithm 1 of KIP with a fully connected kernel. The kernel is all that stands for a network:

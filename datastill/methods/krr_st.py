@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.artefact import DistilledSet, PixelSpace
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
-from datastill.maths.fusion import fuse_conv_bn
-from datastill.maths.krr import krr_predict, with_bias
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Linear, set_rates
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.distilled_set import DistilledSet, PixelSpace
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._pool import ModelPool
+from datastill.methods.method import Method, Problem
+from datastill.ops.fusion import fuse_conv_bn
+from datastill.ops.krr import krr_predict, with_bias
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Linear, set_learning_rates
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 
 
@@ -45,7 +45,7 @@ class KRRSTState:
 
 
 @dataclass(frozen=True)
-class KRRST(AbstractMethod[KRRSTState]):
+class KRRST(Method[KRRSTState]):
     """Distill a source into M images with learned target representations.
 
     In every outer step an inner model, trained for a while on the current distilled set, maps
@@ -188,8 +188,8 @@ class KRRST(AbstractMethod[KRRSTState]):
         x_real, g_real = self._real_batch(problem, state)  # (B, C, H, W), (B, D)
         # Nothing below trains the inner model: batch norm can be fused into the convolutions.
         body, machine = fuse_conv_bn(inner.network.body), problem.machine
-        f_real = with_bias(machine.run_each(body, x_real))  # (B, F + 1), without gradient
-        f_syn = with_bias(machine.run(body, self._network_input(problem, state.x_syn)))
+        f_real = with_bias(machine.forward_in_chunks(body, x_real))  # (B, F + 1), without gradient
+        f_syn = with_bias(machine.forward(body, self._network_input(problem, state.x_syn)))
         prediction, condition = krr_predict(  # (B, D) from (M, F + 1) and (M, D)
             f_real,
             f_syn,
@@ -201,10 +201,10 @@ class KRRST(AbstractMethod[KRRSTState]):
         gradients = torch.autograd.grad(loss, [state.x_syn, state.y_syn])
 
         # Each rank has seen its share of the batch; all of them take the same step.
-        loss, state.x_syn.grad, state.y_syn.grad = problem.world.mean(
+        loss, state.x_syn.grad, state.y_syn.grad = problem.ranks.average(
             [loss.detach(), *gradients], rows=len(x_real)
         )
-        set_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
+        set_learning_rates(state.optimizer, Linear(end=1e-3), state.step, self.outer_steps)
         # Checked before the update: one NaN would spoil the distilled set for good.
         learned = {"x_syn": state.x_syn, "y_syn": state.y_syn}
         checked_optimizer_step(state.optimizer, loss, learned)
@@ -231,7 +231,7 @@ class KRRST(AbstractMethod[KRRSTState]):
         crop_flip = state.target_cache.crop_flip
         index = state.batches.draw(self.outer_batch)
         view = crop_flip.draw(len(index), state.view_generator)
-        index, view = problem.world.share(index), problem.world.share(view)
+        index, view = problem.ranks.shard(index), problem.ranks.shard(view)
         unit = crop_flip(problem.source_pixels(index), view).float() / 255
         return problem.images.normalizer(unit), state.target_cache(index, view)
 

@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.func import functional_call
 
-from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError, NumericalWarning
-from datastill.ground.machine import Machine
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork, seeded
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.core.errors import ConfigError, NumericalWarning
+from datastill.core.machine import Machine
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork, seeded
+from datastill.distilled_set import DistilledSet
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._classes import balanced_labels, images_per_class, sample_each_class
 from datastill.methods._experts import Experts, ExpertTraining
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.methods.method import Method, Problem
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.convnet import ConvNet
 
 
@@ -49,7 +49,7 @@ class MTTState:
 
 
 @dataclass(frozen=True)
-class MTT(AbstractMethod[MTTState]):
+class MTT(Method[MTTState]):
     """Distill a labelled source by matching the trajectories of networks trained on it.
 
     The defaults are those for CIFAR-10 with 10 images per class.
@@ -91,7 +91,7 @@ class MTT(AbstractMethod[MTTState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("zca", "student_lr_range")
     by_class: ClassVar[bool] = True
-    default_network: ClassVar[AbstractArchitecture] = ConvNet(widths=(128,), norm="instance")
+    default_network: ClassVar[Architecture] = ConvNet(widths=(128,), norm="instance")
 
     experts: int = option(100, "networks trained on the source", at_least=1, smoke=2)
     expert_epochs: int = option(
@@ -184,14 +184,14 @@ class MTT(AbstractMethod[MTTState]):
         number = int(torch.randint(self.experts, (), generator=state.start_generator))
         epoch = int(torch.randint(self.max_start_epoch + 1, (), generator=state.start_generator))
         trajectory = state.experts.trajectory(number)  # (epochs + 1, P)
-        start = machine.here(trajectory[epoch])
-        goal = machine.here(trajectory[epoch + self.matched_epochs])
+        start = machine.to_device(trajectory[epoch])
+        goal = machine.to_device(trajectory[epoch + self.matched_epochs])
         student_lr = float(state.student_lr.detach())
 
         batches = []
         drawn = Batches.over(len(y_syn), state.batch_generator)
         for _ in range(self.syn_steps):
-            index = machine.here(drawn.draw(self.syn_batch or len(y_syn)))
+            index = machine.to_device(drawn.draw(self.syn_batch or len(y_syn)))
             x = Dsa()(state.x_syn[index], state.augmentation_generator)
             batches.append((x, y_syn[index]))
         with seeded(problem.seed, "student", state.step):
@@ -284,4 +284,4 @@ def functional_forward(network: Network, theta: Tensor, x: Tensor, machine: Mach
     parameters = {
         name: part.view(p.shape) for (name, p), part in zip(own.items(), parts, strict=True)
     }
-    return machine.run(lambda x: functional_call(network, parameters, (x,)), x)
+    return machine.forward(lambda x: functional_call(network, parameters, (x,)), x)

@@ -10,14 +10,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from datastill.ground.options import option
-from datastill.ground.rng import fork
-from datastill.methods._base import Problem
-from datastill.methods._real_images import AbstractRealImages
+from datastill.core.options import option
+from datastill.core.rng import fork
+from datastill.methods._real_images import RealImagesMethod
+from datastill.methods.method import Problem
 
 
 @dataclass(frozen=True)
-class RandomSubset(AbstractRealImages):
+class RandomSubset(RealImagesMethod):
     """Draw M source images uniformly without replacement, from all or class by class.
 
     Args:

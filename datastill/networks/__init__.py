@@ -1,3 +1,3 @@
 """Architectures: each file is a component, but for the modules listed here."""
 
-NOT_COMPONENTS = ("train_step",)
+NOT_COMPONENTS = ("architecture", "train_step")

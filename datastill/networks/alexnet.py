@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Architecture
 
 # (channels in units of width, side of the kernel, whether max-pooling follows)
 LAYERS = ((2, 5, True), (3, 5, True), (4, 3, False), (3, 3, False), (3, 3, True))
 
 
 @dataclass(frozen=True)
-class AlexNet(AbstractArchitecture):
+class AlexNet(Architecture):
     """Five convolutions with batch norm; the features are the flattened last map.
 
     As in the released code of KRR-ST, one linear head stands in place of three layers with dropout

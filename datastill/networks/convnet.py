@@ -5,14 +5,14 @@ from typing import Literal
 
 from torch import nn
 
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.errors import ConfigError
+from datastill.core.options import check_bounds, option
 from datastill.networks._fused_pool import FusedReLUAvgPool
+from datastill.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class ConvNet(AbstractArchitecture):
+class ConvNet(Architecture):
     """Blocks of 3x3 convolution, normalisation, ReLU and 2x2 average pooling.
 
     The features are the flattened last map: (H / 2ⁿ)² · width of them for n blocks.

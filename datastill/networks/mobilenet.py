@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.errors import ConfigError
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Architecture
 
 # (expansion, channels in quarters of width, blocks, stride of the first block), as released for
 # KRR-ST; the paper of MobileNetV2 expands by 6 and also halves the maps in the stem and in stage 2
@@ -50,7 +50,7 @@ class InvertedResidual(nn.Module):
 
 
 @dataclass(frozen=True)
-class MobileNet(AbstractArchitecture):
+class MobileNet(Architecture):
     """Seventeen inverted residual blocks; the features are 40 · width channel averages.
 
     Images need at least 8 pixels.

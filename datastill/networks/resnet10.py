@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.options import check_bounds, option
 from datastill.networks._resnet import resnet_body
+from datastill.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class ResNet10(AbstractArchitecture):
+class ResNet10(Architecture):
     """Four stages of one basic block; the features are 8 · width channel averages.
 
     Images need at least 8 pixels.

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.options import check_bounds, option
 from datastill.networks._resnet import Stem, resnet_body
+from datastill.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class ResNet18(AbstractArchitecture):
+class ResNet18(Architecture):
     """Four stages of two basic blocks; the features are 8 · width channel averages.
 
     Images need at least 8 pixels, or 32 with the large stem.

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.errors import ConfigError
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TimmWeights:
 
 
 @dataclass(frozen=True)
-class Timm(AbstractArchitecture):
+class Timm(Architecture):
     """A network of timm without its classifier; the features are the classifier's input.
 
     As an architecture it starts from random weights, like all others. `TargetModel.from_timm`

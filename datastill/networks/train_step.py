@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datastill.ground.machine import Machine
-from datastill.networks._base import Network
+from datastill.core.machine import Machine
+from datastill.networks.architecture import Network
 
 
 def train_step(
@@ -32,7 +32,7 @@ def train_step(
     """
     network.train()
     optimizer.zero_grad()
-    loss = loss_function(machine.run(network, images), targets)
+    loss = loss_function(machine.forward(network, images), targets)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.detach()

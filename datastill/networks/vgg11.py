@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.ground.errors import ConfigError
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.errors import ConfigError
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Architecture
 
 CONVOLUTIONS = (1, 1, 2, 2, 2)  # number in each stage
 
 
 @dataclass(frozen=True)
-class VGG11(AbstractArchitecture):
+class VGG11(Architecture):
     """Stages of 3x3 convolutions, each ended by max-pooling; the features are the flattened map.
 
     As in the released code of KRR-ST, one linear head stands in place of three layers with dropout

@@ -1,0 +1,3 @@
+"""Objectives of target models: each file is a component, but for the modules listed here."""
+
+NOT_COMPONENTS = ("objective",)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.objectives._base import AbstractJointEmbedding, check_pairs, mlp, off_diagonal
+from datastill.core.options import check_bounds, option
+from datastill.objectives.objective import JointEmbedding, check_pairs, mlp, off_diagonal
 
 
 @dataclass(frozen=True)
-class BarlowTwins(AbstractJointEmbedding):
+class BarlowTwins(JointEmbedding):
     """Make the cross-correlation matrix of the two views' projections the identity.
 
     With ẑ the projections standardised over the batch, column by column, and C = ẑ_aᵀ ẑ_b / B,

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import Network
-from datastill.objectives._base import AbstractObjective, Views, check_pairs, mlp
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Network
+from datastill.objectives.objective import Objective, Views, check_pairs, mlp
 
 
 class BYOLHeads(nn.Module):
@@ -23,7 +23,7 @@ class BYOLHeads(nn.Module):
 
 
 @dataclass(frozen=True)
-class BYOL(AbstractObjective):
+class BYOL(Objective):
     """Predict, from one view, the target network's projection of the other view.
 
     The loss is the mean over images of ‖p̂_a - ẑ_b‖² + ‖p̂_b - ẑ_a‖², with predictions p of the

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.objectives._base import AbstractJointEmbedding, check_pairs, mlp
+from datastill.core.options import check_bounds, option
+from datastill.objectives.objective import JointEmbedding, check_pairs, mlp
 
 
 @dataclass(frozen=True)
-class SimCLR(AbstractJointEmbedding):
+class SimCLR(JointEmbedding):
     """Find, for each view, the other view of its image among all other views of the batch.
 
     The loss (NT-Xent) is the mean over all 2B views i, with partner j, of

@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.ground.errors import DataError
-from datastill.ground.options import check_bounds, option
-from datastill.networks._base import Network
-from datastill.objectives._base import AbstractObjective, Views
+from datastill.core.errors import DataError
+from datastill.core.options import check_bounds, option
+from datastill.networks.architecture import Network
+from datastill.objectives.objective import Objective, Views
 
 
 @dataclass(frozen=True)
-class Supervised(AbstractObjective):
+class Supervised(Objective):
     """Classify both views by a linear classifier on the representation; the mean cross-entropy.
 
     The only objective that reads labels: a target model trained by it is not self-supervised.

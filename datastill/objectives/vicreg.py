@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.ground.options import check_bounds, option
-from datastill.objectives._base import AbstractJointEmbedding, check_pairs, mlp, off_diagonal
+from datastill.core.options import check_bounds, option
+from datastill.objectives.objective import JointEmbedding, check_pairs, mlp, off_diagonal
 
 
 @dataclass(frozen=True)
-class VICReg(AbstractJointEmbedding):
+class VICReg(JointEmbedding):
     """Make both views agree, every column vary over the batch, and no two columns covary.
 
     The loss is λ s(a, b) + μ (v(a) + v(b)) + ν (c(a) + c(b)), algorithm 1 of the paper: s is the

@@ -1,0 +1,3 @@
+"""Evaluation protocols: each file is a component, but for the modules listed here."""
+
+NOT_COMPONENTS = ("protocol",)

@@ -7,10 +7,10 @@ optimizer, learning rate and schedule (docs/fidelity.md#equal-budget).
 
 from dataclasses import replace
 
-from datastill.artefact import TargetKind
 from datastill.augment.dsa import Dsa
+from datastill.distilled_set import TargetKind
 from datastill.pretrain import PRETRAINING, Pretraining
-from datastill.protocols._base import Protocol
+from datastill.protocols.protocol import Protocol
 from datastill.transfer.finetune import Finetune
 
 STEPS = 4000  # 1,000 epochs of 1,000 images, which KRR-ST and the DC family have in Table 1

@@ -7,11 +7,11 @@ outputs on the test split. Sets of soft labels are trained on as FRePo's release
 """
 
 from datastill.augment.dsa import Dsa
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Cosine, HalfDrop
 from datastill.networks.convnet import ConvNet
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Cosine, HalfDrop
 from datastill.pretrain import Pretraining
-from datastill.protocols._base import Protocol
+from datastill.protocols.protocol import Protocol
 from datastill.transfer.classify import Classify
 
 NETWORK = ConvNet(widths=(128,), norm="instance")

@@ -7,11 +7,11 @@ those of the released code, which knows representations only (docs/fidelity.md#m
 
 from dataclasses import replace
 
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Constant
 from datastill.networks.convnet import ConvNet
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Constant
 from datastill.pretrain import Pretraining
-from datastill.protocols._base import Protocol
+from datastill.protocols.protocol import Protocol
 from datastill.transfer.linear_probe import LinearProbe
 
 PRETRAINING = Pretraining(

@@ -5,7 +5,7 @@ methods prescribe (docs/fidelity.md#pre-training).
 """
 
 from datastill.pretrain import PRETRAINING
-from datastill.protocols._base import Protocol
+from datastill.protocols.protocol import Protocol
 from datastill.transfer.finetune import Finetune
 
 PROTOCOL = Protocol(

@@ -7,14 +7,14 @@ About 90 minutes on two CPU cores. Widths, counts and steps are reduced from the
 from dataclasses import replace
 
 from datastill.experiments.recipe import DistillationSpec, Recipe
-from datastill.maths.optimizers import AdamW
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import custom_protocol
+from datastill.ops.optimizers import AdamW
+from datastill.protocols.protocol import custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe

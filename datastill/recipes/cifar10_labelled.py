@@ -7,7 +7,6 @@ five per row. There is no target model. Published numbers: benchmarks/published_
 from dataclasses import replace
 
 from datastill.experiments.recipe import DistillationSpec, Recipe
-from datastill.maths.schedules import Cosine
 from datastill.methods.dc import DC
 from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
@@ -18,6 +17,7 @@ from datastill.methods.kip import KIP
 from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
+from datastill.ops.schedules import Cosine
 from datastill.protocols.labelled import NETWORK, PROTOCOL
 
 CLASSES = 10

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastill.ground.atomic import whole_file, write_text
-from datastill.ground.errors import DataError
+from datastill.core.atomic import atomic_write, write_text
+from datastill.core.errors import DataError
 from datastill.report.charts import KINDS, Plot, scatter_plots
 from datastill.report.folders import find_runs, read_failures, read_runs
 from datastill.report.formatting import printable
@@ -79,7 +79,7 @@ def _write_figures(plots: Sequence[Plot], folder: Path) -> tuple[Path, ...]:
     """Write a PNG per plot; remove figures of an earlier report that this one has not."""
     figures = tuple(folder / f"{plot.name}.png" for plot in plots)
     for path, plot in zip(figures, plots, strict=True):
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(plot.png)
     for kind in KINDS:
         for old in set(folder.glob(f"{kind}-[0-9][0-9]*.png")) - set(figures):

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from datastill.artefact import DistilledSet
-from datastill.ground.errors import DataError, DatastillError
-from datastill.ground.options import Json
+from datastill.core.errors import DataError, DatastillError
+from datastill.core.options import Json
+from datastill.distilled_set import DistilledSet
 
 RUN_FILES = {
     *("config.yaml", "environment.json", "metrics.jsonl", "phases.jsonl"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from datastill.ground.options import Json
+from datastill.core.options import Json
 from datastill.report.folders import RunLocation, number, read_json_lines
 from datastill.report.formatting import printable
 

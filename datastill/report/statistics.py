@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]  # scipy has no types
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 
 
 @dataclass(frozen=True)

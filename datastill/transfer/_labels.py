@@ -9,11 +9,11 @@ import re
 import torch
 from torch import Generator, Tensor
 
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.progress import say
-from datastill.ground.rng import fork
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.progress import logger
+from datastill.core.rng import fork
 from datastill.images import ImageSet
-from datastill.transfer._base import TaskData
+from datastill.transfer.task import TaskData
 
 PATTERN = re.compile(r"(?P<share>\d+(\.\d+)?)%(?P<random>-at-random)?|(?P<each>[1-9]\d*)-per-class")
 
@@ -42,7 +42,7 @@ def check_enough(data: TaskData, labels: tuple[str, ...]) -> None:
         chosen = choose_labelled(data, text, seed=0)
         missing = chosen.num_classes - _classes_in(chosen)
         if missing:
-            say(
+            logger.info(
                 f"{data.name}: labels={text} are {len(chosen)} images, and {missing} of"
                 f" {chosen.num_classes} classes have none of them; this depends on the seed"
             )

@@ -11,11 +11,11 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import derive
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import derive
 from datastill.images import ImageSet
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
 from datastill.transfer._labels import check_enough, check_labels, choose_labelled, labels_of
+from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class AbstractProbe(AbstractTask):
+class FeatureProbe(Task):
     """Evaluate frozen features: one accuracy per number of labels, averaged over draws.
 
     A subclass implements `accuracy` and `updates`.
@@ -57,7 +57,7 @@ class AbstractProbe(AbstractTask):
         check_enough(data, self.labels)
 
     @final
-    def measure(self, start: Start, data: TaskData) -> list[Measured]:
+    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
         test = self._extract_features(start, data.test)
         results = []
         for labels in self.labels:
@@ -67,10 +67,10 @@ class AbstractProbe(AbstractTask):
                 train = self._extract_features(start, choose_labelled(data, labels, seed))
                 accuracies.append(self.accuracy(train, test, seed))
             setting = f"{labels}, {self.features}"
-            results.append(Measured(setting, fmean(accuracies), None, self.updates()))
+            results.append(TaskResult(setting, fmean(accuracies), None, self.updates()))
         return results
 
-    def _extract_features(self, start: Start, images: ImageSet) -> Features:
+    def _extract_features(self, start: TaskContext, images: ImageSet) -> Features:
         module = start.network if self.features == "output" else start.network.body
-        values = images.outputs(module.eval(), start.machine)
+        values = images.predict(module.eval(), start.machine)
         return Features(values, labels_of(images), images.num_classes)

@@ -9,16 +9,16 @@ from torch import Generator, Tensor
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.ground.loop import run_steps
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork, seeded
+from datastill.core.loop import run_steps
+from datastill.core.machine import Machine
+from datastill.core.rng import fork, seeded
 from datastill.images import ImageSet
-from datastill.maths.optimizers import Sgd
-from datastill.maths.schedules import Cosine, set_rates
-from datastill.networks._base import Network, copy_body
+from datastill.networks.architecture import Network, copy_body
 from datastill.networks.train_step import train_step
-from datastill.transfer._base import Start, TaskData
+from datastill.ops.optimizers import Sgd
+from datastill.ops.schedules import Cosine, set_learning_rates
 from datastill.transfer._labels import labels_of
+from datastill.transfer.task import TaskContext, TaskData
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Supervised:
     crop_flip: CropFlip
 
     def train(
-        self, network: Network, images: ImageSet, *, start: Start, name: str, data: str
+        self, network: Network, images: ImageSet, *, start: TaskContext, name: str, data: str
     ) -> Network:
         """Train a network in place and return it in evaluation mode.
 
@@ -68,13 +68,13 @@ class Supervised:
         index = state.batches.draw(self.batch)
         pixels = images.pixels(index, machine.device)  # (B, C, H, W) uint8
         pixels = self.crop_flip(pixels, self.crop_flip.draw(len(index), state.views))
-        x, y = images.normalizer(pixels.float() / 255), machine.here(labels_of(images)[index])
-        set_rates(state.optimizer, Cosine(), step, self.steps)
+        x, y = images.normalizer(pixels.float() / 255), machine.to_device(labels_of(images)[index])
+        set_learning_rates(state.optimizer, Cosine(), step, self.steps)
         loss = train_step(state.network, state.optimizer, F.cross_entropy, x, y, machine)
         return {"loss": loss}
 
 
-def with_new_head(start: Start, data: TaskData) -> Network:
+def with_new_head(start: TaskContext, data: TaskData) -> Network:
     """Return a copy of the network whose head is new and has one output per class of the data."""
     with seeded(start.seed, "new-head", data.name):
         network = start.architecture(
@@ -83,4 +83,4 @@ def with_new_head(start: Start, data: TaskData) -> Network:
             outputs=data.train.num_classes,
         )
     copy_body(start.network, into=network)
-    return start.machine.place(network)
+    return start.machine.to_device(network)

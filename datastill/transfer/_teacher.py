@@ -6,28 +6,28 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datastill.ground import checkpoint
-from datastill.ground.alone import alone
-from datastill.ground.lookup import public_name
-from datastill.ground.options import to_json
-from datastill.ground.progress import say
-from datastill.ground.rng import seeded
-from datastill.maths.metrics import accuracy_percent
-from datastill.networks._base import AbstractArchitecture, Network
-from datastill.transfer._base import Start, TaskData
+from datastill.core import checkpoint
+from datastill.core.locks import file_lock
+from datastill.core.lookup import public_name
+from datastill.core.options import to_json
+from datastill.core.progress import logger
+from datastill.core.rng import seeded
+from datastill.networks.architecture import Architecture, Network
+from datastill.ops.metrics import accuracy_percent
 from datastill.transfer._labels import labels_of
 from datastill.transfer._supervised import Supervised
+from datastill.transfer.task import TaskContext, TaskData
 
 
 @dataclass(frozen=True)
 class Teacher:
     """The architecture of the teacher and its training on the labelled target data."""
 
-    architecture: AbstractArchitecture
+    architecture: Architecture
     training: Supervised
     seed: int
 
-    def make(self, start: Start, data: TaskData) -> Network:
+    def make(self, start: TaskContext, data: TaskData) -> Network:
         """Train the teacher, or load it, and return it in evaluation mode.
 
         With a folder in `start` it is trained once for each data set, architecture, seed and
@@ -39,7 +39,7 @@ class Teacher:
         identity = self._identity(start, data)
         name = f"teacher-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
         file = start.folder.path / f"{name}.safetensors"
-        with alone(file.with_name(f".{name}.lock"), f"{name} of {data.name}"):
+        with file_lock(file.with_name(f".{name}.lock"), f"{name} of {data.name}"):
             saving = start.folder.saving(name, identity)
             if file.exists():
                 checkpoint.read(file, network, identity)
@@ -51,21 +51,21 @@ class Teacher:
             saving.clear()
         return network.eval()
 
-    def _build(self, start: Start, data: TaskData) -> Network:
+    def _build(self, start: TaskContext, data: TaskData) -> Network:
         with seeded(self.seed, "teacher", data.name):
             network = self.architecture(
                 image_size=data.train.image_size,
                 channels=data.train.channels,
                 outputs=data.train.num_classes,
             )
-        return start.machine.place(network)
+        return start.machine.to_device(network)
 
-    def _train(self, network: Network, start: Start, data: TaskData) -> Network:
-        say(f"training a {public_name(self.architecture)} teacher on {data.name}")
+    def _train(self, network: Network, start: TaskContext, data: TaskData) -> Network:
+        logger.info(f"training a {public_name(self.architecture)} teacher on {data.name}")
         start = replace(start, seed=self.seed)  # one teacher for the students of all seeds
         return self.training.train(network, data.train, start=start, name="teacher", data=data.name)
 
-    def _identity(self, start: Start, data: TaskData) -> dict[str, Any]:
+    def _identity(self, start: TaskContext, data: TaskData) -> dict[str, Any]:
         zca = data.train.normalizer.zca
         return {
             "data": {"name": data.name, "fingerprint": data.train.fingerprint},
@@ -78,12 +78,12 @@ class Teacher:
 
 
 def _log_accuracy(
-    name: str, network: Network, start: Start, data: TaskData, seconds: float
+    name: str, network: Network, start: TaskContext, data: TaskData, seconds: float
 ) -> None:
     """Log the test accuracy of the teacher, and append it to teachers.jsonl."""
-    logits = data.test.outputs(network, start.machine)
+    logits = data.test.predict(network, start.machine)
     accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
-    say(f"the teacher's test accuracy on {data.name} is {accuracy:.1f} %")
+    logger.info(f"the teacher's test accuracy on {data.name} is {accuracy:.1f} %")
     row = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
     if start.folder is not None:
         start.folder.append("teachers.jsonl", {**row, "wall_seconds": round(seconds, 3)})

@@ -7,24 +7,24 @@ test split of the data that the set was distilled from (Zhao, Mopuri and Bilen, 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from datastill.maths.metrics import accuracy_percent
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
+from datastill.ops.metrics import accuracy_percent
 from datastill.transfer._labels import check_enough, labels_of
+from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 
 
 @dataclass(frozen=True)
-class Classify(AbstractTask):
+class Classify(Task):
     """Report the test accuracy of the network's own outputs: the largest of the K is the answer.
 
     For networks trained on class labels, hard or soft, of the same classes.
     """
 
-    asks_outputs: ClassVar[bool] = True
+    evaluates_outputs: ClassVar[bool] = True
 
     def check(self, data: TaskData) -> None:
         check_enough(data, ("all",))  # every class needs at least one training image
 
-    def measure(self, start: Start, data: TaskData) -> list[Measured]:
-        outputs = data.test.outputs(start.network.eval(), start.machine)
+    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
+        outputs = data.test.predict(start.network.eval(), start.machine)
         accuracy = accuracy_percent(outputs.cpu(), labels_of(data.test))
-        return [Measured("", accuracy, None, 0)]
+        return [TaskResult("", accuracy, None, 0)]

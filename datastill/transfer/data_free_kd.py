@@ -16,19 +16,19 @@ from torch import Generator, Tensor
 from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.loop import run_steps
-from datastill.ground.options import check_bounds, option
-from datastill.ground.rng import fork
-from datastill.maths.metrics import accuracy_percent
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Cosine, set_rates
-from datastill.networks._base import Network
+from datastill.core.loop import run_steps
+from datastill.core.options import check_bounds, option
+from datastill.core.rng import fork
+from datastill.networks.architecture import Network
 from datastill.networks.resnet18 import ResNet18
 from datastill.networks.train_step import train_step
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
+from datastill.ops.metrics import accuracy_percent
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Cosine, set_learning_rates
 from datastill.transfer._labels import check_enough, labels_of
 from datastill.transfer._supervised import Supervised, with_new_head
 from datastill.transfer._teacher import Teacher
+from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 
 
 @dataclass
@@ -45,14 +45,14 @@ class DataFreeKdState:
 class KDContext:
     """Everything that is fixed while the student learns."""
 
-    start: Start
+    start: TaskContext
     teacher: Network
     pixels: Tensor | None  # (M, C, H, W) as networks take them; None: noise
     count: int  # images per epoch
 
 
 @dataclass(frozen=True)
-class DataFreeKd(AbstractTask):
+class DataFreeKd(Task):
     """Train a student on a teacher's outputs for distilled images, and report its test accuracy.
 
     The loss is the cross-entropy to the teacher's softmax (temperature 1) on augmented distilled
@@ -120,14 +120,14 @@ class DataFreeKd(AbstractTask):
         ResNet18(self.teacher_width).check(data.train.image_size)
         check_enough(data, ("all",))
 
-    def measure(self, start: Start, data: TaskData) -> list[Measured]:
+    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
         context = self._make_context(start, self._teacher().make(start, data), data)
         student = self._learn(context, with_new_head(start, data), data)
         student.train(self.batch_norm == "train")
-        logits = data.test.outputs(student, start.machine, batch=self.batch)
+        logits = data.test.predict(student, start.machine, batch=self.batch)
         accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
         setting = "batch norm of the batch" if self.batch_norm == "train" else ""
-        return [Measured(setting, accuracy, None, self._length(context))]
+        return [TaskResult(setting, accuracy, None, self._length(context))]
 
     def _teacher(self) -> Teacher:
         sgd = Sgd(self.teacher_lr, self.teacher_momentum, self.teacher_weight_decay)
@@ -135,7 +135,7 @@ class DataFreeKd(AbstractTask):
         training = Supervised(self.teacher_steps, self.teacher_batch, sgd, views)
         return Teacher(ResNet18(self.teacher_width), training, self.teacher_seed)
 
-    def _make_context(self, start: Start, teacher: Network, data: TaskData) -> KDContext:
+    def _make_context(self, start: TaskContext, teacher: Network, data: TaskData) -> KDContext:
         teacher.train(self.batch_norm == "train")
         if start.distilled is None:
             return KDContext(start, teacher, None, self.noise_count)
@@ -158,20 +158,20 @@ class DataFreeKd(AbstractTask):
     def _step(self, context: KDContext, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
         x, machine = self._images(context, state), context.start.machine
         with torch.no_grad():
-            y = machine.run(context.teacher, x).softmax(1)  # soft labels
+            y = machine.forward(context.teacher, x).softmax(1)  # soft labels
         epoch = step // self._steps_per_epoch(context)
-        set_rates(state.optimizer, Cosine(), epoch, self.epochs)
+        set_learning_rates(state.optimizer, Cosine(), epoch, self.epochs)
         loss = train_step(state.student, state.optimizer, F.cross_entropy, x, y, machine)
         return {"loss": loss}
 
     def _images(self, context: KDContext, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)
         if context.pixels is not None:
-            index = context.start.machine.here(index)
+            index = context.start.machine.to_device(index)
             return Dsa(self.strategies)(context.pixels[index], state.views)
         network = context.start.network
         shape = (len(index), network.channels, network.image_size, network.image_size)
-        return context.start.machine.here(torch.randn(shape, generator=state.views))
+        return context.start.machine.to_device(torch.randn(shape, generator=state.views))
 
     def _steps_per_epoch(self, context: KDContext) -> int:
         return -(-context.count // self.batch)

@@ -3,21 +3,21 @@
 from dataclasses import dataclass, replace
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.options import check_bounds, option
+from datastill.core.options import check_bounds, option
 from datastill.images import ImageSet
-from datastill.maths.metrics import accuracy_percent
-from datastill.maths.optimizers import Sgd
-from datastill.networks._base import Network
-from datastill.transfer._base import AbstractTask, Measured, Start, TaskData
+from datastill.networks.architecture import Network
+from datastill.ops.metrics import accuracy_percent
+from datastill.ops.optimizers import Sgd
 from datastill.transfer._labels import check_enough, check_labels, choose_labelled, labels_of
 from datastill.transfer._supervised import Supervised, with_new_head
+from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 
 LONG = ("cifar10", "cifar100", "tiny-imagenet")  # the paper fine-tunes on these for longer
 LONG_STEPS, STEPS = 10_000, 5_000
 
 
 @dataclass(frozen=True)
-class Finetune(AbstractTask):
+class Finetune(Task):
     """Fine-tune the whole network with a new head, and report its test accuracy.
 
     SGD with a cosine schedule on cropped and flipped images; the network after the last step is
@@ -69,23 +69,23 @@ class Finetune(AbstractTask):
     def check(self, data: TaskData) -> None:
         check_enough(data, self.labels)
 
-    def measure(self, start: Start, data: TaskData) -> list[Measured]:
+    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
         results = []
         for labels in self.labels:
             train = choose_labelled(data, labels, start.seed)
-            saving = start.saving and start.saving.part(labels)
+            saving = start.saving and start.saving.for_part(labels)
             network = self._train(replace(start, saving=saving), train, data)
-            logits = data.test.outputs(network, start.machine)
+            logits = data.test.predict(network, start.machine)
             accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
             setting = "" if labels == "all" else labels
-            results.append(Measured(setting, accuracy, None, self.length(data.name)))
+            results.append(TaskResult(setting, accuracy, None, self.length(data.name)))
         return results
 
     def length(self, data: str) -> int:
         """Return the number of updates on the data set of this name."""
         return self.steps or (LONG_STEPS if data in LONG else STEPS)
 
-    def _train(self, start: Start, train: ImageSet, data: TaskData) -> Network:
+    def _train(self, start: TaskContext, train: ImageSet, data: TaskData) -> Network:
         training = Supervised(
             self.length(data.name),
             self.batch,

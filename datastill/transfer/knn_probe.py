@@ -3,14 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from datastill.ground.options import option
-from datastill.maths.knn import knn_predict
-from datastill.maths.metrics import accuracy_percent
-from datastill.transfer._probe import AbstractProbe, Features
+from datastill.core.options import option
+from datastill.ops.knn import knn_predict
+from datastill.ops.metrics import accuracy_percent
+from datastill.transfer._probe import FeatureProbe, Features
 
 
 @dataclass(frozen=True)
-class KnnProbe(AbstractProbe):
+class KnnProbe(FeatureProbe):
     """Classify test images by their nearest labelled images; nothing is trained.
 
     Each of the k nearest features by cosine votes for its class with weight exp(cosine / T) (Wu et

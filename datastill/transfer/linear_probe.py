@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.batches import Batches
-from datastill.ground.options import option
-from datastill.ground.rng import fork, seeded
-from datastill.maths.metrics import accuracy_percent
-from datastill.maths.optimizers import Sgd
-from datastill.maths.schedules import Cosine, set_rates
-from datastill.transfer._probe import AbstractProbe, Features
+from datastill.core.options import option
+from datastill.core.rng import fork, seeded
+from datastill.ops.metrics import accuracy_percent
+from datastill.ops.optimizers import Sgd
+from datastill.ops.schedules import Cosine, set_learning_rates
+from datastill.transfer._probe import FeatureProbe, Features
 
 MIN_STD = 1e-6  # features that vary less than this are constant
 
 
 @dataclass(frozen=True)
-class LinearProbe(AbstractProbe):
+class LinearProbe(FeatureProbe):
     """Train a linear classifier on frozen features, and report its test accuracy.
 
     "sgd" is KRR-ST's setting (a fixed number of steps, no weight decay). "lbfgs" solves the
@@ -85,7 +85,7 @@ class LinearProbe(AbstractProbe):
         batches = Batches.over(len(features), fork(seed, "probe-batches"))
         for step in range(self.steps):
             index = batches.draw(self.batch).to(features.device, non_blocking=True)
-            set_rates(optimizer, Cosine(), step, self.steps)
+            set_learning_rates(optimizer, Cosine(), step, self.steps)
             loss = F.cross_entropy(classifier(features[index]), labels[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

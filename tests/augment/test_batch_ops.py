@@ -17,7 +17,7 @@ from datastill.augment.batch_ops import (
     resample,
     rotation_matrix,
 )
-from datastill.ground.rng import fork
+from datastill.core.rng import fork
 
 
 def batch_random(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.rng import fork
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.rng import fork
 
 
 def some_bytes(count: int = 5, channels: int = 3, height: int = 6, width: int = 6) -> Tensor:

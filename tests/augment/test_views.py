@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from datastill.augment.views import TwoViews
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.options import from_json, options, to_json
-from datastill.ground.rng import fork
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.options import from_json, options, to_json
+from datastill.core.rng import fork
 
 OFF = TwoViews(crop_scale_min=1.0, flip=0.0, jitter_probability=0.0, grayscale=0.0)
 ALL = TwoViews(rotate_degrees=15.0, shift=0.1, invert=0.5, blur=0.5, solarize=0.5, noise_std=0.05)

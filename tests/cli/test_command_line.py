@@ -9,7 +9,7 @@ import yaml
 
 from datastill.cli import main
 from datastill.cli.main import NAMES
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 
 DISTILL = "distill --data glyphs --out runs/a"
 TARGET = "target --data glyphs --out targets/a"

@@ -6,10 +6,10 @@ import json
 import torch
 from test_every_method import FOLDER, small, solvable
 
-from datastill.artefact import DistilledSet
+from datastill.core.lookup import names
+from datastill.core.run_folder import environment
 from datastill.distill import distill
-from datastill.ground.lookup import names
-from datastill.ground.run_folder import environment
+from datastill.distilled_set import DistilledSet
 
 
 def here() -> str:

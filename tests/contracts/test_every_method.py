@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from omissions import omissions
-from reliability import Figures
-from torch import Tensor
-from toys import (
+from checkpoint_mutations import omissions
+from factories import (
     NETWORK,
     KilledError,
     equal,
@@ -21,20 +19,22 @@ from toys import (
     toy_target,
     weights,
 )
+from reliability import Figures
+from torch import Tensor
 
-from datastill.artefact import DistilledSet
+from datastill.core import checkpoint
+from datastill.core.errors import ConfigError, ResumeError
+from datastill.core.lookup import find, names, public_name
+from datastill.core.options import from_json, options, to_json, with_smoke_values
+from datastill.core.run_folder import RunFolder
 from datastill.distill import Probe, distill
-from datastill.ground import checkpoint
-from datastill.ground.errors import ConfigError, ResumeError
-from datastill.ground.lookup import find, names, public_name
-from datastill.ground.options import from_json, options, shortened, to_json
-from datastill.ground.run_folder import RunFolder
-from datastill.held_out import HeldOut
-from datastill.methods._base import AbstractMethod, Problem
+from datastill.distilled_set import DistilledSet
+from datastill.methods.method import Method, Problem
 from datastill.protocols.paper import PROTOCOL
+from datastill.transfer.held_out import HeldOut
 
 FOLDER = "datastill.methods"
-Method = AbstractMethod[Any]
+Method = Method[Any]
 SMALL = {  # of whatever has such an option; all others have their smoke values. The pool dies twice
     "outer_steps": 6,
     "outer_batch": 10,
@@ -56,13 +56,15 @@ VARIANTS: list[tuple[str, object]] = [
     ("learn", "images-and-labels"),
 ]
 COUNT, DIM = 8, 5
-CHAOS = {"frepo": 0.01}  # LAMB: distilled pixels 1e-8 apart are 0.002 apart after six steps
+NONDETERMINISM_TOLERANCE = {
+    "frepo": 0.01
+}  # LAMB: distilled pixels 1e-8 apart are 0.002 apart after six steps
 
 
 def small(name: str, **changes: object) -> Method:
     component = find(FOLDER, name)
     fields = {f.name for f in dataclasses.fields(component)}
-    made: Method = shortened(component())
+    made: Method = with_smoke_values(component())
     return replace(made, **{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
 
 
@@ -106,7 +108,7 @@ def every_third_step(method: Method) -> Probe | None:
     if method.result(problem, method.init(problem)).target_kind != "representation":
         return None
     images = toy_images()
-    pretraining = shortened(PROTOCOL.pretraining("representation"))
+    pretraining = with_smoke_values(PROTOCOL.pretraining("representation"))
     return Probe(HeldOut(images, toy_target(images)), 3, pretraining)
 
 

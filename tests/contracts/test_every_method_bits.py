@@ -18,12 +18,12 @@ import pytest
 from every_method_hashes import here
 from test_every_method import FOLDER, Method, same, small, solvable, title
 
+from datastill.core import progress
+from datastill.core.lookup import names
+from datastill.core.run_folder import RunFolder
 from datastill.distill import Probe, distill
-from datastill.ground import progress
-from datastill.ground.lookup import names
-from datastill.ground.run_folder import RunFolder
-from datastill.held_out import HeldOut
 from datastill.pretrain import Pretraining
+from datastill.transfer.held_out import HeldOut
 
 GOLDEN = Path(__file__).parent / "golden" / "hashes.json"
 SCRIPT = Path(__file__).parent / "every_method_hashes.py"
@@ -59,12 +59,12 @@ def test_every_method__gives_the_same_bits_in_every_process() -> None:
 def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = distill(method, solvable(method))
+    file_lock = distill(method, solvable(method))
     for pause in ("FIRST_LINE_SECONDS", "LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(progress, pause, 0.0)  # a line, and so a flush, at every step
     folder = RunFolder.open(tmp_path, method.identity(), resume=True, checkpoint_seconds=0.0)
     problem = solvable(method)
     held_out, short = HeldOut(problem.images, problem.needed_target), Pretraining(steps=1)
-    represents = alone.target_kind == "representation"  # what the probe asks for
+    represents = file_lock.target_kind == "representation"  # what the probe asks for
     probe = Probe(held_out, every_steps=1, pretraining=short) if represents else None
-    assert same(distill(method, problem, folder=folder, probe=probe), alone)
+    assert same(distill(method, problem, folder=folder, probe=probe), file_lock)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import killed_at
 from test_every_method import FOLDER, Method, run, same, small, solvable, title
-from toys import killed_at
 
+from datastill.core.lookup import names
+from datastill.core.rng import seeded
 from datastill.distill import distill
-from datastill.ground.lookup import names
-from datastill.ground.rng import seeded
 
 METHODS = [small(name) for name in names(FOLDER)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=title)
@@ -21,13 +21,13 @@ WATCHED = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 
 @every_method
 def test_every_method__two_threads_give_the_bits_of_one(method: Method) -> None:
-    alone = [distill(method, solvable(method, seed=seed)) for seed in (0, 1)]
+    file_lock = [distill(method, solvable(method, seed=seed)) for seed in (0, 1)]
     together = threading.Barrier(2)
 
     def made(seed: int) -> bool:
         problem = solvable(method, seed=seed)
         together.wait()
-        return same(distill(method, problem), alone[seed])
+        return same(distill(method, problem), file_lock[seed])
 
     before = torch.get_rng_state()
     with ThreadPoolExecutor(2) as threads:

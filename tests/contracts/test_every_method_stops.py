@@ -13,10 +13,10 @@ import torch
 from test_every_method import FOLDER, Method, run, same, small, solvable, title
 from torch import Tensor
 
+from datastill.core.errors import ConfigError, NotFiniteError
+from datastill.core.lookup import names
+from datastill.core.loop import run_steps
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError, NotFiniteError
-from datastill.ground.lookup import names
-from datastill.ground.loop import run_steps
 from datastill.target_model import TargetModel
 
 PLAIN = [small(name) for name in names(FOLDER)]

@@ -4,17 +4,17 @@ import dataclasses
 
 import pytest
 import torch
+from factories import equal, toy_images, toy_problem, weights
 from timm_here import timm_or_skip
 from torch import Tensor
-from toys import equal, toy_images, toy_problem, weights
 
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import find, names
+from datastill.core.options import from_json, options, to_json
+from datastill.core.rng import fork, seeded
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import find, names
-from datastill.ground.options import from_json, options, to_json
-from datastill.ground.rng import fork, seeded
 from datastill.methods.krr_st import KRRST
-from datastill.networks._base import AbstractArchitecture, Network, copy_body
+from datastill.networks.architecture import Architecture, Network, copy_body
 
 FOLDER = "datastill.networks"
 SMALL = {"width": 4, "widths": (4, 8), "model": "test_resnet"}  # of whatever has such an option
@@ -23,18 +23,18 @@ every_network = pytest.mark.parametrize("architecture", names(FOLDER), indirect=
 
 
 @pytest.fixture
-def architecture(request: pytest.FixtureRequest) -> AbstractArchitecture:
+def architecture(request: pytest.FixtureRequest) -> Architecture:
     if request.param == "timm":
         timm_or_skip()
     component = find(FOLDER, request.param)
     fields = {f.name for f in dataclasses.fields(component)}
     made = component(**{k: v for k, v in SMALL.items() if k in fields})
-    assert isinstance(made, AbstractArchitecture)
+    assert isinstance(made, Architecture)
     return made
 
 
 def made(
-    architecture: AbstractArchitecture, *, seed: int = 0, size: int = 16, outputs: int | None = 3
+    architecture: Architecture, *, seed: int = 0, size: int = 16, outputs: int | None = 3
 ) -> Network:
     with seeded(seed, "network"):
         return architecture(image_size=size, channels=CHANNELS, outputs=outputs)
@@ -46,29 +46,27 @@ def images(count: int = 4, size: int = 16) -> Tensor:
 
 @every_network
 @pytest.mark.parametrize("size", [16, 17, 20])
-def test_every_network__gives_the_outputs_asked_for(
-    architecture: AbstractArchitecture, size: int
-) -> None:
+def test_every_network__gives_the_outputs_asked_for(architecture: Architecture, size: int) -> None:
     network = made(architecture, size=size)
     assert network(images(size=size)).shape == (4, 3)
     assert network.outputs == 3
 
 
 @every_network
-def test_every_network__embeds_into_its_features(architecture: AbstractArchitecture) -> None:
+def test_every_network__embeds_into_its_features(architecture: Architecture) -> None:
     network = made(architecture)
     assert network.embed(images()).shape == (4, network.num_features)
 
 
 @every_network
-def test_every_network__forward_is_head_of_embed(architecture: AbstractArchitecture) -> None:
+def test_every_network__forward_is_head_of_embed(architecture: Architecture) -> None:
     network = made(architecture).eval()
     assert torch.equal(network(images()), network.head(network.embed(images())))
 
 
 @every_network
 def test_every_network__without_outputs_gives_its_features(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     network = made(architecture, outputs=None).eval()
     assert network.outputs == network.num_features
@@ -77,7 +75,7 @@ def test_every_network__without_outputs_gives_its_features(
 
 @every_network
 def test_every_network__gradients_reach_images_and_all_parameters(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     network, x = made(architecture).train(), images().requires_grad_()
     network(x).square().sum().backward()
@@ -86,41 +84,41 @@ def test_every_network__gradients_reach_images_and_all_parameters(
 
 
 @every_network
-def test_every_network__works_at_its_smallest_size(architecture: AbstractArchitecture) -> None:
+def test_every_network__works_at_its_smallest_size(architecture: Architecture) -> None:
     size = architecture.min_size()
     network = made(architecture, size=size).train()
     assert network(images(size=size)).isfinite().all()
 
 
 @every_network
-def test_every_network__smaller_images_are_refused(architecture: AbstractArchitecture) -> None:
+def test_every_network__smaller_images_are_refused(architecture: Architecture) -> None:
     size = architecture.min_size() - 1
     with pytest.raises(ConfigError, match=f"at least {size + 1} pixels, got {size}"):
         made(architecture, size=size)
 
 
 @every_network
-def test_every_network__default_works_at_32(architecture: AbstractArchitecture) -> None:
+def test_every_network__default_works_at_32(architecture: Architecture) -> None:
     body, features = type(architecture)().build_body(32, 3)
     with torch.no_grad():
         assert body.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, features)
 
 
 @every_network
-def test_every_network__follows_the_seed(architecture: AbstractArchitecture) -> None:
+def test_every_network__follows_the_seed(architecture: Architecture) -> None:
     first, again, other = (weights(made(architecture, seed=s)) for s in (0, 0, 1))
     assert equal(first, again) and not equal(first, other)
 
 
 @every_network
-def test_every_network__evaluation_does_not_mix_images(architecture: AbstractArchitecture) -> None:
+def test_every_network__evaluation_does_not_mix_images(architecture: Architecture) -> None:
     network = made(architecture).eval()
     torch.testing.assert_close(network(images())[:1], network(images()[:1]))
 
 
 @every_network
 def test_every_network__copied_body_gives_the_same_features(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     source, into = made(architecture, seed=0), made(architecture, seed=1, outputs=7)
     source.train()(images())  # so that running statistics are copied too
@@ -129,7 +127,7 @@ def test_every_network__copied_body_gives_the_same_features(
 
 
 @every_network
-def test_every_network__copying_a_body_leaves_the_head(architecture: AbstractArchitecture) -> None:
+def test_every_network__copying_a_body_leaves_the_head(architecture: Architecture) -> None:
     into = made(architecture, seed=1)
     before = weights(into.head)
     copy_body(made(architecture), into)
@@ -138,7 +136,7 @@ def test_every_network__copying_a_body_leaves_the_head(architecture: AbstractArc
 
 @every_network
 def test_every_network__copied_body_is_no_longer_shared(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     source, into = made(architecture, seed=0), made(architecture, seed=1)
     before = weights(source)
@@ -151,14 +149,14 @@ def test_every_network__copied_body_is_no_longer_shared(
 
 @every_network
 def test_every_network__body_of_another_width_is_not_copied(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     with pytest.raises(RuntimeError):
         copy_body(made(architecture), made(type(architecture)(), size=32))
 
 
 @every_network
-def test_every_network__can_be_an_inner_model(architecture: AbstractArchitecture) -> None:
+def test_every_network__can_be_an_inner_model(architecture: Architecture) -> None:
     problem = toy_problem(images=toy_images(size=16))
     method = KRRST(outer_steps=3, outer_batch=8, pool_size=2, max_age=2, outer_lr=0.01)
     distilled = distill(method, dataclasses.replace(problem, network=architecture))
@@ -167,10 +165,10 @@ def test_every_network__can_be_an_inner_model(architecture: AbstractArchitecture
 
 
 @every_network
-def test_every_network__survives_json(architecture: AbstractArchitecture) -> None:
+def test_every_network__survives_json(architecture: Architecture) -> None:
     assert from_json(type(architecture), to_json(architecture)) == architecture
 
 
 @every_network
-def test_every_network__explains_every_option(architecture: AbstractArchitecture) -> None:
+def test_every_network__explains_every_option(architecture: Architecture) -> None:
     assert all(option.help for option in options(architecture))

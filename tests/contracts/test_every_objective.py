@@ -7,14 +7,14 @@ import torch
 from ranks import FOLDER, labels, modules, small, train, two_views
 from torch import Tensor
 
-from datastill.ground.errors import DataError
-from datastill.ground.lookup import find, names
-from datastill.ground.options import from_json, options, to_json
-from datastill.ground.world import World
-from datastill.objectives._base import AbstractObjective, Views
+from datastill.core.errors import DataError
+from datastill.core.lookup import find, names
+from datastill.core.options import from_json, options, to_json
+from datastill.core.ranks import Ranks
+from datastill.objectives.objective import Objective, Views
 
 every_objective = pytest.mark.parametrize("name", names(FOLDER))
-Ranks = list[dict[str, Tensor]]  # of the fixture in conftest.py
+RankOutputs = list[dict[str, Tensor]]  # of the fixture in conftest.py
 
 
 def views(pixels: Tensor | None = None) -> Views:
@@ -22,7 +22,7 @@ def views(pixels: Tensor | None = None) -> Views:
     return Views(pixels.flatten(0, 1), labels(pixels.shape[1]))
 
 
-def loss(objective: AbstractObjective, seen: Views, seed: int = 0) -> Tensor:
+def loss(objective: Objective, seen: Views, seed: int = 0) -> Tensor:
     network, heads = modules(objective, seed)
     return objective.loss(heads, network, seen)
 
@@ -115,15 +115,15 @@ def test_every_objective__explains_every_option(name: str) -> None:
 
 @every_objective
 def test_every_objective__two_ranks_equal_one_process_on_the_joined_batch(
-    name: str, two_ranks: Ranks
+    name: str, two_ranks: RankOutputs
 ) -> None:
-    alone = train(name, World())
+    file_lock = train(name, Ranks())
     for found in two_ranks:
-        for key, value in alone.items():
+        for key, value in file_lock.items():
             torch.testing.assert_close(found[f"{name}/{key}"], value, rtol=1e-9, atol=1e-11)
 
 
 @every_objective
-def test_every_objective__two_ranks_stay_bit_equal(name: str, two_ranks: Ranks) -> None:
+def test_every_objective__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutputs) -> None:
     one, other = ({k: v for k, v in r.items() if k.startswith(f"{name}/")} for r in two_ranks)
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from datastill.data._base import source
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import names
+from datastill.data.source import source
 from datastill.experiments.recipe import Recipe, describe, get_recipe, smoke
 from datastill.experiments.stages import stages
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import names
 
 NAMES = names("datastill.recipes")
 every_recipe = pytest.mark.parametrize("name", NAMES)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from archives import EMBEDDED, write_archive
 
-from datastill.data._base import AbstractImageSource
-from datastill.data._check import check, prepare
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.lookup import find, names
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.lookup import find, names
+from datastill.data.check import check, prepare
+from datastill.data.source import ImageSource
 from datastill.images import ImageSet, Normalizer
 
 SIZES = (16, 20)
@@ -22,7 +22,7 @@ class Fixture:
     """A source and the folder with its small archive."""
 
     def __init__(self, name: str, root: Path):
-        self.source: AbstractImageSource = find("datastill.data", name)()
+        self.source: ImageSource = find("datastill.data", name)()
         self.root = root
         if name not in EMBEDDED:
             write_archive(name, root)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import (
+from factories import (
     equal,
     measured,
     toy_images,
@@ -16,13 +16,13 @@ from toys import (
     weights,
 )
 
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.lookup import find, names
+from datastill.core.options import from_json, options, to_json
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.lookup import find, names
-from datastill.ground.options import from_json, options, to_json
 from datastill.images import ImageSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.transfer._base import AbstractTask, TaskData, check_fit
+from datastill.transfer.task import Task, TaskData, check_fit
 
 FOLDER = "datastill.transfer"
 SMALL = {"steps": 6, "batch": 8, "crop_padding": 1, "k": 3, "epochs": 2, "noise_count": 16}
@@ -30,7 +30,7 @@ SMALL |= {"teacher_steps": 6, "teacher_batch": 8, "teacher_width": 2, "teacher_c
 LONGER: dict[str, float] = {"steps": 60, "teacher_steps": 30, "teacher_lr": 0.05, "epochs": 30}
 every_task = pytest.mark.parametrize("task", names(FOLDER), indirect=True)
 every_training_task = pytest.mark.parametrize(
-    "task", [n for n in names(FOLDER) if not find(FOLDER, n).asks_outputs], indirect=True
+    "task", [n for n in names(FOLDER) if not find(FOLDER, n).evaluates_outputs], indirect=True
 )
 every_task_by_labels = pytest.mark.parametrize(
     "task", [n for n in names(FOLDER) if hasattr(find(FOLDER, n)(), "labels")], indirect=True
@@ -38,20 +38,20 @@ every_task_by_labels = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def task(request: pytest.FixtureRequest) -> AbstractTask:
+def task(request: pytest.FixtureRequest) -> Task:
     made = find(FOLDER, request.param)()
-    assert isinstance(made, AbstractTask)
+    assert isinstance(made, Task)
     return having(made, SMALL)
 
 
-def having(task: AbstractTask, values: dict[str, float]) -> AbstractTask:
+def having(task: Task, values: dict[str, float]) -> Task:
     """The task with those of the values for which it has an option."""
     fields = {f.name for f in dataclasses.fields(task)}
     return replace(task, **{k: v for k, v in values.items() if k in fields})
 
 
 @every_task
-def test_every_task__numbers_are_percentages(task: AbstractTask) -> None:
+def test_every_task__numbers_are_percentages(task: Task) -> None:
     found = measured(task)
     assert found
     for one in found:
@@ -59,19 +59,19 @@ def test_every_task__numbers_are_percentages(task: AbstractTask) -> None:
 
 
 @every_task
-def test_every_task__same_seed_gives_the_same_numbers(task: AbstractTask) -> None:
+def test_every_task__same_seed_gives_the_same_numbers(task: Task) -> None:
     assert measured(task, seed=3) == measured(task, seed=3)
 
 
 @every_task
-def test_every_task__leaves_the_global_generator_alone(task: AbstractTask) -> None:
+def test_every_task__leaves_the_global_generator_alone(task: Task) -> None:
     before = torch.get_rng_state()
     measured(task)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @every_task
-def test_every_task__source_network_is_unchanged(task: AbstractTask) -> None:
+def test_every_task__source_network_is_unchanged(task: Task) -> None:
     network = toy_network(outputs=4)
     before = weights(network)
     measured(task, network=network)
@@ -80,7 +80,7 @@ def test_every_task__source_network_is_unchanged(task: AbstractTask) -> None:
 
 
 @every_task
-def test_every_task__data_are_unchanged(task: AbstractTask) -> None:
+def test_every_task__data_are_unchanged(task: Task) -> None:
     data = toy_task()
     before = data.train.fingerprint, data.test.images.clone()
     measured(task, data=data)
@@ -89,7 +89,7 @@ def test_every_task__data_are_unchanged(task: AbstractTask) -> None:
 
 
 @every_training_task
-def test_every_task__training_labels_matter(task: AbstractTask) -> None:
+def test_every_task__training_labels_matter(task: Task) -> None:
     data = toy_task(48)
     assert data.train.labels is not None
     trained = having(task, LONGER | ({"lr": 0.01} if task.trains_on_distilled else {}))
@@ -101,7 +101,7 @@ def test_every_task__training_labels_matter(task: AbstractTask) -> None:
 
 
 @every_task_by_labels
-def test_every_task__lists_every_setting(task: AbstractTask) -> None:
+def test_every_task__lists_every_setting(task: Task) -> None:
     labels = ("1-per-class", "50%", "all")
     settings = [one.setting for one in measured(replace(task, **{"labels": labels}))]
     assert len(set(settings)) == 3
@@ -109,27 +109,27 @@ def test_every_task__lists_every_setting(task: AbstractTask) -> None:
 
 
 @every_task_by_labels
-def test_every_task__settings_do_not_influence_each_other(task: AbstractTask) -> None:
-    alone = measured(replace(task, **{"labels": ("50%",)}))
+def test_every_task__settings_do_not_influence_each_other(task: Task) -> None:
+    file_lock = measured(replace(task, **{"labels": ("50%",)}))
     among = measured(replace(task, **{"labels": ("2-per-class", "50%")}))
-    assert among[1] == alone[0]
+    assert among[1] == file_lock[0]
 
 
 @every_task_by_labels
-def test_every_task__class_with_too_few_images_is_refused(task: AbstractTask) -> None:
+def test_every_task__class_with_too_few_images_is_refused(task: Task) -> None:
     with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 asked for"):
         measured(replace(task, **{"labels": ("7-per-class",)}))
 
 
 @every_task_by_labels
 @pytest.mark.parametrize("labels", ["some", "5", "per-class", "-1-per-class", "0-per-class", "%"])
-def test_every_task__strange_labels_are_refused(task: AbstractTask, labels: str) -> None:
+def test_every_task__strange_labels_are_refused(task: Task, labels: str) -> None:
     with pytest.raises(ConfigError, match="expected all, a share such as 10%, or 5-per-class"):
         replace(task, **{"labels": (labels,)})
 
 
 @every_task
-def test_every_task__class_without_any_image_is_refused(task: AbstractTask) -> None:
+def test_every_task__class_without_any_image_is_refused(task: Task) -> None:
     data = toy_task()
     assert data.train.labels is not None
     left = data.train.take((data.train.labels != 2).nonzero()[:, 0])
@@ -138,25 +138,25 @@ def test_every_task__class_without_any_image_is_refused(task: AbstractTask) -> N
 
 
 @every_task
-def test_every_task__data_of_another_size_are_refused(task: AbstractTask) -> None:
+def test_every_task__data_of_another_size_are_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="takes images of 8 pixels, toy has 16"):
         task.run(toy_network(), toy_task(size=16))
 
 
 @every_task
-def test_every_task__distilled_set_of_another_size_is_refused(task: AbstractTask) -> None:
+def test_every_task__distilled_set_of_another_size_is_refused(task: Task) -> None:
     distilled = distill(RandomSubset(), toy_problem(images=toy_images(size=16)))
     with pytest.raises(ConfigError, match="distilled images have 16 pixels and 1 channels, toy 8"):
         task.run(toy_network(outputs=4), toy_task(), distilled=distilled)
 
 
 @every_task
-def test_every_task__survives_json(task: AbstractTask) -> None:
+def test_every_task__survives_json(task: Task) -> None:
     assert from_json(type(task), to_json(task)) == task
 
 
 @every_task
-def test_every_task__explains_every_option(task: AbstractTask) -> None:
+def test_every_task__explains_every_option(task: Task) -> None:
     assert all(option.help for option in options(task))
 
 

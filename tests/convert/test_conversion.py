@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from commands import draw_photos
-from foreign import LABELS, pixels, write_krr_st, write_mtt, write_res
-from toys import NETWORK, toy_images, toy_target
+from factories import NETWORK, toy_images, toy_target
+from third_party_formats import LABELS, pixels, write_krr_st, write_mtt, write_res
 
-from datastill.convert._base import Facts
-from datastill.convert._conversion import Asked, convert
+from datastill.convert.conversion import Asked, convert
 from datastill.convert.dataset_condensation import DatasetCondensation
 from datastill.convert.folder import FolderFormat
+from datastill.convert.format import Facts
 from datastill.convert.mtt import Mtt
 from datastill.convert.selfsup_dd import SelfsupDD
-from datastill.data._base import source
-from datastill.ground.errors import ArtefactError, ConfigError, DataError
-from datastill.ground.machine import Machine
+from datastill.core.errors import ArtefactError, ConfigError, DataError
+from datastill.core.machine import Machine
+from datastill.data.source import source
 from datastill.images import Normalizer
-from datastill.origins import from_distilled
+from datastill.transfer.origins import from_distilled
 
 GREY = Normalizer((0.5,), (0.25,))
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 from commands import draw_photos
-from foreign import LABELS, pixels, write_krr_st, write_mkdt, write_mtt, write_res
+from factories import toy_images, toy_target
 from PIL import Image
-from toys import toy_images, toy_target
+from third_party_formats import LABELS, pixels, write_krr_st, write_mkdt, write_mtt, write_res
 
-from datastill.convert._base import AbstractFormat
-from datastill.convert._conversion import FORMATS, guess_format
+from datastill.convert.conversion import FORMATS, guess_format
 from datastill.convert.dataset_condensation import DatasetCondensation
 from datastill.convert.folder import FolderFormat
+from datastill.convert.format import Format
 from datastill.convert.mtt import Mtt
 from datastill.convert.selfsup_dd import SelfsupDD
-from datastill.ground.errors import ArtefactError, ConfigError, NotFiniteError
-from datastill.ground.lookup import find, names
+from datastill.core.errors import ArtefactError, ConfigError, NotFiniteError
+from datastill.core.lookup import find, names
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", names(FORMATS))
 def test_every_format__absent_and_empty_places_are_refused(name: str, tmp_path: Path) -> None:
-    chosen: AbstractFormat = find(FORMATS, name)()
+    chosen: Format = find(FORMATS, name)()
     assert not chosen.matches(tmp_path)
     for place in (tmp_path, tmp_path / "none"):
         with pytest.raises((ArtefactError, ConfigError)):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign import write_res
+from third_party_formats import write_res
 
 from datastill.convert._torch_file import in_memory, read_torch
-from datastill.ground.errors import ArtefactError
+from datastill.core.errors import ArtefactError
 
 
 class Evil:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from commands import draw_photos
-from foreign import write_mtt, write_res
+from third_party_formats import write_mtt, write_res
 
-from datastill.artefact import DistilledSet
 from datastill.cli import main
 from datastill.cli.convert import make_parser
+from datastill.distilled_set import DistilledSet
 
 DATASTILL = (sys.executable, "-W", "error::DeprecationWarning:datastill", "-m", "datastill")
 

@@ -12,6 +12,7 @@ import pooch
 import pytest
 from archives import write_archive
 
+from datastill.core.errors import ChecksumError, DataError
 from datastill.data._archives import (
     Archive,
     Collection,
@@ -23,7 +24,6 @@ from datastill.data._archives import (
     open_collection,
 )
 from datastill.data.cifar100 import Cifar100
-from datastill.ground.errors import ChecksumError, DataError
 
 
 @pytest.fixture

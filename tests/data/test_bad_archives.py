@@ -9,8 +9,8 @@ import pytest
 from archives import random_images, save_image, write_archive, write_lines, write_mat, write_records
 from scipy.io import loadmat
 
-from datastill.data._base import AbstractImageSource, source
-from datastill.ground.errors import ChecksumError, DataError
+from datastill.core.errors import ChecksumError, DataError
+from datastill.data.source import ImageSource, source
 
 PACKED = {
     "aircraft": ("fgvc-aircraft-2013b.tar.gz", "data"),
@@ -36,7 +36,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(name: str, split: str, root: Path) -> None:
-    found: AbstractImageSource = source(name)
+    found: ImageSource = source(name)
     found.load(split, 16, root)
 
 

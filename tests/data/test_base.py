@@ -1,8 +1,8 @@
 import pytest
 
-from datastill.data._base import source
+from datastill.core.errors import ConfigError
 from datastill.data.cifar100 import Cifar100
-from datastill.ground.errors import ConfigError
+from datastill.data.source import source
 
 
 def test_source__name_gives_the_component() -> None:

@@ -11,8 +11,8 @@ from threading import Thread
 import pooch
 import pytest
 
+from datastill.core import progress
 from datastill.data._archives import download
-from datastill.ground import progress
 
 CONTENT = bytes(range(256)) * 20_000  # 5.12 MB
 

@@ -10,10 +10,10 @@ import torch
 from archives import random_images, save_image
 from PIL import Image
 
-from datastill.data._base import source
-from datastill.data._check import prepare
+from datastill.core.errors import DataError, DataWarning
+from datastill.data.check import prepare
 from datastill.data.folder import ImageFolderSource
-from datastill.ground.errors import DataError, DataWarning
+from datastill.data.source import source
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from archives import random_images, write_archive, write_batch
 
+from datastill.core.errors import DataError
 from datastill.data import _prepared
-from datastill.data._check import prepare
 from datastill.data._prepared import Prepared, append_resumable
 from datastill.data._raw import Bytes, LazyImages
+from datastill.data.check import prepare
 from datastill.data.imagenet import BATCHES, ImageNet
-from datastill.ground.errors import DataError
 
 FOUR_IMAGES = 4 * 3 * 16 * 16  # bytes
 DEADLINE_SECONDS = 120.0

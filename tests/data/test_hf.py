@@ -12,12 +12,12 @@ import torch
 from archives import random_images, write_archive
 from PIL import Image
 
+from datastill.core.errors import ConfigError, DataError, DataWarning
 from datastill.data import hf
-from datastill.data._base import source
-from datastill.data._check import prepare
+from datastill.data.check import prepare
 from datastill.data.folder import ImageFolderSource
 from datastill.data.hf import Hf
-from datastill.ground.errors import ConfigError, DataError, DataWarning
+from datastill.data.source import source
 
 datasets = pytest.importorskip("datasets")
 

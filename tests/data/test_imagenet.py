@@ -12,10 +12,10 @@ import pytest
 import torch
 from archives import random_images, save_image, write_archive, write_batch
 
+from datastill.core.errors import DataError, SubsetWarning
 from datastill.data._imagenet_batches import open_batch
 from datastill.data.imagenet import BATCHES, ImageNet
 from datastill.data.imagenette import Imagenette
-from datastill.ground.errors import DataError, SubsetWarning
 
 
 @pytest.fixture

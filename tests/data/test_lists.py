@@ -9,8 +9,8 @@ import pytest
 from archives import write_lines, write_mat
 from scipy.io import savemat
 
+from datastill.core.errors import DataError
 from datastill.data._lists import check_no_extra_files, class_labels, read_mat, read_pairs
-from datastill.ground.errors import DataError
 
 
 @pytest.fixture

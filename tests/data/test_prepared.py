@@ -7,11 +7,11 @@ import pytest
 import torch
 from archives import write_archive
 
-from datastill.data._check import check, contact_sheet, prepare
+from datastill.core.errors import ChecksumError, DataError
 from datastill.data._prepared import Prepared
+from datastill.data.check import check, contact_sheet, prepare
 from datastill.data.cifar10 import Cifar10
 from datastill.data.cifar100 import Cifar100
-from datastill.ground.errors import ChecksumError, DataError
 from datastill.images import ImageSet, Normalizer
 
 

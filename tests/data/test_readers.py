@@ -9,7 +9,7 @@ import pytest
 import torch
 from archives import random_images, write_archive, write_records
 
-from datastill.data._check import check
+from datastill.data.check import check
 from datastill.data.cifar10 import Cifar10
 from datastill.data.cifar100 import Cifar100
 from datastill.data.cub import Cub

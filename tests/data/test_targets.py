@@ -9,13 +9,13 @@ from archives import random_images, save_image, write_archive, write_mat
 from PIL import Image
 from scipy.io import loadmat
 
-from datastill.data._base import source
-from datastill.data._check import check
+from datastill.core.errors import ConfigError, DataError
 from datastill.data.aircraft import Aircraft
 from datastill.data.cars import Cars
+from datastill.data.check import check
 from datastill.data.dogs import Dogs
 from datastill.data.flowers import Flowers
-from datastill.ground.errors import ConfigError, DataError
+from datastill.data.source import source
 
 
 @pytest.fixture

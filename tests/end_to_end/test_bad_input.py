@@ -9,9 +9,9 @@ import torch
 from commands import NETWORK, TARGET, Command, Outcome, draw_photos
 from PIL import Image
 
-from datastill.artefact import FORMAT_VERSION
+from datastill.core.tensor_file import read_checked, write_checked
 from datastill.data import _archives
-from datastill.ground.tensor_file import read_checked, write_checked
+from datastill.distilled_set import FORMAT_VERSION
 
 DISTILL = "distill --data folder:{photos} --target {made}/target --count 5 --out {out} "
 TRAIN = "target --data folder:{photos} --image-size 16 --steps 2 --batch 16 --out {out} "

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import Command
-from toys import KilledError, killed_at
+from factories import KilledError, killed_at
 
-from datastill.artefact import DistilledSet
-from datastill.ground.machine import Machine
+from datastill.core.machine import Machine
+from datastill.distilled_set import DistilledSet
 from datastill.methods.krr_st import KRRST
 
 

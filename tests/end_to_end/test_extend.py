@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 from commands import NETWORK, Command
-from toys import KilledError, killed_at, toy_problem
+from factories import KilledError, killed_at, toy_problem
 
 import datastill.methods
-from datastill.artefact import DistilledSet
-from datastill.data._base import AbstractImageSource
+from datastill.core.lookup import names
+from datastill.core.run_folder import RunFolder
+from datastill.data.source import ImageSource
 from datastill.distill import distill
-from datastill.ground.lookup import names
-from datastill.ground.run_folder import RunFolder
-from datastill.methods._base import AbstractMethod
-from datastill.networks._base import AbstractArchitecture
-from datastill.objectives._base import AbstractObjective
-from datastill.transfer._base import AbstractTask
+from datastill.distilled_set import DistilledSet
+from datastill.methods.method import Method
+from datastill.networks.architecture import Architecture
+from datastill.objectives.objective import Objective
+from datastill.transfer.task import Task
 
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 
@@ -91,7 +91,7 @@ def test_extend__example_resumes_bit_for_bit(
 
 @pytest.mark.parametrize(
     "base",
-    [AbstractMethod, AbstractArchitecture, AbstractImageSource, AbstractObjective, AbstractTask],
+    [Method, Architecture, ImageSource, Objective, Task],
 )
 def test_extend__page_says_what_each_kind_defines(base: type[Any]) -> None:
     (row,) = (

@@ -7,12 +7,12 @@ import pytest
 from commands import NETWORK, Command
 
 from datastill.augment.views import TwoViews
-from datastill.data._base import source
-from datastill.ground.lookup import find, names
-from datastill.ground.machine import Machine
-from datastill.ground.rng import seeded
-from datastill.maths.optimizers import AdamW
+from datastill.core.lookup import find, names
+from datastill.core.machine import Machine
+from datastill.core.rng import seeded
+from datastill.data.source import source
 from datastill.networks.convnet import ConvNet
+from datastill.ops.optimizers import AdamW
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
 

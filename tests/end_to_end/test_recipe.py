@@ -14,7 +14,7 @@ from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
-from datastill.protocols._base import Protocol, custom_protocol
+from datastill.protocols.protocol import Protocol, custom_protocol
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from commands import Command
 
+from datastill.core.lookup import names
 from datastill.experiments.recipe import get_recipe
 from datastill.experiments.stages import stages
-from datastill.ground.lookup import names
 
 NAMES = names("datastill.recipes")
 

@@ -10,7 +10,7 @@ import yaml
 from commands import METHOD, NETWORK, Command
 from timm_here import timm_or_skip
 
-from datastill.artefact import DistilledSet
+from datastill.distilled_set import DistilledSet
 from datastill.target_model import TargetModel
 
 

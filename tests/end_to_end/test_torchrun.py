@@ -14,7 +14,7 @@ import pytest
 from commands import METHOD, NETWORK, TARGET, Command
 from reliability import Figures
 
-from datastill.artefact import DistilledSet
+from datastill.distilled_set import DistilledSet
 
 DEADLINE_SECONDS = 300.0
 MINUTE = 60.0
@@ -209,8 +209,8 @@ def test_torchrun__goes_on_as_another_number_of_ranks(
     stop(started("distill", *words, "--out", out), signal.SIGTERM)
     said = stop(started("distill", *words, "--resume", "--out", out, ranks=3), signal.SIGTERM)
     assert "ranks: 2, now 3" in said and "it goes on, but not bit for bit" in said
-    alone = datastill("distill", *words, "--resume", "--out", out)
-    assert alone.code == 0 and "continuing after step" in alone.err
+    file_lock = datastill("distill", *words, "--resume", "--out", out)
+    assert file_lock.code == 0 and "continuing after step" in file_lock.err
     assert datastill("distill", *words, "--out", whole).code == 0
     difference = largest_difference(out, whole)
     figures.add("2 ranks, then 3, then 1", f"differ from one process by {difference:.1e} at most")

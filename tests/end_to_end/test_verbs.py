@@ -9,11 +9,11 @@ from archives import write_archive
 from commands import METHOD, NETWORK, TARGET, Command
 from PIL import Image
 
-from datastill.artefact import DistilledSet
 from datastill.cli import main
 from datastill.cli.list import PACKAGES
-from datastill.ground import checkpoint
-from datastill.ground.lookup import names
+from datastill.core import checkpoint
+from datastill.core.lookup import names
+from datastill.distilled_set import DistilledSet
 
 
 @pytest.fixture

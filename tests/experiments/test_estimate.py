@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import NETWORK, toy_images
 from torch.utils.flop_counter import FlopCounterMode
-from toys import NETWORK, toy_images
 
 from datastill.cli import main
+from datastill.core.errors import DataError
+from datastill.core.lookup import names
+from datastill.core.loop import replaced_loop, run_steps
+from datastill.core.machine import Machine
 from datastill.experiments.estimate import Estimator, estimate_table
 from datastill.experiments.recipe import DistillationSpec, Recipe, get_recipe
 from datastill.experiments.stages import stages
-from datastill.ground.errors import DataError
-from datastill.ground.lookup import names
-from datastill.ground.loop import replaced_loop, run_steps
-from datastill.ground.machine import Machine
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.objectives.barlow_twins import BarlowTwins

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from datastill.core import checkpoint
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.tensor_file import read_checked
 from datastill.experiments.scheduler import (
     RunStage,
     Submit,
@@ -22,9 +25,6 @@ from datastill.experiments.scheduler import (
     on_ray,
     run_stages,
 )
-from datastill.ground import checkpoint
-from datastill.ground.errors import ConfigError, DataError
-from datastill.ground.tensor_file import read_checked
 
 DEPENDS_ON: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",), "c": (), "d": ("b", "c")}
 Executor = Callable[[RunStage], AbstractContextManager[Submit]]
@@ -151,7 +151,7 @@ def test_in_subprocesses__end_with_the_process_that_started_them(
 
 COUNTERS = """
 from datastill.experiments.scheduler import in_subprocesses, run_stages
-from datastill.ground.signals import between_loops
+from datastill.core.signals import between_loops
 import counters
 
 if __name__ == "__main__":
@@ -160,7 +160,7 @@ if __name__ == "__main__":
 """
 COUNT = """
 import dataclasses, os, pathlib, time, torch
-from datastill.ground.loop import Saving, run_steps
+from datastill.core.loop import Saving, run_steps
 
 @dataclasses.dataclass
 class Counted:

@@ -4,24 +4,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from factories import toy_images, toy_problem
 from torch import Tensor, nn
-from toys import toy_images, toy_problem
 
 from datastill.augment.dsa import Dsa
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.rng import fork
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork
-from datastill.methods._base import Problem
 from datastill.methods._classes import class_batches, sample_each_class
 from datastill.methods._gradient_matching import (
-    AbstractGradientMatching,
+    GradientMatching,
     GradientMatchingState,
     published_loops,
 )
 from datastill.methods.dc import DC
 from datastill.methods.dsa import DSA
-from datastill.networks._base import AbstractArchitecture
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
 
 COUNT, CLASSES, PER_CLASS, SEED = 8, 4, 2, 3
@@ -31,11 +31,11 @@ DSA_OURS = DSA(networks=2, outer_loops=3, inner_epochs=2, class_batch=4, inner_b
 both = pytest.mark.parametrize("method", [DC_OURS, DSA_OURS], ids=["dc", "dsa"])
 
 
-def a_problem(network: AbstractArchitecture = INSTANCE, count: int = COUNT) -> Problem:
+def a_problem(network: Architecture = INSTANCE, count: int = COUNT) -> Problem:
     return Problem(toy_images(), None, count, seed=SEED, network=network)
 
 
-def run(method: AbstractGradientMatching, problem: Problem, steps: int) -> GradientMatchingState:
+def run(method: GradientMatching, problem: Problem, steps: int) -> GradientMatchingState:
     state = method.init(problem)
     for _ in range(steps):
         method.step(problem, state)
@@ -46,7 +46,7 @@ def run(method: AbstractGradientMatching, problem: Problem, steps: int) -> Gradi
 
 
 @both
-def test_gradient_matching__labels_are_in_order(method: AbstractGradientMatching) -> None:
+def test_gradient_matching__labels_are_in_order(method: GradientMatching) -> None:
     distilled = distill(method, a_problem())
     assert distilled.targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (distilled.target_kind, distilled.pixel_space) == ("hard-label", "normalized")
@@ -60,7 +60,7 @@ def test_dc__starts_from_normal_noise_by_default() -> None:
 
 @pytest.mark.parametrize("method", [DSA_OURS, replace(DC_OURS, initial_images="real")], ids=str)
 def test_gradient_matching__starts_from_different_real_images_of_each_class(
-    method: AbstractGradientMatching,
+    method: GradientMatching,
 ) -> None:
     problem = a_problem()
     x_syn = method.init(problem).x_syn.detach()
@@ -91,7 +91,7 @@ def test_gradient_matching__other_counts_take_the_loops_of_the_next_published_on
     assert published_loops(per_class) == published_loops(like)
 
 
-def marked(method: AbstractGradientMatching) -> tuple[Problem, GradientMatchingState]:
+def marked(method: GradientMatching) -> tuple[Problem, GradientMatchingState]:
     """All images, real and distilled, are the same picture: what differs is the augmentation."""
     picture = toy_images(1)
     source = toy_images()
@@ -192,7 +192,7 @@ def test_gradient_matching__a_class_smaller_than_the_batch_is_taken_whole() -> N
 
 
 @both
-def test_gradient_matching__works_in_bfloat16(method: AbstractGradientMatching) -> None:
+def test_gradient_matching__works_in_bfloat16(method: GradientMatching) -> None:
     problem = replace(a_problem(), machine=Machine(precision="bfloat16"))
     state = method.init(problem)
     before = state.x_syn.detach().clone()

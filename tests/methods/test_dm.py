@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from factories import toy_images
 from torch import Tensor
-from toys import toy_images
 
 from datastill.augment.dsa import Dsa
+from datastill.core.errors import ConfigError
+from datastill.core.rng import fork
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.rng import fork
-from datastill.methods._base import Problem
 from datastill.methods._classes import MatchingState, random_network, sample_class
 from datastill.methods.dm import DM
+from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
 
 COUNT, CLASSES, PER_CLASS, SEED = 8, 4, 2, 3

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import KilledError, equal, killed_at, toy_images
 from torch import Tensor
-from toys import KilledError, equal, killed_at, toy_images
 
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
-from datastill.ground.errors import NotFiniteError
-from datastill.ground.rng import fork, seeded
+from datastill.core.errors import NotFiniteError
+from datastill.core.rng import fork, seeded
 from datastill.images import ImageSet, Normalizer
-from datastill.methods._base import Problem
 from datastill.methods._experts import Experts, ExpertTraining, flat_parameters
+from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
 
 TRAINING = ExpertTraining(
@@ -236,7 +236,7 @@ def one_label_changed() -> ImageSet:
 
 
 def other_normalizer() -> ImageSet:
-    return toy_images().normalized_by(Normalizer((0.5,), (0.5,)))
+    return toy_images().with_normalizer(Normalizer((0.5,), (0.5,)))
 
 
 @pytest.mark.parametrize("images", [one_pixel_changed, one_label_changed, other_normalizer])

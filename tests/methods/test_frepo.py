@@ -8,18 +8,18 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from factories import NETWORK, toy_images, toy_problem
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor, nn
-from toys import NETWORK, toy_images, toy_problem
 
 from datastill.batches import Batches
-from datastill.ground.errors import ConfigError
-from datastill.ground.rng import fork
-from datastill.methods._base import Problem
+from datastill.core.errors import ConfigError
+from datastill.core.rng import fork
 from datastill.methods._classes import centred_one_hot
 from datastill.methods._pool import ModelPool
 from datastill.methods.frepo import FRePo, FRePoState, capped_margin
-from datastill.networks._base import Network
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Network
 
 STEPS, SEED, K, M = 12, 3, 4, 8
 OURS = FRePo(

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import toy_images, weights
 from torch import Tensor, nn
-from toys import toy_images, weights
 
-from datastill.ground.rng import fork
-from datastill.methods._base import Problem
+from datastill.core.rng import fork
 from datastill.methods._classes import random_network, sample_class, sample_each_class
 from datastill.methods._gradient_matching import (
-    AbstractGradientMatching,
+    GradientMatching,
     GradientMatchingState,
     gradient_distance,
     matching_loss,
 )
 from datastill.methods.dc import DC
 from datastill.methods.dsa import DSA
-from datastill.networks._base import AbstractArchitecture
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
 
 COUNT, CLASSES, PER_CLASS, SEED = 8, 4, 2, 3
@@ -31,7 +31,7 @@ both = pytest.mark.parametrize("method", [DC_OURS, DSA_OURS], ids=["dc", "dsa"])
 
 
 @dataclass(frozen=True)
-class Smooth(AbstractArchitecture):
+class Smooth(Architecture):
     """One convolution and a softplus: finite differences need a second derivative."""
 
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:
@@ -42,11 +42,11 @@ class Smooth(AbstractArchitecture):
         return 3
 
 
-def a_problem(network: AbstractArchitecture = INSTANCE, count: int = COUNT) -> Problem:
+def a_problem(network: Architecture = INSTANCE, count: int = COUNT) -> Problem:
     return Problem(toy_images(), None, count, seed=SEED, network=network)
 
 
-def run(method: AbstractGradientMatching, problem: Problem, steps: int) -> GradientMatchingState:
+def run(method: GradientMatching, problem: Problem, steps: int) -> GradientMatchingState:
     state = method.init(problem)
     for _ in range(steps):
         method.step(problem, state)
@@ -104,7 +104,7 @@ def test_gradient_distance__of_a_dead_channel_is_one_and_has_a_finite_gradient()
 class Released:
     """The released loop, restated: all parameters, one backward pass, all classes in one sum."""
 
-    def __init__(self, method: AbstractGradientMatching, problem: Problem, x_syn: Tensor) -> None:
+    def __init__(self, method: GradientMatching, problem: Problem, x_syn: Tensor) -> None:
         self.method, self.problem = method, problem
         self.x_syn = x_syn.requires_grad_()
         self.velocity = torch.zeros_like(x_syn)
@@ -173,9 +173,7 @@ class Released:
 
 @both
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_gradient_matching__equals_the_released_loop(
-    method: AbstractGradientMatching, norm: str
-) -> None:
+def test_gradient_matching__equals_the_released_loop(method: GradientMatching, norm: str) -> None:
     problem = a_problem(replace(INSTANCE, norm=norm))
     state = method.init(problem)
     released = Released(method, problem, state.x_syn.detach().clone())
@@ -214,7 +212,7 @@ def test_gradient_matching__logs_the_mean_distance_of_the_classes() -> None:
 
 @both
 def test_gradient_matching__a_network_lives_its_outer_loops(
-    method: AbstractGradientMatching,
+    method: GradientMatching,
 ) -> None:
     problem = a_problem()
     state = method.init(problem)
@@ -233,7 +231,7 @@ def test_gradient_matching__no_inner_epochs_leave_the_network_untrained() -> Non
     assert all(map(torch.equal, weights(state.network), born))
 
 
-def objective(method: AbstractGradientMatching, problem: Problem, images: Tensor) -> float:
+def objective(method: GradientMatching, problem: Problem, images: Tensor) -> float:
     """The mean distance on networks and real images that the images were not learned on."""
     judge, judging = replace(method, outer_lr=1e-12), replace(problem, seed=99)
     state = judge.init(judging)
@@ -245,7 +243,7 @@ def objective(method: AbstractGradientMatching, problem: Problem, images: Tensor
     ("method", "share"), [(DC_OURS, 0.85), (DSA_OURS, 0.92)], ids=["dc", "dsa"]
 )
 def test_gradient_matching__distance_falls_below_that_of_frozen_images(
-    method: AbstractGradientMatching, share: float
+    method: GradientMatching, share: float
 ) -> None:
     problem = a_problem()
     method = replace(method, networks=8, class_batch=6, inner_epochs=3, inner_lr=0.05)

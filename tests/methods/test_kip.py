@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import equal, toy_images, toy_problem
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
-from toys import equal, toy_images, toy_problem
 
+from datastill.core.errors import ConfigError, NotFiniteError, NumericalWarning
+from datastill.core.rng import fork
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError, NotFiniteError, NumericalWarning
-from datastill.ground.rng import fork
-from datastill.maths.kernels import InfiniteWidthMLP
 from datastill.methods import kip
-from datastill.methods._base import Problem
 from datastill.methods._classes import sample_each_class
 from datastill.methods.kip import KIP, KIPState
+from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
+from datastill.ops.kernels import InfiniteWidthMLP
 
 COUNT, CLASSES, SEED = 8, 4, 3
 OURS = KIP(outer_steps=4, outer_batch=12)

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import NETWORK, equal, toy_problem, weights
 from torch import Tensor, nn
-from toys import NETWORK, equal, toy_problem, weights
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
+from datastill.core.errors import ConfigError
+from datastill.core.rng import fork, seeded
 from datastill.distill import warm_up
-from datastill.ground.errors import ConfigError
-from datastill.ground.rng import fork, seeded
-from datastill.methods._base import Problem
 from datastill.methods._pool import ModelPool
 from datastill.methods.krr_st import KRRST, KRRSTState
+from datastill.methods.method import Problem
 
 STEPS, SEED = 12, 3
 OURS = KRRST(

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import toy_images
 from torch import Tensor, nn
-from toys import toy_images
 
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
+from datastill.core.errors import ConfigError, NotFiniteError, NumericalWarning
+from datastill.core.machine import Machine
+from datastill.core.rng import fork, seeded
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError, NotFiniteError, NumericalWarning
-from datastill.ground.machine import Machine
-from datastill.ground.rng import fork, seeded
-from datastill.methods._base import Problem
 from datastill.methods._experts import flat_parameters
+from datastill.methods.method import Problem
 from datastill.methods.mtt import MTT, MTTState, functional_forward, normalized_distance, unroll
-from datastill.networks._base import Network
+from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet
 
 NETWORK = ConvNet(widths=(4, 8), norm="instance")

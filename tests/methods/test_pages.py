@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from datastill.cli.distill import make_parser
-from datastill.ground.lookup import find, names
-from datastill.ground.options import options
+from datastill.core.lookup import find, names
+from datastill.core.options import options
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 METHODS = names("datastill.methods")

@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import equal, toy_images, weights
 from torch import Tensor, nn
-from toys import equal, toy_images, weights
 
-from datastill.ground.rng import fork, seeded
-from datastill.maths.optimizers import AdamW, OptimizerSpec, Sgd
-from datastill.methods._base import Problem
+from datastill.core.rng import fork, seeded
 from datastill.methods._pool import ModelPool
-from datastill.networks._base import AbstractArchitecture, Network
+from datastill.methods.method import Problem
+from datastill.networks.architecture import Architecture, Network
+from datastill.ops.optimizers import AdamW, OptimizerSpec, Sgd
 
 VISITS, SLOTS, MAX_AGE = 500, 4, 7
 SGD = Sgd(0.1, momentum=0.9, weight_decay=1e-3)
 
 
 @dataclass(frozen=True)
-class Flat(AbstractArchitecture):
+class Flat(Architecture):
     """A linear map of pixels: trained in no time."""
 
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import toy_images, toy_problem
+from factories import toy_images, toy_problem
 
+from datastill.core.errors import ConfigError
+from datastill.core.rng import fork
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.rng import fork
 from datastill.images import ImageSet
 from datastill.methods.random_subset import RandomSubset
 

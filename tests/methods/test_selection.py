@@ -5,23 +5,23 @@ from typing import Any
 
 import pytest
 import torch
+from factories import NETWORK, toy_images, toy_problem, toy_target
 from sklearn.cluster import KMeans as Lloyd
-from toys import NETWORK, toy_images, toy_problem, toy_target
 
+from datastill.core.errors import ConfigError, NotFiniteError
+from datastill.core.rng import derive, fork
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError, NotFiniteError
-from datastill.ground.rng import derive, fork
-from datastill.methods._base import AbstractMethod, Problem
 from datastill.methods.full_source import FullSource
 from datastill.methods.herding import Herding, herding_indices
 from datastill.methods.k_means import KMeans
+from datastill.methods.method import Method, Problem
 from datastill.methods.random_subset import RandomSubset
 
 EACH: list[type[Herding] | type[KMeans]] = [Herding, KMeans]
 each = pytest.mark.parametrize("kind", EACH)
 
 
-def chosen(method: AbstractMethod[Any], count: int) -> torch.Tensor:
+def chosen(method: Method[Any], count: int) -> torch.Tensor:
     return method.init(toy_problem(count)).chosen
 
 

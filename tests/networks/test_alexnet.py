@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 from datastill.networks.alexnet import AlexNet
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from datastill.ground.errors import ConfigError
-from datastill.networks._base import Network
+from datastill.core.errors import ConfigError
 from datastill.networks._fused_pool import FusedReLUAvgPool
+from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet, paper_widths
 
 

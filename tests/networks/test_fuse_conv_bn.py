@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.maths.fusion import fuse_conv_bn
-from datastill.networks._base import AbstractArchitecture, Network
 from datastill.networks.alexnet import AlexNet
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.resnet18 import ResNet18
 from datastill.networks.vgg11 import VGG11
+from datastill.ops.fusion import fuse_conv_bn
 
 NORMED = [ConvNet(), VGG11(), AlexNet(), ResNet10(), ResNet18(), MobileNet()]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def trained(architecture: AbstractArchitecture) -> Network:
+def trained(architecture: Architecture) -> Network:
     """A network in float64 whose batch norms have seen pixels, and so do something."""
     torch.manual_seed(0)
     network = architecture(image_size=32, channels=3, outputs=3).double()
@@ -36,7 +36,7 @@ def pixels() -> Tensor:
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
 def test_fuse_conv_bn__maps_and_differentiates_as_before(
-    architecture: AbstractArchitecture,
+    architecture: Architecture,
 ) -> None:
     network, x = trained(architecture), pixels()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -50,7 +50,7 @@ def test_fuse_conv_bn__maps_and_differentiates_as_before(
 
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
-def test_fuse_conv_bn__has_no_batch_norm_left(architecture: AbstractArchitecture) -> None:
+def test_fuse_conv_bn__has_no_batch_norm_left(architecture: Architecture) -> None:
     layers = list(fuse_conv_bn(trained(architecture)).modules())
     assert any(isinstance(layer, nn.Conv2d) for layer in layers)
     assert not any(isinstance(layer, BATCH_NORMS) for layer in layers)

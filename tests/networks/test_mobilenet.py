@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 from datastill.networks.mobilenet import InvertedResidual, MobileNet
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from datastill.ground.lookup import find
-from datastill.networks._base import AbstractArchitecture
+from datastill.core.lookup import find
+from datastill.networks.architecture import Architecture
 
 # (name, image size): (F, parameters of the body, parameters with a head of 512 outputs)
 RELEASED = {
@@ -35,9 +35,9 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def default(name: str) -> AbstractArchitecture:
+def default(name: str) -> Architecture:
     architecture = find("datastill.networks", name)()
-    assert isinstance(architecture, AbstractArchitecture)
+    assert isinstance(architecture, Architecture)
     return architecture
 
 

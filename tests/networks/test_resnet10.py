@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from datastill.networks._base import Network
 from datastill.networks._resnet import BasicBlock
+from datastill.networks.architecture import Network
 from datastill.networks.resnet10 import ResNet10
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from factories import equal, toy_images, weights
 from timm_here import timm_or_skip
-from toys import equal, toy_images, weights
 
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 from datastill.networks.timm import Timm
 from datastill.target_model import TargetModel
 

@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from toys import toy_images, toy_network, weights
+from factories import toy_images, toy_network, weights
 
-from datastill.ground.machine import Machine
-from datastill.maths.optimizers import Sgd
-from datastill.maths.schedules import Cosine, set_rates
+from datastill.core.machine import Machine
 from datastill.networks.train_step import train_step
+from datastill.ops.optimizers import Sgd
+from datastill.ops.schedules import Cosine, set_learning_rates
 
 SIZES = (8, 8, 5, 8, 5, 5, 8, 8)  # an epoch ends with a smaller batch
 
@@ -25,7 +25,7 @@ def test_train_step__is_the_loop_of_textbooks() -> None:
         sgd.step()
 
         network.eval()  # as after an evaluation
-        set_rates(optimizer, Cosine(), step, len(SIZES))
+        set_learning_rates(optimizer, Cosine(), step, len(SIZES))
         loss = train_step(network, optimizer, F.mse_loss, x[:size], y[:size], Machine())
         assert network.training
         torch.testing.assert_close(loss, expected.detach(), atol=1e-6, rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 from datastill.networks.vgg11 import VGG11
 
 

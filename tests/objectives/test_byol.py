@@ -8,10 +8,10 @@ import torch
 from ranks import modules, two_views
 from torch import nn
 
-from datastill.ground.errors import ConfigError
-from datastill.networks._base import Network
-from datastill.objectives._base import Views
+from datastill.core.errors import ConfigError
+from datastill.networks.architecture import Network
 from datastill.objectives.byol import BYOL, BYOLHeads, distance
+from datastill.objectives.objective import Views
 
 SMALL = BYOL(projector=(8, 6), predictor=(7,))
 

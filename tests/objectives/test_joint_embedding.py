@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.objectives.byol import distance
 from datastill.objectives.simclr import SimCLR

@@ -7,8 +7,8 @@ import pytest
 import torch
 from ranks import CLASSES, labels, modules, two_views
 
-from datastill.ground.errors import ConfigError
-from datastill.objectives._base import Views
+from datastill.core.errors import ConfigError
+from datastill.objectives.objective import Views
 from datastill.objectives.supervised import Supervised
 
 

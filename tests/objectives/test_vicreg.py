@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.ground.errors import ConfigError
+from datastill.core.errors import ConfigError
 from datastill.objectives.vicreg import VICReg
 
 

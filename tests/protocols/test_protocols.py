@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from toys import NETWORK, toy_set
+from factories import NETWORK, toy_set
 
-from datastill.artefact import DistilledSet
 from datastill.augment.dsa import Dsa
-from datastill.ground.errors import ConfigError
-from datastill.ground.lookup import names
-from datastill.ground.machine import Machine
+from datastill.core.errors import ConfigError
+from datastill.core.lookup import names
+from datastill.core.machine import Machine
+from datastill.distilled_set import DistilledSet
 from datastill.images import Normalizer
-from datastill.maths.optimizers import AdamW, Sgd
-from datastill.maths.schedules import Constant, Cosine, HalfDrop
 from datastill.networks.convnet import ConvNet
+from datastill.ops.optimizers import AdamW, Sgd
+from datastill.ops.schedules import Constant, Cosine, HalfDrop
 from datastill.pretrain import PRETRAINING, Pretraining, pretrain
-from datastill.protocols._base import FOLDER, Protocol, protocol
+from datastill.protocols.protocol import FOLDER, Protocol, protocol
 from datastill.transfer.classify import Classify
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe

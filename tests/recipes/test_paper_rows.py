@@ -2,8 +2,8 @@
 
 import pytest
 
+from datastill.core.lookup import public_name
 from datastill.experiments.recipe import get_recipe
-from datastill.ground.lookup import public_name
 from datastill.recipes.paper import _shared
 
 TABLES = {

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from datastill.artefact import DistilledSet
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import DistillationSpec, Recipe, get_recipe, smoke
 from datastill.experiments.runner import Experiment, ExperimentRunner, run_recipe
 from datastill.experiments.stages import stages
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datastill.artefact import DistilledSet
+from datastill.distilled_set import DistilledSet
 from datastill.images import Normalizer
 from datastill.report.folders import find_runs
 from datastill.report.rows import read_rows

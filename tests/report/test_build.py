@@ -12,7 +12,7 @@ import torch
 from synthetic_grid import LEVELS, table_1, whole_grid, write_grid
 from synthetic_runs import arranged, distilled_set, row, seeds, write_lines
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 from datastill.report.build import ReportFiles, build
 from datastill.report.charts import LOOKS, curves, scatter_plots
 from datastill.report.folders import Run, find_runs, read_runs

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import row, write_lines
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 from datastill.report.folders import find_runs, read_failures, read_runs
 from datastill.report.rows import read_rows
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 from datastill.report.statistics import difference, summarize
 
 

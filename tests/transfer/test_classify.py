@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import NETWORK, measured, toy_images, toy_network, toy_problem, toy_set, toy_task
+from factories import NETWORK, measured, toy_images, toy_network, toy_problem, toy_set, toy_task
 
-from datastill.artefact import DistilledSet
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
-from datastill.ground.errors import ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
-from datastill.maths.optimizers import AdamW
+from datastill.distilled_set import DistilledSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.origins import from_distilled, from_scratch, from_target
+from datastill.ops.optimizers import AdamW
 from datastill.pretrain import Pretraining, pretrain
 from datastill.transfer.classify import Classify
-from datastill.transfer_rows import Judges, transfer_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
+from datastill.transfer.origins import from_distilled, from_scratch, from_target
 
 MACHINE = Machine()
 SHORT = Pretraining(AdamW(lr=0.01), augmentation=None, steps=60)
@@ -92,28 +92,28 @@ def test_classify__set_that_does_not_say_its_classes_is_taken() -> None:
     assert Classify().run(toy_network(outputs=4), toy_task(), distilled=silent)
 
 
-def judges() -> Judges:
-    return Judges([Classify()], [toy_task()])
+def suite() -> EvaluationSuite:
+    return EvaluationSuite([Classify()], [toy_task()])
 
 
 def test_judges__representations_are_refused_before_any_work(tmp_path: Path) -> None:
     origin = from_distilled(toy_set(), NETWORK, MACHINE)
     with pytest.raises(ConfigError, match="do not predict the classes of toy"):
-        transfer_rows([(origin, [0])], judges(), machine=MACHINE, folder=RunFolder(tmp_path))
+        evaluate_networks([(origin, [0])], suite(), machine=MACHINE, folder=RunFolder(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_judges__target_model_is_refused() -> None:
     origin = from_target(toy_problem().needed_target)
     with pytest.raises(ConfigError, match="target-model gives representations"):
-        judges().check_origin(origin)
+        suite().check_origin(origin)
 
 
 def test_transfer_rows__labelled_set_and_scratch_get_a_row_each(tmp_path: Path) -> None:
     labelled = from_distilled(labelled_set(), NETWORK, MACHINE, replace(SHORT, steps=2))
     scratch = from_scratch(NETWORK, MACHINE, image_size=8, channels=1, dim=4)
     work = [(labelled, [0, 1]), (scratch, [0])]
-    rows = transfer_rows(work, judges(), machine=MACHINE, folder=RunFolder(tmp_path))
+    rows = evaluate_networks(work, suite(), machine=MACHINE, folder=RunFolder(tmp_path))
     assert [(row.method, row.task, row.seed) for row in rows] == [
         ("random-subset", "classify", 0),
         ("random-subset", "classify", 1),

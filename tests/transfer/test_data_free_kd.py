@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from toys import (
+from factories import (
     NETWORK,
     KilledError,
     always_saving,
@@ -18,17 +17,18 @@ from toys import (
     toy_task,
     weights,
 )
+from torch import Tensor
 
 from datastill.augment.dsa import Dsa
-from datastill.ground.errors import ArtefactError, ConfigError
-from datastill.ground.machine import Machine
-from datastill.ground.run_folder import RunFolder
+from datastill.core.errors import ArtefactError, ConfigError
+from datastill.core.machine import Machine
+from datastill.core.run_folder import RunFolder
 from datastill.images import ImageSet
-from datastill.networks._base import Network
+from datastill.networks.architecture import Network
 from datastill.transfer import data_free_kd
-from datastill.transfer._base import Measured, Start
 from datastill.transfer._supervised import Supervised
 from datastill.transfer.data_free_kd import DataFreeKd
+from datastill.transfer.task import TaskContext, TaskResult
 
 TASK = DataFreeKd(
     epochs=2,
@@ -42,8 +42,8 @@ TASK = DataFreeKd(
 STEPS = 4  # two epochs of 12 images, 8 at a time
 
 
-def a_start(folder: Path | None = None, **changes: Any) -> Start:
-    start = Start(toy_network(), NETWORK, seed=0, distilled=toy_set(12))
+def a_start(folder: Path | None = None, **changes: Any) -> TaskContext:
+    start = TaskContext(toy_network(), NETWORK, seed=0, distilled=toy_set(12))
     if folder is not None:
         opened = RunFolder(folder, checkpoint_seconds=0.0)
         start = replace(start, folder=opened, saving=always_saving(folder))
@@ -172,8 +172,8 @@ def test_data_free_kd__statistics_of_the_batch_make_test_images_depend_on_each_o
     for mode in ("eval", "train"):
         replace(TASK, batch_norm=mode).measure(a_start(), toy_task())  # type: ignore[arg-type]
         student = seen.students[-1]
-        alone, among = student(images[:4]), student(images)[:4]
-        assert torch.allclose(alone, among, atol=1e-5) == (mode == "eval")
+        file_lock, among = student(images[:4]), student(images)[:4]
+        assert torch.allclose(file_lock, among, atol=1e-5) == (mode == "eval")
 
 
 def test_data_free_kd__teacher_is_trained_once_and_kept(
@@ -198,9 +198,9 @@ def test_data_free_kd__teacher_is_trained_once_and_kept(
 
 
 def test_data_free_kd__kept_teacher_gives_the_numbers_of_a_new_one(tmp_path: Path) -> None:
-    alone = TASK.measure(a_start(), toy_task())
+    file_lock = TASK.measure(a_start(), toy_task())
     twice = [TASK.measure(a_start(tmp_path, saving=None), toy_task()) for _ in range(2)]
-    assert twice == [alone, alone]
+    assert twice == [file_lock, file_lock]
 
 
 def test_data_free_kd__damaged_teacher_is_refused(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_data_free_kd__damaged_teacher_is_refused(tmp_path: Path) -> None:
 
 def resumed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, owner: type, step: int
-) -> list[Measured]:
+) -> list[TaskResult]:
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(owner, "_step", killed_at(step, owner._step))  # type: ignore[attr-defined]
         TASK.measure(a_start(folder), toy_task())

@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch import Tensor
-from toys import (
+from factories import (
     NETWORK,
     KilledError,
     always_saving,
@@ -17,11 +16,12 @@ from toys import (
     toy_task,
     weights,
 )
+from torch import Tensor
 
-from datastill.networks._base import Network
-from datastill.transfer._base import Start
+from datastill.networks.architecture import Network
 from datastill.transfer._supervised import Supervised
 from datastill.transfer.finetune import Finetune
+from datastill.transfer.task import TaskContext
 
 FINETUNE = Finetune(steps=6, batch=8, crop_padding=1)
 
@@ -39,7 +39,7 @@ def test_finetune__resumes_bit_for_bit(
         return network
 
     monkeypatch.setattr(Finetune, "_train", keep)
-    start = Start(toy_network(), NETWORK, seed=0)
+    start = TaskContext(toy_network(), NETWORK, seed=0)
     FINETUNE.measure(start, toy_task())
     saved = replace(start, saving=always_saving(tmp_path))
     with monkeypatch.context() as patch, pytest.raises(KilledError):
@@ -53,7 +53,7 @@ def test_finetune__resumes_among_several_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     several = replace(FINETUNE, labels=("2-per-class", "all"))
-    start = Start(toy_network(), NETWORK, seed=0, saving=always_saving(tmp_path))
+    start = TaskContext(toy_network(), NETWORK, seed=0, saving=always_saving(tmp_path))
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(Supervised, "_step", killed_at(9, Supervised._step))
         several.measure(start, toy_task())
@@ -76,7 +76,7 @@ def test_finetune__starts_from_the_body_that_it_is_given(monkeypatch: pytest.Mon
 
 def test_finetune__trains_the_body_too() -> None:
     network = toy_network()
-    start = Start(network, NETWORK, seed=0)
+    start = TaskContext(network, NETWORK, seed=0)
     tuned = FINETUNE._train(start, toy_images(), toy_task())
     assert not equal(weights(tuned.body), weights(network.body))
     assert not tuned.training

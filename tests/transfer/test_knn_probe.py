@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories import measured, toy_network, toy_task
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
-from toys import measured, toy_network, toy_task
 
-from datastill.ground.rng import fork
+from datastill.core.rng import fork
 from datastill.images import ImageSet
-from datastill.networks._base import Network
-from datastill.transfer._base import TaskData
+from datastill.networks.architecture import Network
 from datastill.transfer.knn_probe import KnnProbe
+from datastill.transfer.task import TaskData
 
 
 def hard_task() -> TaskData:

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from toys import (
+from factories import (
     toy_images,
     toy_task,
 )
 
-from datastill.ground.errors import DataError
+from datastill.core.errors import DataError
 from datastill.images import ImageSet
 from datastill.transfer._labels import check_enough, choose_labelled
 

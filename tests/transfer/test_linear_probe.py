@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor
-from toys import (
+from factories import (
     measured,
     toy_network,
     toy_task,
 )
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
-from datastill.ground.rng import derive
+from datastill.core.rng import derive
 from datastill.images import ImageSet
-from datastill.networks._base import Network
+from datastill.networks.architecture import Network
 from datastill.transfer.linear_probe import LinearProbe
 
 PROBE = LinearProbe(steps=200, batch=24)

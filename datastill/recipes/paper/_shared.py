@@ -9,8 +9,6 @@ from dataclasses import replace
 
 from datastill.augment.dsa import Dsa
 from datastill.experiments.recipe import DistillationSpec
-from datastill.maths.optimizers import AdamW
-from datastill.maths.schedules import Cosine
 from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
 from datastill.methods.frepo import FRePo
@@ -19,9 +17,11 @@ from datastill.methods.kip import KIP
 from datastill.methods.krr_st import KRRST
 from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
+from datastill.ops.optimizers import AdamW
+from datastill.ops.schedules import Cosine
 from datastill.pretrain import Pretraining
-from datastill.protocols._base import Protocol
 from datastill.protocols.paper import PROTOCOL
+from datastill.protocols.protocol import Protocol
 from datastill.train_target import TargetTraining
 
 SEEDS = 3  # networks per row, each pre-trained anew on one fixed set

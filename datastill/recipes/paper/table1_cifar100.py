@@ -6,7 +6,6 @@ Judged by the paper's protocol and by MKDT's, whose published conclusions contra
 from dataclasses import replace
 
 from datastill.experiments.recipe import DistillationSpec, Recipe
-from datastill.maths.optimizers import AdamW
 from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
 from datastill.methods.frepo import FRePo
@@ -17,6 +16,7 @@ from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.networks.resnet18 import ResNet18
 from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.ops.optimizers import AdamW
 from datastill.protocols.mkdt import PROTOCOL as MKDT
 from datastill.recipes.paper._shared import (
     FINE_GRAINED,

@@ -1,0 +1,103 @@
+"""The safetensors files of datastill: format, version and SHA-256 are checked on reading."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from datastill.core.atomic import atomic_write
+from datastill.core.errors import ArtefactError
+
+FORMATS = {
+    "datastill.distilled": "a distilled set",
+    "datastill.target-model": "a target model",
+    "datastill.checkpoint": "a checkpoint",
+    "datastill.expert": "an expert's trajectory",
+}
+
+
+def read_checked(
+    path: Path, expected_format: str, newest_version: int
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata of a file, and check its SHA-256.
+
+    Raises:
+        ArtefactError: There is no such file, or it is damaged, foreign, or from a newer version.
+    """
+    metadata, tensors = _read(path)
+    if (file_format := metadata.get("format", "")) != expected_format:
+        actual, expected = (
+            FORMATS.get(name, "a file of another program")
+            for name in (file_format, expected_format)
+        )
+        raise ArtefactError(f"{path} is {actual}, where {expected} is needed")
+    version = metadata.get("format_version", "")
+    if not version.isdigit() or int(version) > newest_version:
+        raise ArtefactError(
+            f"{path} has format version {version}, this datastill reads up to {newest_version};"
+            " update datastill"
+        )
+    stored = metadata.pop("sha256", "absent")
+    actual = digest(tensors, metadata)
+    if actual != stored:
+        raise ArtefactError(
+            f"{path} is damaged: its contents have SHA-256 {actual[:16]}..., the file says"
+            f" {stored[:16]}...; fetch or make it again"
+        )
+    return tensors, metadata
+
+
+def format_of(path: Path) -> str:
+    """Read which format of datastill a safetensors file has; "" where it has none.
+
+    Raises:
+        ArtefactError: There is no such file, or it is damaged.
+    """
+    return _read(path)[0].get("format", "")
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged or no safetensors file: {error}") from error
+    return metadata, tensors
+
+
+def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata (which contains the format) with their SHA-256, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {**metadata, "sha256": digest(tensors, metadata)}
+    with atomic_write(path) as part:
+        # Not by save_file, whose own temporary file a kill would leave beside ours.
+        part.write_bytes(safetensors.torch.save(tensors, metadata))
+        _sort_header(part)
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the keys of the header in place, so that equal contents are equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        ordered = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        padded = ordered.encode().ljust(length)
+        assert len(padded) == length, "the same header, written by Python, has become longer"
+        file.seek(8)
+        file.write(padded)
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors, and over the metadata."""
+    running = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        running.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        running.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return running.hexdigest()

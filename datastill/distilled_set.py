@@ -1,0 +1,304 @@
+"""The artefact: distilled images and targets in one self-describing safetensors file.
+
+The format is described to the field in docs/artefact.md. It opens with safetensors alone;
+`DistilledSet.load` also checks the SHA-256, so that a flipped bit never passes silently.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datastill.core.atomic import atomic_write
+from datastill.core.errors import ArtefactError, NotFiniteError
+from datastill.core.tensor_file import digest, read_checked, write_checked
+from datastill.images import Normalizer
+from datastill.ops.zca import Zca
+
+FORMAT = "datastill.distilled"
+FORMAT_VERSION = 1
+
+TargetKind = Literal["hard-label", "soft-label", "representation"]
+PixelSpace = Literal["unit", "normalized", "raw"]
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
+    """M distilled images with their targets, and everything needed to use them.
+
+    It is a `torch.utils.data.Dataset` of pairs (network input, target), ready for a `DataLoader`.
+
+    Args:
+        images: (M, C, H, W) float32, H = W, in the space that `pixel_space` names.
+        targets: (M, D) float32, or (M,) int64 where `target_kind` is "hard-label".
+        target_kind: "hard-label", "soft-label" or "representation".
+        pixel_space: How the images are fed to a network: "unit" pixels go through `normalizer`
+            first; "normalized" pixels are fed as they are; "raw" are unit pixels fed as they are
+            (the released code of KRR-ST: docs/fidelity.md#pixels).
+        normalizer: Of the source's training split; any other image that a network trained on the
+            set sees goes through it.
+        provenance: JSON: method, options, source, target model, seed, versions.
+
+    Raises:
+        ArtefactError: Shapes, types or kinds do not fit together.
+        NotFiniteError: A value is NaN or infinite.
+
+    Example:
+        >>> images = torch.rand(20, 1, 16, 16)
+        >>> distilled = DistilledSet(
+        ...     images, torch.arange(20) % 10, "hard-label", "unit", Normalizer((0.5,), (0.2,)),
+        ...     {"method": {"name": "mine"}, "num_classes": 10},
+        ... )
+        >>> distilled
+        <DistilledSet mine: 20 images of 1 x 16 x 16, hard-label targets (20,), unit pixels>
+        >>> inputs, labels = next(iter(torch.utils.data.DataLoader(distilled, batch_size=4)))
+        >>> inputs.shape, labels.tolist()
+        (torch.Size([4, 1, 16, 16]), [0, 1, 2, 3])
+    """
+
+    images: Tensor
+    targets: Tensor
+    target_kind: TargetKind
+    pixel_space: PixelSpace
+    normalizer: Normalizer
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def __repr__(self) -> str:
+        method = self.provenance.get("method", {}).get("name", "of an unknown method")
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        return (
+            f"<DistilledSet {method}: {len(self)} images of {shape}, {self.target_kind} targets"
+            f" {tuple(self.targets.shape)}, {self.pixel_space} pixels>"
+        )
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The network input (C, H, W) and the target of one image."""
+        images = self.images[index]
+        inputs = self._to_network_input(images.reshape(-1, *self.images.shape[1:]))
+        return inputs.reshape(images.shape), self.targets[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """The pairs of a batch; a `DataLoader` calls this once per batch."""
+        inputs = self._to_network_input(self.images[list(indices)])
+        return list(zip(inputs, self.targets[list(indices)], strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(zip(self.network_input(), self.targets, strict=True))
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on a side."""
+        return int(self.images.shape[2])
+
+    @property
+    def channels(self) -> int:
+        return int(self.images.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs that a network needs to learn the targets: D, or K classes."""
+        if self.target_kind == "hard-label":
+            return int(self.provenance["num_classes"])
+        return int(self.targets.shape[1])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the images and targets as they are stored, without the metadata."""
+        return self.images.nbytes + self.targets.nbytes
+
+    @property
+    def method(self) -> str:
+        """The public name of the method that made this set."""
+        return str(self.provenance["method"]["name"])
+
+    def network_input(self) -> Tensor:  # (M, C, H, W)
+        """The images as they are fed to a network."""
+        return self._to_network_input(self.images)
+
+    def unit_pixels(self) -> Tensor:  # (M, C, H, W)
+        """The images to look at: unit pixels, clipped to [0, 1]."""
+        normalized = self.pixel_space == "normalized"
+        unit = self.normalizer.inverse(self.images) if normalized else self.images
+        return unit.clamp(0, 1)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of images, targets and metadata: the identity of this artefact."""
+        return digest(self._tensors(), self._header())
+
+    def to(self, device: torch.device) -> "DistilledSet":
+        """The same set with its tensors on another device."""
+        return replace(self, images=self.images.to(device), targets=self.targets.to(device))
+
+    @property
+    def whitening_bytes(self) -> int:
+        """Bytes of the whitening, which networks need for any other image; 0 without one."""
+        zca = self.normalizer.zca
+        return 0 if zca is None else zca.mean.nbytes + zca.matrix.nbytes
+
+    def describe(self) -> dict[str, Any]:
+        """Shapes, kinds and provenance as plain values, for people and for YAML."""
+        return {
+            "images": list(self.images.shape),
+            "targets": list(self.targets.shape),
+            "target_kind": self.target_kind,
+            "pixel_space": self.pixel_space,
+            "normalizer": self.normalizer.statistics,
+            "whitened": self.normalizer.zca is not None,
+            "fingerprint": self.fingerprint,
+            **{k: v for k, v in self.provenance.items() if k != "classes"},
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write the artefact, whole or not at all, and `preview.png` beside it.
+
+        Args:
+            path: The file, such as `distilled.safetensors`.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        path = Path(path)
+        write_checked(path, self._tensors(), self._header())
+        if path.stem == "distilled":
+            with atomic_write(path.with_name("preview.png")) as part:
+                picture_grid(self.unit_pixels()).save(part, format="png")
+
+    @staticmethod
+    def load(path: Path | str) -> "DistilledSet":
+        """Read and check an artefact.
+
+        Args:
+            path: A file, or a run folder with a `distilled.safetensors`.
+
+        Returns:
+            The set, on the CPU.
+
+        Raises:
+            ArtefactError: No such file, damaged, foreign, or from a newer format version.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "distilled.safetensors"
+        tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
+        try:
+            distilled = DistilledSet(
+                tensors["images"],
+                tensors["targets"],
+                target_kind=metadata["target_kind"],  # type: ignore[arg-type]  # checked inside
+                pixel_space=metadata["pixel_space"],  # type: ignore[arg-type]
+                normalizer=_normalizer(json.loads(metadata["normalizer"]), tensors),
+                provenance=json.loads(metadata["provenance"]),
+            )
+            _check_provenance(distilled)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ArtefactError(f"{path} lacks a part of a distilled set: {error!r}") from error
+        return distilled
+
+    def _to_network_input(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return self.normalizer(images) if self.pixel_space == "unit" else images
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {"images": self.images, "targets": self.targets}
+        if (zca := self.normalizer.zca) is not None:
+            tensors |= {"zca_mean": zca.mean, "zca_matrix": zca.matrix}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def _header(self) -> dict[str, str]:
+        return {
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "target_kind": self.target_kind,
+            "pixel_space": self.pixel_space,
+            "image_size": str(self.image_size),
+            "normalizer": json.dumps(self.normalizer.statistics),
+            "provenance": json.dumps(self.provenance, sort_keys=True),
+        }
+
+
+def picture_grid(unit_pixels: Tensor, *, columns: int = 0, scale: int = 0) -> Image.Image:
+    """Draw images as one picture with thin white gaps.
+
+    Args:
+        unit_pixels: (M, C, H, W), clipped to [0, 1]. Of three or more channels the first three are
+            drawn as red, green and blue; of two, their mean as grey.
+        columns: Images in a row; 0 makes the picture about square, at most 20 images wide.
+        scale: Pixels of the picture for one of an image; 0 enlarges small images.
+
+    Returns:
+        The picture.
+    """
+    count, channels, size = unit_pixels.shape[:3]
+    if channels == 2:
+        unit_pixels, channels = unit_pixels.mean(1, keepdim=True), 1
+    columns = columns or min(20, int(np.ceil(np.sqrt(count))))
+    rows = -(-count // columns)
+    scale = scale or max(1, 48 // size)
+    tiles = (unit_pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    tiles = tiles.repeat(scale, 1).repeat(scale, 2).repeat(3 if channels == 1 else 1, 3)
+    step = size * scale + 2
+    canvas = np.full((rows * step + 2, columns * step + 2, 3), 255, np.uint8)
+    for k, tile in enumerate(tiles):
+        top, left = 2 + k // columns * step, 2 + k % columns * step
+        canvas[top : top + size * scale, left : left + size * scale] = tile[..., :3]
+    return Image.fromarray(canvas)
+
+
+def _normalizer(statistics: dict[str, list[float]], tensors: dict[str, Tensor]) -> Normalizer:
+    whitened = "zca_matrix" in tensors
+    zca = Zca(tensors["zca_mean"], tensors["zca_matrix"]) if whitened else None
+    return Normalizer.from_statistics(statistics, zca)
+
+
+def _check(distilled: DistilledSet) -> None:
+    images, targets = distilled.images, distilled.targets
+    shapes = f"images {tuple(images.shape)} {images.dtype}, targets {tuple(targets.shape)}"
+    if distilled.target_kind not in get_args(TargetKind):
+        raise ArtefactError(f"unknown target_kind {distilled.target_kind!r}")
+    if distilled.pixel_space not in get_args(PixelSpace):
+        raise ArtefactError(f"unknown pixel_space {distilled.pixel_space!r}")
+    if images.dim() != 4 or images.dtype != torch.float32 or images.shape[2] != images.shape[3]:
+        raise ArtefactError(f"images must be square float32 (M, C, H, W); got {shapes}")
+    hard = distilled.target_kind == "hard-label"
+    fits = targets.dim() == (1 if hard else 2) and targets.is_floating_point() != hard
+    if not fits or len(targets) != len(images) or len(images) == 0:
+        raise ArtefactError(f"targets do not fit {distilled.target_kind}: {shapes}")
+    mean, std = distilled.normalizer.mean, distilled.normalizer.std
+    if not len(mean) == len(std) == images.shape[1]:
+        raise ArtefactError(f"the normalizer does not fit {images.shape[1]} channels")
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ArtefactError(f"the normalizer has mean {mean} and std {std}; expected std above 0")
+    zca = distilled.normalizer.zca
+    if zca is not None and len(zca.mean) != images[0].numel():
+        raise ArtefactError(f"the whitening is of {len(zca.mean)} values, not of {shapes}")
+    for name, tensor in (("images", images), ("targets", targets)):
+        if not bool(tensor.isfinite().all()):
+            raise NotFiniteError(f"the distilled {name} have values that are not finite")
+
+
+def _check_provenance(distilled: DistilledSet) -> None:
+    """Refuse metadata of a file that later work would stumble over."""
+    method, source = (distilled.provenance.get(key, {}) for key in ("method", "source"))
+    for name in (method["name"], source.get("name", "")):
+        if not isinstance(name, str):
+            raise ArtefactError(f"its provenance has the name {name!r}; expected text")
+    if distilled.target_kind != "hard-label":
+        return
+    classes, labels = distilled.provenance["num_classes"], distilled.targets
+    low, high = int(labels.min()), int(labels.max())
+    if not isinstance(classes, int) or low < 0 or high >= classes:
+        raise ArtefactError(f"labels run from {low} to {high}, but there are {classes!r} classes")

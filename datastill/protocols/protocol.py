@@ -1,0 +1,147 @@
+"""An evaluation protocol: network, pre-training and tasks, fixed to the last number."""
+
+import importlib
+from dataclasses import dataclass, replace
+
+from datastill.core import lookup
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.distilled_set import DistilledSet, TargetKind
+from datastill.networks.architecture import Architecture
+from datastill.pretrain import PRETRAINING, Pretraining
+from datastill.transfer.origins import Origin, from_distilled
+from datastill.transfer.task import Task
+
+FOLDER = "datastill.protocols"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How distilled sets are evaluated, on data that the protocol leaves open.
+
+    Args:
+        name: Its public name; empty for a custom protocol.
+        networks: Pairs of the largest image size and the network for it, sizes rising; empty: the
+            network that the set was distilled with.
+        representation: Pre-training on sets of target representations; None: not defined.
+        hard_label: Pre-training on sets of class labels; None: not defined.
+        soft_label: Pre-training on sets of soft labels; None: not defined.
+        tasks: How the pre-trained networks are evaluated.
+        seeds: Networks per row, as published.
+
+    Example:
+        >>> import datastill as ds
+        >>> mkdt = ds.protocol("mkdt")
+        >>> mkdt.pretraining("representation").epochs
+        20
+        >>> mkdt.network(32, ds.ConvNet()).widths
+        (128, 128, 128)
+    """
+
+    name: str
+    networks: tuple[tuple[int, Architecture], ...]
+    representation: Pretraining | None
+    hard_label: Pretraining | None
+    soft_label: Pretraining | None
+    tasks: tuple[Task, ...]
+    seeds: int = 3
+
+    def network(self, image_size: int, default: Architecture) -> Architecture:
+        """Return the network for images of that size; `default` where the protocol fixes none.
+
+        Raises:
+            ConfigError: The protocol has networks, but none for images so large.
+        """
+        if not self.networks:
+            return default
+        fitting = [network for size, network in self.networks if image_size <= size]
+        if not fitting:
+            raise ConfigError(
+                f"protocol {self.name} has networks for images of at most {self.networks[-1][0]}"
+                f" pixels, got {image_size}; choose another --protocol, or none"
+            )
+        return fitting[0]
+
+    def pretraining(self, kind: TargetKind, epochs: int | None = None) -> Pretraining:
+        """Return how networks are trained on sets with that kind of targets.
+
+        Args:
+            kind: Of the targets.
+            epochs: Passes over the set; None: those of the protocol.
+
+        Raises:
+            ConfigError: The protocol does not define it.
+        """
+        rows = {
+            "representation": self.representation,
+            "hard-label": self.hard_label,
+            "soft-label": self.soft_label,
+        }
+        row = rows[kind]
+        if row is None:
+            raise ConfigError(
+                f"protocol {self.name} is not defined for sets with {kind} targets; choose another"
+                " --protocol, or none"
+            )
+        return row if epochs is None else replace(row, epochs=epochs, steps=None)
+
+    def title(self, kind: TargetKind, epochs: int | None = None) -> str:
+        """Return the name, and the epochs if they were changed: `mkdt, 100 epochs`."""
+        unchanged = self.pretraining(kind, epochs) == self.pretraining(kind)
+        return self.name if unchanged else f"{self.name}, {epochs} epochs"
+
+    def origin(
+        self,
+        distilled: DistilledSet,
+        default: Architecture,
+        machine: Machine,
+        *,
+        epochs: int | None = None,
+    ) -> Origin:
+        """Return the origin of networks that are pre-trained on a distilled set.
+
+        Args:
+            distilled: The set.
+            default: The network where the protocol fixes none.
+            machine: Where networks are trained.
+            epochs: Passes over the set; None: those of the protocol.
+
+        Raises:
+            ConfigError: The protocol is not defined for such sets or such images.
+        """
+        kind = distilled.target_kind
+        return from_distilled(
+            distilled,
+            self.network(distilled.image_size, default),
+            machine,
+            self.pretraining(kind, epochs),
+            protocol=self.title(kind, epochs),
+        )
+
+
+def custom_protocol(*tasks: Task, pretrain_steps: int | None = None) -> Protocol:
+    """Return a protocol without a name: the published pre-training, for so many updates."""
+    rows = {
+        kind: row if pretrain_steps is None else replace(row, steps=pretrain_steps)
+        for kind, row in PRETRAINING.items()
+    }
+    return Protocol(
+        name="",
+        networks=(),
+        representation=rows["representation"],
+        hard_label=rows["hard-label"],
+        soft_label=rows["soft-label"],
+        tasks=tasks,
+    )
+
+
+def protocol(name: str) -> Protocol:
+    """Return the protocol of that name, such as "paper" or "mkdt".
+
+    Raises:
+        ConfigError: There is none; the message has the nearest name.
+    """
+    lookup.check_name(name, lookup.names(FOLDER), kind="protocols")
+    module = importlib.import_module(f"{FOLDER}.{name.replace('-', '_')}")
+    chosen: Protocol = module.PROTOCOL
+    return chosen

@@ -1,0 +1,344 @@
+"""Evaluate networks of any origin on target data, by tasks and seeds, into transfer rows.
+
+Rows are appended to `rows.jsonl` as they are measured; a continued run skips those that are there.
+With several ranks each evaluates its share of the networks and appends to a file of its own, which
+rank 0 merges at the end, so that no measured row is lost when a rank fails.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datastill.core.atomic import write_text
+from datastill.core.errors import ConfigError, DataError
+from datastill.core.lookup import public_name
+from datastill.core.loop import CheckpointConfig, peak_memory_bytes
+from datastill.core.machine import Machine
+from datastill.core.options import non_default, to_json
+from datastill.core.progress import logger
+from datastill.core.ranks import Ranks
+from datastill.core.run_folder import RunFolder, versions
+from datastill.distilled_set import DistilledSet
+from datastill.networks.architecture import Architecture, Network
+from datastill.transfer.held_out import HeldOut
+from datastill.transfer.origins import Origin
+from datastill.transfer.task import (
+    Task,
+    TaskContext,
+    TaskData,
+    TaskResult,
+    TransferRow,
+    check_same_classes,
+)
+
+Key = tuple[str, ...]
+ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSuite:
+    """The tasks and the data on which every network is evaluated.
+
+    Args:
+        tasks: Such as fine-tuning and a linear probe.
+        targets: Labelled data; each task is run on each of them.
+        held_out: For the held-out R² of networks whose outputs are target representations.
+    """
+
+    tasks: Sequence[Task] = ()
+    targets: Sequence[TaskData] = ()
+    held_out: HeldOut | None = None
+
+    def check(self) -> None:
+        """Check that every task can use all data, before any work."""
+        for task in self.tasks:
+            for data in self.targets:
+                task.check(data)
+
+    def check_origin(self, origin: Origin) -> None:
+        """Check that every task can evaluate the networks of an origin, before any work.
+
+        Raises:
+            ConfigError: A task needs distilled images and the origin has none, or it needs one
+                output per class and the networks have other outputs.
+        """
+        for task in self.tasks:
+            if task.evaluates_outputs:
+                self._check_classes(task, origin)
+            if task.trains_on_distilled and origin.artefact and origin.distilled is None:
+                raise ConfigError(
+                    f"{public_name(task)} trains on distilled images, and {origin.title} has none;"
+                    " give distilled sets, or scratch for Gaussian noise"
+                )
+
+    def _check_classes(self, task: Task, origin: Origin) -> None:
+        if origin.distilled is not None:
+            for data in self.targets:
+                check_same_classes(origin.distilled, data)
+        elif origin.artefact:
+            raise ConfigError(
+                f"{public_name(task)} needs one output per class, and {origin.title} gives"
+                " representations; give distilled sets with class labels, or scratch"
+            )
+
+
+def evaluate_networks(
+    work: Sequence[tuple[Origin, Sequence[int]]],
+    suite: EvaluationSuite,
+    *,
+    machine: Machine,
+    folder: RunFolder,
+    shared: RunFolder | None = None,
+) -> list[TransferRow]:
+    """Measure the rows that `folder` does not have yet, and return all its rows.
+
+    A network is made once per origin and seed, and only if one of its rows is missing. Of R ranks,
+    rank r evaluates the networks r, r + R, r + 2R, ...
+
+    Args:
+        work: Origins, each with its seeds.
+        judges: Tasks and data.
+        machine: Device and precision.
+        folder: Keeps the rows and checkpoints.
+        shared: Keeps what several folders share, such as a teacher. Default: `folder`.
+
+    Raises:
+        ConfigError: A task cannot evaluate the networks of an origin.
+    """
+    for origin, _ in work:
+        suite.check_origin(origin)
+    ranks, own = folder.ranks, replace(folder, ranks=Ranks())
+    pairs = [(origin, seed) for origin, seeds in work for seed in seeds]
+    jobs = [
+        _Job(origin, seed, machine, own, shared or own, f"{number}/{len(pairs)}", ranks)
+        for number, (origin, seed) in enumerate(pairs, start=1)
+    ]
+    rows = _joined(folder, jobs)
+    _refuse_other_sets(rows, work, folder)
+    done = {_key_of(row) for row in rows}
+    for job in jobs[ranks.rank :: ranks.size]:
+        job.measure_all(suite, done)
+    return _joined(folder, jobs)
+
+
+def _refuse_other_sets(
+    rows: Sequence[TransferRow], work: Sequence[tuple[Origin, Sequence[int]]], folder: RunFolder
+) -> None:
+    """Refuse to add rows to those of distilled sets that have since been made again."""
+    expected = {(origin.method, origin.artefact) for origin, _ in work}
+    for row in rows:
+        if (row.method, row.artefact) not in expected:
+            raise ConfigError(
+                f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
+                f" {row.artefact[:8]}) than was given; pass the set that they are of, or another"
+                " --out"
+            )
+
+
+def _joined(folder: RunFolder, jobs: "Sequence[_Job]") -> list[TransferRow]:
+    """Merge the rows of all ranks into one file, in the order of the jobs, and return them."""
+    file = folder.path / ROWS
+    folder.ranks.barrier()
+    if folder.writes:
+        parts = sorted(folder.path.glob(ROWS_OF_RANK.format("*")))
+        merged = {_key_of(row) for row in read_rows(file)}
+        new = [row for part in parts for row in read_rows(part) if _key_of(row) not in merged]
+        number = {job.network_key: n for n, job in enumerate(jobs)}
+        new.sort(key=lambda row: number.get(_network_key_of(row), len(jobs)))
+        if new:
+            before = file.read_text(encoding="utf-8") if file.exists() else ""
+            write_text(file, before + _lines(new))
+        for part in parts:
+            part.unlink()
+    folder.ranks.barrier()
+    return read_rows(file)
+
+
+def read_rows(file: Path) -> list[TransferRow]:
+    """Read the rows of a file, and repair one whose last line was cut short by a kill.
+
+    All rows of the task of that line are removed, from the file too, so that the task is measured
+    again with all its settings.
+
+    Raises:
+        DataError: A line is not a row, or was written by a newer version.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        rows = [TransferRow(**json.loads(line)) for line in lines if line.endswith("\n")]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} has a line that this version of datastill cannot read ({error}); remove or"
+            " repair it, or pass another --out"
+        ) from error
+    if len(rows) < len(lines):
+        incomplete = _key_of(rows[-1]) if rows else None
+        while rows and _key_of(rows[-1]) == incomplete:
+            rows.pop()
+        write_text(file, "".join(lines[: len(rows)]))
+    return rows
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """Return name and non-default options, such as `convnet(widths=[32, 64, 128])`."""
+    changed = ", ".join(f"{k}={v}" for k, v in non_default(architecture).items())
+    return public_name(architecture) + (f"({changed})" if changed else "")
+
+
+@dataclass
+class _Job:
+    """The rows of one origin and one seed; the network is made when it is first needed."""
+
+    origin: Origin
+    seed: int
+    machine: Machine
+    folder: RunFolder
+    shared: RunFolder
+    number: str
+    ranks: Ranks  # the ranks among which jobs are divided
+    network: Network | None = None
+
+    def measure_all(self, suite: EvaluationSuite, done: set[Key]) -> None:
+        """Measure and store the rows that are not in `done`."""
+        for task in suite.tasks:
+            for data in suite.targets:
+                saving = self._saving(public_name(task), to_json(task), data.name)
+                if self._key(public_name(task), to_json(task), data.name) not in done:
+                    self._task(task, data, saving)
+                saving.clear()  # its rows are stored, now or by the run that was killed
+        held_out = suite.held_out
+        if held_out is not None and self.origin.regresses(held_out.target):
+            name = held_out.images.name.partition("/")[0]
+            if self._key("held-out-r2", None, name) not in done:
+                self._held_out(held_out, name)
+        self._saving("pre-train", None, "").clear()
+
+    def _task(self, task: Task, data: TaskData, saving: CheckpointConfig) -> None:
+        network = self._network()
+        task.check_network(network, data)
+        fingerprint = data.fingerprint  # of the images as they are, without a set's whitening
+        data = data.whitened_like(self.origin.distilled)
+        start_time = time.monotonic()
+        start = TaskContext(
+            network,
+            self.origin.architecture,
+            self.seed,
+            self.machine,
+            saving,
+            self.origin.distilled,
+            self.shared,
+        )
+        results = task.measure(start, data)
+        seconds = time.monotonic() - start_time
+        row = self._row(public_name(task), data.name, fingerprint, seconds)
+        row = replace(row, options={**row.options, "task": to_json(task)})
+        self._append(row, results)
+
+    def _held_out(self, held_out: HeldOut, name: str) -> None:
+        start_time = time.monotonic()
+        r2 = held_out.r2(self._network(), self.machine)
+        seconds = time.monotonic() - start_time
+        row = self._row("held-out-r2", name, held_out.images.fingerprint, seconds)
+        self._append(row, [TaskResult("", None, r2, 0)])
+
+    def _network(self) -> Network:
+        if self.network is None:
+            logger.info(f"transfer {self.number}: {self.origin.title}, seed {self.seed}")
+            saving = self._saving("pre-train", None, "")
+            self.network = self.origin.make(self.seed, saving)
+        return self.network
+
+    def _saving(self, phase: str, options: object, data: str) -> CheckpointConfig:
+        """Return the checkpoint of one piece of work; each has a file of its own."""
+        key = self._key(phase, options, data)
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+        return self.folder.saving(f"{phase}-{digest}", {"origin": key})
+
+    def _row(self, task: str, data: str, data_fingerprint: str, seconds: float) -> TransferRow:
+        origin, distilled = self.origin, self.origin.distilled
+        return TransferRow(
+            method=origin.method,
+            variant=origin.variant,
+            count=origin.count,
+            source=origin.source,
+            data=data,
+            task=task,
+            setting="",
+            network=architecture_text(origin.architecture),
+            seed=self.seed,
+            accuracy_percent=None,
+            r_squared=None,
+            steps=0,
+            wall_seconds=round(seconds, 3),
+            peak_memory_bytes=peak_memory_bytes(),
+            artefact=origin.artefact,
+            versions=versions(),
+            options=origin.options,
+            protocol=origin.protocol,
+            target_kind="" if distilled is None else distilled.target_kind,
+            set_bytes=0 if distilled is None else distilled.num_bytes,
+            pretrain_steps=origin.pretrain_steps,
+            settings={
+                "data": data_fingerprint,
+                "precision": self.machine.precision,
+                "image_size": self._network().image_size,
+                "outputs": self._network().outputs,
+                **_settings(distilled),
+            },
+        )
+
+    def _append(self, row: TransferRow, results: list[TaskResult]) -> None:
+        file = ROWS if self.ranks.size == 1 else ROWS_OF_RANK.format(self.ranks.rank)
+        rows = [replace(row, **asdict(result)) for result in results]
+        self.folder.append_text(file, _lines(rows))  # in one write: a kill leaves all or none
+
+    @property
+    def network_key(self) -> Key:
+        """Everything that identifies the evaluated network."""
+        origin, options = self.origin, self.origin.options
+        network = architecture_text(origin.architecture)
+        names = (origin.artefact, origin.method, network, origin.protocol)
+        return *names, _json(options.get("pretraining")), str(self.seed)
+
+    def _key(self, task: str, options: object, data: str) -> Key:
+        *network, seed = self.network_key
+        return *network, task, _json(options), data, seed
+
+
+def _settings(distilled: DistilledSet | None) -> dict[str, Any]:
+    """How a distilled set was made, so that a report averages over nothing but seeds."""
+    if distilled is None:
+        return {}
+    provenance = distilled.provenance
+    return {
+        "method": provenance["method"].get("options", {}),
+        "source": provenance["source"].get("fingerprint"),
+        "target": (provenance.get("target") or {}).get("fingerprint"),
+        "network": provenance.get("network"),
+        "distillation_precision": provenance.get("precision"),
+        "distillation_seed": provenance.get("seed"),
+    }
+
+
+def _network_key_of(row: TransferRow) -> Key:
+    names = (row.artefact, row.method, row.network, row.protocol)
+    return *names, _json(row.options.get("pretraining")), str(row.seed)
+
+
+def _key_of(row: TransferRow) -> Key:
+    *network, seed = _network_key_of(row)
+    return *network, row.task, _json(row.options.get("task")), row.data, seed
+
+
+def _lines(rows: Sequence[TransferRow]) -> str:
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+
+
+def _json(options: object) -> str:
+    return json.dumps(options, sort_keys=True)

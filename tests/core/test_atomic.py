@@ -1,0 +1,118 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import json
+import os
+import platform
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from datastill.core import atomic
+from datastill.core.atomic import (
+    atomic_write,
+    remove_stale_tempfiles,
+    sha256,
+    write_json,
+    write_text,
+)
+from datastill.core.errors import DataError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_text(tmp_path / "folder" / "file.txt", "old")
+    return tmp_path / "folder" / "file.txt"
+
+
+def test_write_text__replaces_the_old_file(file: Path) -> None:
+    write_text(file, "new")
+    assert file.read_text() == "new"
+
+
+def test_write_json__reads_back(file: Path) -> None:
+    write_json(file, {"täglich": [1, None, 0.1]})
+    assert json.loads(file.read_text(encoding="utf-8")) == {"täglich": [1, None, 0.1]}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_whole_file__crash_inside_leaves_the_old_file(
+    file: Path, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), atomic_write(file) as part:
+        part.write_text("half")
+        raise error
+    assert file.read_text() == "old"
+
+
+def test_whole_file__crash_inside_leaves_no_part(file: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_write(file) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_whole_file__nothing_is_seen_before_the_end(file: Path) -> None:
+    with atomic_write(file) as part:
+        part.write_text("new")
+        assert file.read_text() == "old"
+    assert file.read_text() == "new"
+
+
+def test_whole_file__is_flushed_before_and_after_it_is_renamed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def flushed(descriptor: int) -> None:
+        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def renamed(part: Path, path: Path) -> Path:
+        seen.append("renamed")
+        return replace(part, path)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(file, "new")
+    assert seen == ["file", "renamed", "folder"]
+
+
+def test_sweep__removes_what_dead_processes_left_and_nothing_else(file: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here = platform.node()
+    names = (f".a.{dead.pid}@{here}.part", f".a.{os.getpid()}@{here}.part", f".a.{dead.pid}@x.part")
+    for name in names:
+        (file.parent / name).touch()
+    remove_stale_tempfiles(file.parent)
+    assert {path.name for path in file.parent.iterdir()} == {file.name, *names[1:]}
+
+
+def test_whole_file__full_disk_is_a_data_error_and_leaves_no_part(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic, "_flush", full)
+    with pytest.raises(DataError, match=r"file\.txt cannot be written: No space left"):
+        write_text(file, "new")
+    assert file.read_text() == "old" and list(file.parent.iterdir()) == [file]
+
+
+def test_whole_file__path_under_a_file_is_a_data_error(file: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written"):
+        write_text(file / "below", "new")
+
+
+def test_whole_file__folder_in_the_way_is_a_data_error(file: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written"):
+        write_text(file.parent, "new")
+
+
+def test_sha256__equals_hashlib(file: Path) -> None:
+    assert sha256(file) == hashlib.sha256(b"old").hexdigest()

@@ -1,0 +1,187 @@
+"""Machine: device, number format and memory layout."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from reliability import Figures
+from torch import Tensor, nn
+
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.ranks import Ranks
+from datastill.networks.architecture import Architecture
+from datastill.networks.convnet import ConvNet
+from datastill.networks.resnet18 import ResNet18
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten())
+
+
+def images() -> torch.Tensor:
+    return torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_machine__auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_cuda(monkeypatch)
+    assert Machine.find("auto", "bfloat16") == Machine("cpu", "bfloat16")
+
+
+def test_machine__auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 1)
+    assert Machine.find("auto", "float32").device == "cuda"
+
+
+def test_machine__each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sixth of eight ranks, the second of its host."""
+    with_gpus(monkeypatch, 4)
+    ranks = Ranks(rank=5, size=8, local=1)
+    assert Machine.find("auto", ranks=ranks) == Machine("cuda:1", ranks=ranks)
+    assert Machine.find("cuda:3", ranks=ranks).device == "cuda:3"
+    with pytest.raises(ConfigError, match="cuda:4: there are 4 devices"):
+        Machine.find("cuda", ranks=Ranks(rank=5, size=8, local=4))
+
+
+def test_machine__missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_cuda(monkeypatch)
+    with pytest.raises(ConfigError, match=r"--device cuda:1.* use cpu or auto"):
+        Machine.find("cuda:1", "float32")
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_machine__precision_follows_the_instructions(
+    instructions: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torch 2.6 has no such function
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    assert Machine.find("cpu", "auto").precision == expected
+    assert Machine.find("cpu").precision == Machine().precision == "float32"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_machine__precision_on_a_gpu_is_what_it_has_by_itself(
+    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpus(monkeypatch, 1)
+    emulated = {True: True, False: native}
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: emulated[including_emulation]
+    )
+    assert Machine.find("cuda", "auto").precision == expected
+
+
+def test_machine__places_in_channels_last(network: nn.Module) -> None:
+    assert Machine().to_device(network) is network
+    weight = network.get_parameter("0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_machine__float32_equals_the_plain_network(network: nn.Module) -> None:
+    torch.testing.assert_close(Machine().run(network, images()), network(images()))
+
+
+def test_machine__bfloat16_returns_float32_near_the_plain_network(network: nn.Module) -> None:
+    found = Machine(precision="bfloat16").run(network, images())
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, network(images()))
+    torch.testing.assert_close(found, network(images()), atol=0.05, rtol=0.05)
+
+
+@dataclass
+class Cramped:
+    """A network that has memory for a few images at once only."""
+
+    network: nn.Module
+    images: int
+    error: Exception
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.asked.append(len(x))
+        if len(x) > self.images:
+            raise self.error
+        out: Tensor = self.network(x)
+        return out
+
+
+SHORT = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("architecture", [ConvNet((8, 16)), ResNet18(width=8)])
+def test_run_each__halves_the_images_where_memory_runs_out(
+    architecture: Architecture, error: Exception, figures: Figures
+) -> None:
+    network = architecture(image_size=16, channels=3, outputs=4).eval()
+    x = torch.randn(11, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    whole, cramped = Machine().forward_in_chunks(network, x), Cramped(network, 3, error)
+    found = Machine().forward_in_chunks(cramped, x)
+    assert cramped.asked == [11, 6, 3, 3, 5, 3, 2]
+    assert not found.requires_grad
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
+    furthest = float((found - whole).abs().max() / whole.abs().max())
+    figures.add(f"memory runs out: {type(architecture).__name__} in halves", f"{furthest:.1e}")
+
+
+def test_run_each__gives_a_cpu_few_images_at_once(network: nn.Module) -> None:
+    x = torch.randn(11, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    patient = Cramped(network, 11, SHORT[0])
+    found = Machine(chunk_pixels=3 * 16 + 15).forward_in_chunks(patient, x)
+    assert patient.asked == [3, 3, 3, 2]
+    torch.testing.assert_close(found, Machine().forward_in_chunks(network, x))
+
+
+def test_run_each__gives_a_gpu_all_images_at_once_and_a_cpu_one_at_least() -> None:
+    assert Machine("cuda:0").images_per_chunk(224**2) >= 2**31
+    assert Machine().images_per_chunk(1024**2) == 1
+
+
+def test_run_each__gives_up_at_one_image(network: nn.Module) -> None:
+    cramped = Cramped(network, 0, SHORT[0])
+    with pytest.raises(torch.OutOfMemoryError):
+        Machine().forward_in_chunks(cramped, images())
+    assert cramped.asked == [2, 1]
+
+
+def test_run_each__does_not_hide_other_errors(network: nn.Module) -> None:
+    cramped = Cramped(network, 0, RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
+        Machine().forward_in_chunks(cramped, images())
+    assert cramped.asked == [2]
+
+
+def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 lets the rest use TF32 and cuDNN try its algorithms; float32 agrees with a CPU."""
+    with_gpus(monkeypatch, 1)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    try:
+        Machine.find("cuda", "bfloat16")
+        assert matmul.allow_tf32 and cudnn.allow_tf32 and cudnn.benchmark
+        Machine.find("cuda", "float32")
+        assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

@@ -1,0 +1,184 @@
+"""Run folders: one run each, continued only by the same options."""
+
+import json
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+import pytest
+import yaml
+
+from datastill.core import run_folder
+from datastill.core.errors import ConfigError, DataError, ResumeError
+from datastill.core.locks import exclusive_lock
+from datastill.core.loop import PhaseCost
+from datastill.core.run_folder import RunFolder, environment
+
+CONFIG = {"method": {"name": "krr-st", "widths": (4, 8)}, "seed": 0, "out": Path("runs/a")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.open(tmp_path / "run", CONFIG, resume=False)
+
+
+def test_run_folder__config_is_plain_yaml(folder: RunFolder) -> None:
+    assert yaml.safe_load(folder.config_file.read_text()) == {
+        "method": {"name": "krr-st", "widths": [4, 8]},
+        "seed": 0,
+        "out": "runs/a",
+    }
+
+
+def test_run_folder__environment_is_written(folder: RunFolder) -> None:
+    found = json.loads((folder.path / "environment.json").read_text())
+    assert found["versions"]["torch"] and found["threads"] >= 1
+
+
+def test_environment__names_the_machine_and_the_command() -> None:
+    assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(environment())
+
+
+@pytest.mark.parametrize("hung", [TimeoutExpired("git", 10), FileNotFoundError("git")])
+def test_environment__does_without_a_git_that_hangs_or_is_not_there(
+    hung: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise hung
+
+    monkeypatch.setattr(run_folder.subprocess, "run", fails)
+    assert environment()["commit"] is None
+
+
+def test_run_folder__empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    RunFolder.open(tmp_path / "empty", CONFIG, resume=False)
+
+
+def test_run_folder__same_run_needs_resume(folder: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="--resume"):
+        RunFolder.open(folder.path, CONFIG, resume=False)
+
+
+def test_run_folder__same_run_is_resumed(folder: RunFolder) -> None:
+    assert RunFolder.open(folder.path, CONFIG, resume=True).path == folder.path
+
+
+def test_run_folder__resume_without_a_run_starts_one(tmp_path: Path) -> None:
+    assert RunFolder.open(tmp_path / "new", CONFIG, resume=True).config_file.exists()
+
+
+def test_run_folder__other_options_are_named(folder: RunFolder) -> None:
+    other = {**CONFIG, "seed": 3, "method": {"name": "krr-st", "widths": (4,)}}
+    with pytest.raises(ResumeError, match=r"method\.widths: \[4, 8\], now \[4\]; seed: 0, now 3"):
+        RunFolder.open(folder.path, other, resume=True)
+
+
+def test_run_folder__refused_run_leaves_the_config(folder: RunFolder) -> None:
+    before = folder.config_file.read_text()
+    with pytest.raises(ResumeError):
+        RunFolder.open(folder.path, {**CONFIG, "seed": 3}, resume=True)
+    assert folder.config_file.read_text() == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_run_folder__folder_with_other_files_is_refused(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="not an empty folder; choose another --out"):
+        RunFolder.open(tmp_path, CONFIG, resume=resume)
+
+
+def test_run_folder__what_a_killed_start_left_is_no_other_file(tmp_path: Path) -> None:
+    for name in (".config.yaml.1@host.part", ".config.lock"):
+        (tmp_path / name).touch()
+    assert RunFolder.open(tmp_path, CONFIG, resume=False).config_file.exists()
+
+
+def test_run_folder__another_process_that_opens_it_is_refused(tmp_path: Path) -> None:
+    with exclusive_lock(tmp_path / ".config.lock", "a run"), pytest.raises(ConfigError):
+        RunFolder.open(tmp_path, CONFIG, resume=True)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_run_folder__link_in_place_of_its_log_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("my words")
+    (folder.path / "metrics.jsonl").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be written"):
+        folder.log(0, {"loss": 1.0})
+    assert (tmp_path / "thesis.tex").read_text() == "my words"
+
+
+def test_run_folder__file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        RunFolder.open(tmp_path / "file", CONFIG, resume=False)
+
+
+def test_run_folder__path_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        RunFolder.open(tmp_path / "file" / "run", CONFIG, resume=False)
+
+
+def test_run_folder__vanished_folder_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be written"):
+        RunFolder(tmp_path / "gone").log(0, {"loss": 1.0})
+
+
+def test_run_folder__log_has_one_line_for_each_step(folder: RunFolder) -> None:
+    for step in range(3):
+        folder.log(step, {"loss": step / 3})
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": step, "loss": step / 3} for step in range(3)
+    ]
+
+
+def test_run_folder__rewind_keeps_earlier_lines_as_they_are(folder: RunFolder) -> None:
+    for step in range(4):
+        folder.log(step, {"loss": step / 3})
+    before = (folder.path / "metrics.jsonl").read_text().splitlines()
+    folder.rewind(2)
+    assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
+
+
+def test_run_folder__rewind_drops_a_half_written_line(folder: RunFolder) -> None:
+    folder.log(0, {"loss": 1.0})
+    folder.append_text("metrics.jsonl", '{"step": 1, "lo')
+    folder.rewind(5)
+    assert (folder.path / "metrics.jsonl").read_text() == '{"step": 0, "loss": 1.0}\n'
+
+
+def test_run_folder__rewind_without_a_log_is_nothing(folder: RunFolder) -> None:
+    folder.rewind(0)
+    assert not (folder.path / "metrics.jsonl").exists()
+
+
+def test_run_folder__phases_say_what_they_took(folder: RunFolder) -> None:
+    folder.finish_phase("distill", PhaseCost(1.5, 10))
+    assert json.loads((folder.path / "phases.jsonl").read_text()) == {
+        "phase": "distill",
+        "wall_seconds": 1.5,
+        "peak_memory_bytes": 10,
+    }
+
+
+def test_run_folder__checkpoint_is_named_by_its_phase(folder: RunFolder) -> None:
+    saving = folder.saving("distill", {"seed": 0})
+    assert saving.path == folder.path / "checkpoint-distill.safetensors"
+
+
+def test_run_folder__change_of_environment_is_said_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=False)
+    first = (tmp_path / "run" / "environment.json").read_bytes()
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=True)
+    assert capsys.readouterr().err == ""
+    other = {**run_folder.environment(), "threads": 77}
+    monkeypatch.setattr(run_folder, "environment", lambda: other)
+    RunFolder.open(tmp_path / "run", {"seed": 0}, resume=True)
+    said = capsys.readouterr().err
+    assert "started in another environment (threads: " in said and "now 77)" in said
+    assert (tmp_path / "run" / "environment.json").read_bytes() == first
+    later = (tmp_path / "run" / "environments.jsonl").read_text().splitlines()
+    assert [json.loads(line)["threads"] for line in later] == [77]

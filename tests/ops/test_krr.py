@@ -1,0 +1,285 @@
+"""Kernel ridge regression against scikit-learn, its gradients, and its behaviour near breakdown."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+from torch import Tensor
+
+from datastill.core.errors import NotFiniteError, NumericalWarning, SingularKernelError
+from datastill.core.rng import fork
+from datastill.ops import krr
+from datastill.ops.krr import cholesky, gram, krr_predict, solve_positive, with_bias
+
+DUAL, PRIMAL = 6, 20  # distilled rows, with 10 features and a bias
+sizes = pytest.mark.parametrize("m", [DUAL, PRIMAL], ids=["dual", "primal"])
+
+
+def predicted(*rows: Tensor, **ridges: float) -> Tensor:
+    return krr_predict(*rows, **ridges)[0]
+
+
+def rows(m: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """(f_query, f_syn, y_syn) in float64, features with bias."""
+    generator = fork(seed, "krr", m)
+    f_query, f_syn = (
+        with_bias(torch.randn(count, 10, dtype=torch.float64, generator=generator))
+        for count in (7, m)
+    )
+    return f_query, f_syn, torch.randn(m, 3, dtype=torch.float64, generator=generator)
+
+
+def scikit_learn(f_query: Tensor, f_syn: Tensor, y_syn: Tensor, ridge: float) -> Tensor:
+    model = KernelRidge(alpha=ridge, kernel="linear").fit(f_syn.numpy(), y_syn.numpy())
+    return torch.from_numpy(model.predict(f_query.numpy()))
+
+
+def by_inverse(f_query: Tensor, f_syn: Tensor, y_syn: Tensor, ridge: Tensor | float) -> Tensor:
+    """The dual formula as in the paper, with an explicit inverse."""
+    k_mm = f_syn @ f_syn.T + ridge * torch.eye(len(f_syn), dtype=f_syn.dtype)
+    return f_query @ f_syn.T @ torch.linalg.inv(k_mm) @ y_syn
+
+
+def close(actual: Tensor, expected: Tensor, *, within: float = 1e-8) -> None:
+    torch.testing.assert_close(actual, expected, atol=within, rtol=within)
+
+
+def test_with_bias__appends_a_column_of_ones() -> None:
+    assert torch.equal(with_bias(torch.zeros(2, 1)), torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+
+@sizes
+@pytest.mark.parametrize("ridge", [1e-3, 0.7])
+def test_krr_predict__equals_scikit_learn(m: int, ridge: float) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    actual = predicted(f_query, f_syn, y_syn, ridge_absolute=ridge)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, ridge))
+
+
+def test_krr_predict__primal_equals_dual() -> None:
+    f_query, f_syn, y_syn = rows(PRIMAL)
+    expected = by_inverse(f_query, f_syn, y_syn, 0.3)
+    close(predicted(f_query, f_syn, y_syn, ridge_absolute=0.3), expected)
+
+
+@pytest.mark.parametrize(("m", "solved"), [(DUAL, DUAL), (11, 11), (PRIMAL, 11)])
+def test_krr_predict__solves_the_smaller_system(
+    m: int, solved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def spy(matrix: Tensor) -> Tensor:
+        shapes.append(tuple(matrix.shape))
+        return cholesky(matrix)
+
+    monkeypatch.setattr(krr, "cholesky", spy)
+    predicted(*rows(m), ridge_absolute=1.0)
+    assert shapes == [(solved, solved)]
+
+
+@sizes
+def test_krr_predict__ridge_of_trace_is_a_share_of_the_trace(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    trace = float((f_syn @ f_syn.T).trace())
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.01)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, 0.01 * trace))
+
+
+@sizes
+def test_krr_predict__ridge_of_mean_is_a_share_of_the_mean_diagonal(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    mean = float((f_syn @ f_syn.T).diagonal().mean())
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_mean=0.01)
+    close(actual, scikit_learn(f_query, f_syn, y_syn, 0.01 * mean))
+
+
+@sizes
+def test_krr_predict__ridges_add_up(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    k_mm = f_syn @ f_syn.T
+    ridge = 0.01 * float(k_mm.trace()) + 0.02 * float(k_mm.diagonal().mean()) + 0.03
+    shares = {"ridge_of_trace": 0.01, "ridge_of_mean": 0.02, "ridge_absolute": 0.03}
+    close(
+        predicted(f_query, f_syn, y_syn, **shares),
+        scikit_learn(f_query, f_syn, y_syn, ridge),
+    )
+
+
+@sizes
+def test_krr_predict__trace_is_a_constant_for_the_gradient(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    f_syn.requires_grad_()
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    detached = 0.1 * (f_syn.detach() @ f_syn.detach().T).trace()
+    by_hand = by_inverse(f_query, f_syn, y_syn, detached).square().sum()
+    close(torch.autograd.grad(actual, f_syn)[0], torch.autograd.grad(by_hand, f_syn)[0])
+
+
+def test_krr_predict__a_trace_with_gradient_would_differ() -> None:
+    f_query, f_syn, y_syn = rows(DUAL)
+    f_syn.requires_grad_()
+    actual = predicted(f_query, f_syn, y_syn, ridge_of_trace=0.1).square().sum()
+    other = by_inverse(f_query, f_syn, y_syn, 0.1 * (f_syn @ f_syn.T).trace()).square().sum()
+    one, two = torch.autograd.grad(actual, f_syn)[0], torch.autograd.grad(other, f_syn)[0]
+    assert (one - two).abs().max() > 1e-3
+
+
+@sizes
+def test_krr_predict__gradient_of_features(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+
+    def predict(f: Tensor) -> Tensor:
+        return predicted(f_query, f, y_syn, ridge_absolute=0.5)
+
+    assert torch.autograd.gradcheck(predict, f_syn.requires_grad_())
+
+
+@sizes
+def test_krr_predict__gradient_of_targets(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+
+    def predict(y: Tensor) -> Tensor:
+        return predicted(f_query, f_syn, y, ridge_absolute=0.5)
+
+    assert torch.autograd.gradcheck(predict, y_syn.requires_grad_())
+
+
+def test_solve_positive__gradient_of_matrix_and_right_side() -> None:
+    _, factor, right = rows(DUAL)
+
+    def solve(f: Tensor, r: Tensor) -> Tensor:
+        return solve_positive(f @ f.T + torch.eye(len(f), dtype=f.dtype), r)[0]
+
+    inputs = (factor.requires_grad_(), right.requires_grad_())
+    assert torch.autograd.gradcheck(solve, inputs)
+
+
+def test_gram__is_the_product_and_has_its_gradient() -> None:
+    """Also where what follows is not symmetric."""
+    phi = torch.randn(4, 7, generator=fork(0, "phi"), dtype=torch.float64).requires_grad_()
+    weights = torch.randn(4, 4, generator=fork(0, "weights"), dtype=torch.float64)
+    assert torch.equal(gram(phi), phi @ phi.T)
+    actual, expected = (
+        torch.autograd.grad((product.square() * weights).sum(), phi)[0]
+        for product in (gram(phi), phi @ phi.T)
+    )
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
+
+
+@sizes
+def test_krr_predict__ignores_order_of_distilled_rows(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    order = torch.randperm(m, generator=fork(0, "order"))
+    one = predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
+    other = predicted(f_query, f_syn[order], y_syn[order], ridge_of_trace=1e-6)
+    close(one, other)
+
+
+def test_krr_predict__follows_order_of_queries() -> None:
+    f_query, f_syn, y_syn = rows(DUAL)
+    one = predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)
+    other = predicted(f_query.flip(0), f_syn, y_syn, ridge_of_trace=1e-6)
+    close(one.flip(0), other)
+
+
+@sizes
+def test_krr_predict__returns_the_type_of_the_targets(m: int) -> None:
+    singles = [x.float() for x in rows(m)]
+    assert predicted(*singles, ridge_absolute=1.0).dtype == torch.float32
+
+
+def ill_conditioned() -> tuple[Tensor, Tensor, Tensor]:
+    """Float32 rows whose kernel has a condition number of about 1e8."""
+    generator = fork(0, "ill-conditioned")
+    f_syn = torch.randn(30, 60, dtype=torch.float64, generator=generator)
+    left, values, right = torch.linalg.svd(f_syn, full_matrices=False)
+    f_syn = (left * torch.logspace(0, -4, len(values), dtype=torch.float64)) @ right
+    y_syn = torch.randn(30, 3, dtype=torch.float64, generator=generator)
+    f_query = torch.randn(7, 60, dtype=torch.float64, generator=generator)
+    return f_query.float(), f_syn.float(), y_syn.float()
+
+
+def relative_error(solve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
+    """Of float32 rows, against the same rows solved in float64 by an explicit inverse."""
+    single = ill_conditioned()
+    f_query, f_syn, y_syn = (x.double() for x in single)
+    truth = by_inverse(f_query, f_syn, y_syn, 1e-12)
+    return float((solve(*single).double() - truth).norm() / truth.norm())
+
+
+def test_krr_predict__keeps_the_digits_of_float32_inputs() -> None:
+    def ours(f_query: Tensor, f_syn: Tensor, y_syn: Tensor) -> Tensor:
+        return predicted(f_query, f_syn, y_syn, ridge_absolute=1e-12)
+
+    assert relative_error(ours) < 1e-6
+
+
+def test_krr_predict__plain_float32_solve_would_lose_digits() -> None:
+    def lu(f_query: Tensor, f_syn: Tensor, y_syn: Tensor) -> Tensor:
+        k_mm = f_syn @ f_syn.T + 1e-12 * torch.eye(len(f_syn))
+        return f_query @ f_syn.T @ torch.linalg.solve(k_mm, y_syn)
+
+    assert relative_error(lu) > 1e-2
+
+
+def duplicated(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of which three occur twice, as duplicated images give them."""
+    f_query, f_syn, y_syn = rows(DUAL, seed=seed)
+    return f_query, torch.cat([f_syn, f_syn[:3]]), torch.cat([y_syn, y_syn[:3]])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 24, 78])  # 24, 78: LAPACK gives a factor all the same
+def test_krr_predict__duplicated_images_without_ridge_warn_aloud(seed: int) -> None:
+    with pytest.warns(NumericalWarning, match=r"9x9 kernel.* added 1e-\d+ of its mean diagonal"):
+        actual = predicted(*duplicated(seed))
+    assert actual.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_krr_predict__jitter_hardly_changes_the_prediction(seed: int) -> None:
+    f_query, f_syn, y_syn = rows(DUAL, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumericalWarning)
+        actual = predicted(*duplicated(seed))
+    close(actual, by_inverse(f_query, f_syn, y_syn, 0.0), within=1e-3)
+
+
+def test_krr_predict__duplicated_images_with_ridge_are_silent() -> None:
+    assert predicted(*duplicated(0), ridge_of_trace=1e-6).isfinite().all()
+
+
+def test_solve_positive__condition_is_that_of_a_diagonal_and_below_that_of_others() -> None:
+    diagonal = torch.tensor([4.0, 1.0, 1e-6], dtype=torch.float64)
+    close(solve_positive(diagonal.diag(), diagonal.diag())[1], torch.tensor(4e6).double())
+    _, f_syn, y_syn = rows(DUAL)
+    matrix = f_syn @ f_syn.T
+    actual = float(solve_positive(matrix, y_syn)[1])
+    assert 1 < actual <= float(torch.linalg.cond(matrix))
+
+
+def test_krr_predict__condition_falls_as_the_ridge_grows() -> None:
+    f_query, f_syn, y_syn = (x.requires_grad_() for x in rows(DUAL))
+    actual = [krr_predict(f_query, f_syn, y_syn, ridge_of_mean=r)[1] for r in (1e-6, 1e-2, 1e2)]
+    assert actual[0] > actual[1] > actual[2] > 1 and not actual[0].requires_grad
+    assert float(actual[2]) < 1.1
+
+
+def test_cholesky__regular_matrix_is_not_changed() -> None:
+    _, f_syn, _ = rows(DUAL)
+    factor = cholesky(f_syn @ f_syn.T)
+    close(factor @ factor.T, f_syn @ f_syn.T, within=1e-12)
+
+
+def test_cholesky__negative_matrix_is_singular() -> None:
+    with pytest.raises(SingularKernelError, match=r"3x3 .* raise the ridge, or remove duplicate"):
+        cholesky(torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_krr_predict__refuses_features_that_are_not_finite(bad: float) -> None:
+    f_query, f_syn, y_syn = rows(DUAL)
+    f_syn[0, 0] = bad
+    with pytest.raises(NotFiniteError, match="kernel values are not finite"):
+        predicted(f_query, f_syn, y_syn, ridge_of_trace=1e-6)

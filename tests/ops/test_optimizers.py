@@ -1,0 +1,185 @@
+"""Optimizers against plain formulas, and exact resuming."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datastill.ops.optimizers import AdamW, Lamb, Lars, OptimizerSpec, Sgd
+from datastill.ops.schedules import Cosine, set_learning_rates
+
+EVERY = [Sgd(0.1, weight_decay=1e-3), AdamW(0.01, weight_decay=0.1), Lars(0.5), Lamb(0.1)]
+
+
+def a_network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def train(network: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
+    for step in range(first, last):
+        set_learning_rates(optimizer, Cosine(warmup_steps=2), step, 10)
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+
+def values(network: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=repr)
+def test_optimizer__resumes_bit_for_bit(spec: OptimizerSpec) -> None:
+    uninterrupted = a_network()
+    train(uninterrupted, spec.make(uninterrupted.parameters()), 0, 10)
+
+    first = a_network()
+    optimizer = spec.make(first.parameters())
+    train(first, optimizer, 0, 4)
+    file = io.BytesIO()
+    torch.save({"network": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+    second = a_network()
+    second.load_state_dict(saved["network"])
+    optimizer = spec.make(second.parameters())
+    optimizer.load_state_dict(saved["optimizer"])
+    train(second, optimizer, 4, 10)
+    assert all(map(torch.equal, values(second), values(uninterrupted)))
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=repr)
+def test_optimizer__leaves_parameters_without_gradient_alone(spec: OptimizerSpec) -> None:
+    used, unused = torch.ones(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
+    optimizer = spec.make([used, unused])
+    used.square().sum().backward()
+    optimizer.step()
+    assert torch.equal(unused, torch.ones(2, 2)) and not torch.equal(used, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=repr)
+def test_optimizer__remembers_the_full_rate_of_each_group(spec: OptimizerSpec) -> None:
+    one, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = spec.make([{"params": [one]}, {"params": [other], "lr": 0.03}])
+    set_learning_rates(optimizer, Cosine(), 5, 10)
+    assert [g["base_lr"] for g in optimizer.param_groups] == [spec.lr, 0.03]
+
+
+@pytest.mark.parametrize("spec", EVERY, ids=repr)
+def test_optimizer__closure_is_evaluated_with_gradients(spec: OptimizerSpec) -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    optimizer = spec.make([weight])
+
+    def closure() -> float:
+        loss = weight.square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    assert optimizer.step(closure) == 4.0
+    assert not torch.equal(weight, torch.ones(2, 2))
+
+
+def lars_by_hand(weight: Tensor, gradients: list[Tensor], spec: Lars) -> Tensor:
+    """The published update of one weight matrix, in floats of Python."""
+    rows, columns = weight.shape
+    w = weight.flatten().tolist()
+    m = [0.0] * len(w)
+    for gradient in gradients:
+        d = [g + spec.weight_decay * a for g, a in zip(gradient.flatten().tolist(), w, strict=True)]
+        ratio = spec.trust * sum(a * a for a in w) ** 0.5 / sum(a * a for a in d) ** 0.5
+        m = [spec.momentum * a + ratio * b for a, b in zip(m, d, strict=True)]
+        w = [a - spec.lr * b for a, b in zip(w, m, strict=True)]
+    return torch.tensor(w, dtype=weight.dtype).view(rows, columns)
+
+
+def test_lars__equals_formula_by_hand() -> None:
+    spec = Lars(lr=0.7, weight_decay=0.01, trust=0.1)
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(5, 3, 2, dtype=torch.float64, generator=generator)
+    weight = start.clone().requires_grad_()
+    optimizer = spec.make([weight])
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), lars_by_hand(start, gradients, spec))
+
+
+def test_lars__bias_is_neither_adapted_nor_decayed() -> None:
+    bias = torch.full((3,), 2.0, requires_grad=True)
+    optimizer = Lars(lr=0.5, weight_decay=10.0, trust=1e-9).make([bias])
+    bias.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(bias.detach(), torch.full((3,), 1.5))
+
+
+def test_lars__zero_weights_move_at_the_plain_rate() -> None:
+    weight = torch.zeros(2, 2, requires_grad=True)
+    optimizer = Lars(lr=0.5).make([weight])
+    weight.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.full((2, 2), -0.5))
+
+
+def test_lars__zero_gradient_and_decay_stay_finite() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    optimizer = Lars(lr=0.5, weight_decay=0.0).make([weight])
+    weight.grad = torch.zeros(2, 2)
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.ones(2, 2))
+
+
+def test_lars__does_not_change_the_gradient_it_was_lent() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight.grad = torch.full((2, 2), 3.0)
+    before = copy.deepcopy(weight.grad)
+    Lars().make([weight]).step()
+    assert torch.equal(weight.grad, before)
+
+
+def lamb_by_hand(weight: Tensor, gradients: list[Tensor], spec: Lamb) -> Tensor:
+    """The published update of one tensor, in floats of Python."""
+    w = weight.flatten().tolist()
+    m, v = [0.0] * len(w), [0.0] * len(w)
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient.flatten().tolist()
+        m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
+        v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g, strict=True)]
+        d = [
+            a / (1 - 0.9**t) / ((b / (1 - 0.999**t)) ** 0.5 + 1e-6) + spec.weight_decay * c
+            for a, b, c in zip(m, v, w, strict=True)
+        ]
+        ratio = sum(a * a for a in w) ** 0.5 / sum(a * a for a in d) ** 0.5
+        w = [a - spec.lr * ratio * b for a, b in zip(w, d, strict=True)]
+    return torch.tensor(w, dtype=weight.dtype).view_as(weight)
+
+
+def test_lamb__equals_formula_by_hand() -> None:
+    spec = Lamb(lr=0.07, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
+    start, *gradients = torch.randn(5, 3, 2, dtype=torch.float64, generator=generator)
+    weight = start.clone().requires_grad_()
+    optimizer = spec.make([weight])
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), lamb_by_hand(start, gradients, spec))
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_lamb__first_update_is_the_rate_times_the_length_of_the_tensor(size: float) -> None:
+    weight = torch.full((3, 2), size, requires_grad=True)
+    weight.grad = torch.tensor([[1.0, -2.0], [3.0, -4.0], [5.0, -6.0]])
+    Lamb(lr=0.05).make([weight]).step()
+    moved = (weight.detach() - size).norm()
+    assert float(moved) == pytest.approx(0.05 * size * 6**0.5, rel=1e-3)
+
+
+def test_lamb__zero_gradient_moves_nothing() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight.grad = torch.zeros(2, 2)
+    Lamb(lr=0.5).make([weight]).step()
+    assert torch.equal(weight.detach(), torch.ones(2, 2))
