@@ -26,7 +26,7 @@ from datastill.transfer.finetune import Finetune
 SECONDS = float(os.environ.get("DATASTILL_SOAK_SECONDS", "120"))
 METHODS: tuple[Method[object], ...] = (
     with_smoke_values(KRRST()),
-    with_smoke_values(KRRST(bank=True)),
+    with_smoke_values(KRRST(bank="full")),
     with_smoke_values(FRePo(zca=False)),
     with_smoke_values(DM()),
 )

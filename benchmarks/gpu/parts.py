@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -25,7 +26,9 @@ from datastill.core.errors import SubsetWarning
 from datastill.core.rng import fork
 from datastill.core.run_folder import RunFolder, environment
 from datastill.images import ImageSet
+from datastill.methods import krr_st
 from datastill.networks.architecture import Architecture
+from datastill.ops import krr
 from datastill.pretrain import PRETRAINING, Pretraining
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.held_out import HeldOut
@@ -285,6 +288,10 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
     problem = part.problem(images, target, 0)
     method = ds.KRRST(outer_batch=sizes.batch, pool_size=1, max_age=sizes.max_age)
     yield "outer step", lambda n: ds.distill(replace(method, outer_steps=n), problem)
+    yield (
+        "outer step without its checks",
+        lambda n: unchecked(replace(method, outer_steps=n), problem),
+    )
     full = replace(method, bank="full", crop_padding=1)
     yield "outer step, full bank", lambda n: ds.distill(replace(full, outer_steps=n), problem)
     released = Path(os.environ["PACKED"]) / "released"
@@ -302,6 +309,15 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
         ),
     )
     yield "fine-tuning", finetuning(part, images)
+
+
+def unchecked(method: ds.KRRST, problem: ds.Problem) -> None:
+    """Distill without the three checks for NaN that wait for the GPU: what do they cost?"""
+    with (
+        mock.patch.object(krr_st, "checked_optimizer_step", lambda optimizer, *_: optimizer.step()),
+        mock.patch.object(krr, "cholesky", lambda matrix: torch.linalg.cholesky_ex(matrix)[0]),
+    ):
+        ds.distill(method, problem)
 
 
 def finetuning(
