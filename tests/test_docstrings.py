@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,16 @@ def test_docstrings__components_have_arguments_and_an_example(path: str) -> None
     assert not (missing := missing_sections(documented)), (
         f"{name} has no {' and no '.join(missing)}"
     )
+
+
+PAGES = [
+    page
+    for page in sorted(Path(datastill.__file__).parents[1].glob("**/*.md"))
+    if not {"records", ".venv", ".venv-extras", "runs"} & set(page.parts)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages__lines_have_at_most_120_characters(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
