@@ -37,7 +37,7 @@ class Machine:
 
     Example:
         >>> machine = Machine.find("cpu")
-        >>> network = machine.place(nn.Conv2d(3, 8, 3))
+        >>> network = machine.to_device(nn.Conv2d(3, 8, 3))
         >>> machine.forward(network, torch.zeros(2, 3, 16, 16)).shape
         torch.Size([2, 8, 14, 14])
     """

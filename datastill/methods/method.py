@@ -75,13 +75,13 @@ class Problem:
     @property
     def needed_target(self) -> TargetModel:
         """The target model of a method that needs one."""
-        assert self.target is not None, "AbstractMethod.check refuses this before any work"
+        assert self.target is not None, "Method.check refuses this before any work"
         return self.target
 
     @property
     def labels(self) -> Tensor:  # (N,) int64
         """The labels of the source, for a method that needs them."""
-        assert self.images.labels is not None, "AbstractMethod.check refuses this before any work"
+        assert self.images.labels is not None, "Method.check refuses this before any work"
         return self.images.labels
 
     def represent(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, D)

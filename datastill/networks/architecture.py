@@ -72,7 +72,7 @@ class Architecture(ABC):
 
     Example:
         >>> @dataclass(frozen=True)
-        ... class Pixels(AbstractArchitecture):
+        ... class Pixels(Architecture):
         ...     def min_size(self):
         ...         return 1
         ...     def build_body(self, image_size, channels):

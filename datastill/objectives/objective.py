@@ -64,7 +64,7 @@ class Objective(ABC):
 
     Example:
         >>> from datastill.networks.convnet import ConvNet
-        >>> class Agreement(AbstractObjective):
+        >>> class Agreement(Objective):
         ...     def heads(self, network, num_classes):
         ...         return nn.Linear(network.outputs, 8)
         ...     def loss(self, heads, network, views):

@@ -1,7 +1,7 @@
 """Optimizers as values: a frozen description that makes a torch optimizer for given parameters.
 
-Every parameter group stores its full rate as `base_lr`, which `schedules.set_rates` scales: groups
-with different rates follow one schedule, and a resumed optimizer still has them.
+Every parameter group stores its full rate as `base_lr`, which `schedules.set_learning_rates`
+scales: groups with different rates follow one schedule, and a resumed optimizer still has them.
 """
 
 from abc import ABC, abstractmethod

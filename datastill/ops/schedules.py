@@ -122,7 +122,7 @@ def set_learning_rates(optimizer: Optimizer, schedule: Schedule, step: int, leng
         >>> import torch
         >>> from datastill.ops.optimizers import AdamW
         >>> optimizer = AdamW(lr=0.5).make([torch.zeros(2, requires_grad=True)])
-        >>> set_rates(optimizer, Linear(end=0.0), step=1, length=2)
+        >>> set_learning_rates(optimizer, Linear(end=0.0), step=1, length=2)
         >>> optimizer.param_groups[0]["lr"]
         0.25
     """

@@ -79,7 +79,7 @@ def test_schedule__last_update_of_one_step_is_defined(schedule: Schedule) -> Non
     assert 0 < schedule.factor(0, 1) <= 1
 
 
-def test_set_rates__scales_every_group_from_its_own_rate() -> None:
+def test_set_learning_rates__scales_every_group_from_its_own_rate() -> None:
     weights = [torch.zeros(2, requires_grad=True) for _ in range(2)]
     optimizer = Sgd(lr=0.2).make([{"params": weights[:1]}, {"params": weights[1:], "lr": 0.04}])
     for step in (0, 7, 3):  # in any order: the result depends on the step alone
