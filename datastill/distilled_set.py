@@ -144,12 +144,6 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """The same set with its tensors on another device."""
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
-    @property
-    def whitening_bytes(self) -> int:
-        """Bytes of the whitening, which networks need for any other image; 0 without one."""
-        zca = self.normalizer.zca
-        return 0 if zca is None else zca.mean.nbytes + zca.matrix.nbytes
-
     def describe(self) -> dict[str, Any]:
         """Shapes, kinds and provenance as plain values, for people and for YAML."""
         return {

@@ -1,4 +1,4 @@
-"""Run folders: find them, and read what they hold without stopping at damaged files.
+"""Run folders: find them, and read their files without stopping at damaged files.
 
 Functions append to `problems` a sentence about each file or folder that they leave out.
 """
@@ -31,13 +31,13 @@ class RunLocation:
     """A folder with files of a run."""
 
     path: Path
-    name: str  # from the given folder downwards, such as quick/target
+    name: str  # relative to the searched folder, such as quick/target
     files: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder holds; every part may be missing."""
+    """The files of one run folder; every part may be missing."""
 
     name: str
     config: str  # YAML text

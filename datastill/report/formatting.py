@@ -1,4 +1,4 @@
-"""How a report shows names and numbers: order, titles, number formats."""
+"""Order, titles and number formats of a report."""
 
 import math
 import re
@@ -51,7 +51,7 @@ def task_title(task: str) -> str:
 
 
 def protocol_order(protocol: str) -> tuple[object, ...]:
-    """Sort key: known protocols first, then others, custom settings last."""
+    """Sort key: protocols of datastill first, then others, custom settings last."""
     family = protocol_family(protocol)
     rank = list(PROTOCOLS).index(family) if family in PROTOCOLS else len(PROTOCOLS) + (not family)
     return rank, natural_sort_key(protocol)
@@ -60,12 +60,12 @@ def protocol_order(protocol: str) -> tuple[object, ...]:
 def method_order(method: str) -> tuple[int, str]:
     """Sort key: scratch, random subsets, other methods, krr-st, then the upper references."""
     names = list(METHODS)
-    names.insert(names.index("krr-st"), "")  # place of unknown methods
+    names.insert(names.index("krr-st"), "")  # unknown methods stand here
     return names.index(method if method in METHODS else ""), method
 
 
 def task_order(task: str) -> tuple[int, str]:
-    """Sort key: known tasks first, then others by name."""
+    """Sort key: tasks of datastill first, then others by name."""
     return (list(TASKS).index(task) if task in TASKS else len(TASKS)), task
 
 
@@ -104,7 +104,7 @@ def format_difference(gap: Difference, digits: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return 0.4 s or 3:20:00; "–" where not known."""
+    """Return 0.4 s or 3:20:00; "–" for NaN."""
     if not math.isfinite(seconds):
         return "–"
     return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

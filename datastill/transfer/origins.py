@@ -16,7 +16,7 @@ from datastill.target_model import TargetModel
 
 @dataclass(frozen=True)
 class Origin:
-    """How a network to evaluate is made, and what its rows say about it.
+    """How to make a network to evaluate, and how its rows describe it.
 
     Args:
         method: Name of the method, "scratch" or "target-model".

@@ -7,52 +7,12 @@ from torch import nn
 from datastill.core.errors import ConfigError
 from datastill.networks._fused_pool import FusedReLUAvgPool
 from datastill.networks.architecture import Network
-from datastill.networks.convnet import ConvNet, paper_widths
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def by_formula(widths: tuple[int, ...]) -> int:
-    """3x3 convolutions with bias, and scale and shift of batch normalisation."""
-    total, channels = 0, 3
-    for width in widths:
-        total += 9 * channels * width + width + 2 * width
-        channels = width
-    return total
+from datastill.networks.convnet import ConvNet
 
 
 @pytest.fixture(scope="module")
 def at_32() -> Network:
     return ConvNet()(image_size=32, channels=3, outputs=512)
-
-
-@pytest.fixture(scope="module")
-def at_64() -> Network:
-    return ConvNet()(image_size=64, channels=3, outputs=512)
-
-
-def test_paper_widths__follow_the_image_size() -> None:
-    assert paper_widths(32) == (128, 256, 512)
-    assert paper_widths(64) == (64, 128, 256, 512)
-    assert paper_widths(224) == (32, 64, 128, 256, 512)
-
-
-def test_convnet__has_the_parameters_of_the_paper_at_32(at_32: Network) -> None:
-    assert at_32.num_features == 8192
-    assert parameters(at_32.body) == by_formula((128, 256, 512)) == 1_480_704  # 1.48 M
-    assert parameters(at_32) == 1_480_704 + 8192 * 512 + 512 == 5_675_520  # 5.68 M
-
-
-def test_convnet__has_the_parameters_of_the_paper_at_64(at_64: Network) -> None:
-    assert at_64.num_features == 8192
-    assert parameters(at_64.body) == by_formula((64, 128, 256, 512)) == 1_552_896
-    assert parameters(at_64) == 5_747_712  # 5.75 M
-
-
-def test_convnet__has_the_features_of_the_paper_at_224() -> None:
-    assert ConvNet().build_body(224, 3)[1] == 25_088
 
 
 def test_convnet__blocks_stand_in_the_order_of_the_paper(at_32: Network) -> None:

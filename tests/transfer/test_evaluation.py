@@ -18,7 +18,7 @@ from datastill.distill import distill
 from datastill.methods.random_subset import RandomSubset
 from datastill.transfer._probe import FeatureProbe
 from datastill.transfer._supervised import Supervised
-from datastill.transfer.evaluation import architecture_text, read_rows
+from datastill.transfer.evaluation import read_rows
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.origins import from_distilled
 from datastill.transfer.task import TransferRow
@@ -78,16 +78,6 @@ def test_transfer_rows__rows_of_a_newer_version_are_refused(tmp_path: Path) -> N
         read_rows(file)
 
 
-def test_transfer_rows__file_has_what_is_returned(tmp_path: Path) -> None:
-    found = run(tmp_path)
-    assert numbers(read_rows(tmp_path / "rows.jsonl")) == numbers(found)
-
-
-def test_transfer_rows__seeds_make_other_networks(rows: list[TransferRow]) -> None:
-    found = [r.r_squared for r in rows if r.task == "held-out-r2"]
-    assert len(set(found)) == 2
-
-
 def test_transfer_rows__held_out_error_is_of_regressing_origins_only(
     rows: list[TransferRow],
 ) -> None:
@@ -115,11 +105,6 @@ def test_transfer_rows__finished_run_measures_nothing_again(
     for task in (FeatureProbe, Finetune):
         monkeypatch.setattr(task, "measure", None)
     assert numbers(run(tmp_path)) == numbers(before)
-
-
-def test_transfer_rows__finished_run_leaves_no_checkpoint(tmp_path: Path) -> None:
-    run(tmp_path)
-    assert not list(tmp_path.glob("checkpoint*"))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 6, 11])
@@ -188,10 +173,6 @@ def test_read_rows__half_written_last_line_is_dropped_from_the_file(tmp_path: Pa
     assert whole.startswith(file.read_text())
 
 
-def test_read_rows__missing_file_has_no_rows(tmp_path: Path) -> None:
-    assert read_rows(tmp_path / "rows.jsonl") == []
-
-
 def test_from_scratch__is_the_network_that_pre_training_starts_from() -> None:
     network = origins()[0].make(3, None)
     with seeded(3, "pre-trained-network"):
@@ -201,26 +182,6 @@ def test_from_scratch__is_the_network_that_pre_training_starts_from() -> None:
 
 def test_from_target__is_the_target_model_itself() -> None:
     assert origins()[2].make(0, None) is PROBLEM.needed_target.module
-
-
-def test_origin__title_is_for_people() -> None:
-    assert [origin.title for origin in origins()] == [
-        "scratch",
-        "random-subset (12)",
-        "target-model",
-    ]
-
-
-def test_architecture_text__has_only_what_is_not_default() -> None:
-    assert architecture_text(NETWORK) == "convnet(widths=[4, 8])"
-
-
-def test_transfer_rows__lines_are_plain_json(tmp_path: Path) -> None:
-    run(tmp_path, held_out=False)
-    for line in (tmp_path / "rows.jsonl").read_text().splitlines():
-        assert {"method", "task", "data", "network", "seed", "accuracy_percent"} <= set(
-            json.loads(line)
-        )
 
 
 def _killed(

@@ -73,12 +73,6 @@ def test_choose_labelled__more_than_all_is_refused() -> None:
         choose_labelled(toy_task(), "200%", 0)
 
 
-def test_choose_labelled__missing_class_is_refused_for_all_too() -> None:
-    data = replace(toy_task(), train=lacking(toy_images(), 2))
-    with pytest.raises(DataError, match="class class-2 has 0 training images"):
-        choose_labelled(data, "all", 0)
-
-
 @pytest.mark.parametrize(("labels", "count"), [("25%-at-random", 6), ("99%-at-random", 23)])
 def test_choose_labelled__share_at_random_is_of_all_images(labels: str, count: int) -> None:
     chosen = choose_labelled(toy_task(), labels, 0)
