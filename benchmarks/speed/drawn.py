@@ -53,17 +53,17 @@ def of_curve(rows: list[Row], varied: str) -> list[Row]:
 
 
 def by_contestant(rows: list[Row]) -> dict[str, list[Row]]:
-    found = defaultdict[str, list[Row]](list)
+    groups = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[row["contestant"]].append(row)
-    return found
+        groups[row["contestant"]].append(row)
+    return groups
 
 
 def draw_curve(axes: Axes, rows: list[Row], varied: str) -> None:
     """Median seconds of a step, and the range of its turns."""
-    for contestant, own in by_contestant(of_curve(rows, varied)).items():
+    for contestant, runs in by_contestant(of_curve(rows, varied)).items():
         turns = defaultdict[int, list[float]](list)
-        for row in own:
+        for row in runs:
             turns[int(row[varied])].append(float(row["seconds"]))
         at = sorted(turns)
         color = COLOR_OF[contestant]
@@ -82,8 +82,8 @@ def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
     """How many times faster than the first contestant of a group: median and range."""
     labels = list[str]()
     for title, rows in groups.items():
-        for contestant, own in list(by_contestant(rows).items())[1:]:
-            ratios, y = [float(row["ratio"]) for row in own], -len(labels)
+        for contestant, runs in list(by_contestant(rows).items())[1:]:
+            ratios, y = [float(row["ratio"]) for row in runs], -len(labels)
             color = COLOR_OF[contestant]
             axes.hlines(y, min(ratios), max(ratios), color=color)
             axes.plot(statistics.median(ratios), y, color=color, marker="o", markersize=4)
@@ -96,10 +96,10 @@ def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
 
 def grouped(rows: list[Row], names: tuple[str, ...], title: str) -> dict[str, list[Row]]:
     """Rows by the case they belong to."""
-    found = defaultdict[str, list[Row]](list)
+    groups = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[title.format(**{name: row[name] for name in names})].append(row)
-    return found
+        groups[title.format(**{name: row[name] for name in names})].append(row)
+    return groups
 
 
 def drawings(folder: Path) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
 from datastill.core.loop import run_steps
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.core.rng import fork
 from datastill.networks.architecture import Network
 from datastill.networks.resnet18 import ResNet18
@@ -113,7 +113,7 @@ class DataFreeKd(Task):
     teacher_flip: bool = option(True, "random horizontal flips for the teacher")
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         Dsa(self.strategies)  # refuses unknown ones
 
     def check(self, data: TaskData) -> None:

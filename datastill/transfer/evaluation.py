@@ -130,8 +130,7 @@ def _refuse_other_sets(
         if (row.method, row.artefact) not in expected:
             raise ConfigError(
                 f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
-                f" {row.artefact[:8]}) than was given; pass the set that they are of, or another"
-                " --out"
+                f" {row.artefact[:8]}); pass that set, or another --out"
             )
 
 
@@ -236,7 +235,7 @@ class _Job:
                 if _key_of(row) not in done:
                     network = self._network(progress)
                     self._measure(row, task, data, network, saving)
-                saving.clear()  # its rows are stored, now or by the run that was killed
+                saving.clear()  # its rows are stored, now or by the killed run
         held_out = suite.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
             data_name = held_out.images.name.partition("/")[0]

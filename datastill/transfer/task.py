@@ -10,6 +10,7 @@ from datastill.core.errors import ConfigError, DataError
 from datastill.core.lookup import public_name
 from datastill.core.loop import CheckpointConfig
 from datastill.core.machine import Machine
+from datastill.core.options import check_bounds
 from datastill.core.run_folder import RunFolder
 from datastill.data.source import source
 from datastill.distilled_set import DistilledSet
@@ -158,6 +159,9 @@ class Task(ABC):
 
     trains_on_distilled: ClassVar[bool] = False  # whether it uses the distilled images again
     evaluates_outputs: ClassVar[bool] = False  # whether outputs must be the classes of the data
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @abstractmethod
     def check(self, data: TaskData) -> None:

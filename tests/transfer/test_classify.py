@@ -40,17 +40,17 @@ def test_classify__accuracy_is_the_share_of_largest_outputs_that_are_right() -> 
     for index, label in enumerate(data.test.labels.tolist()):
         outputs = network(data.test.normalized(torch.tensor([index])))[0].tolist()
         right += all(outputs[label] > outputs[k] for k in range(4) if k != label)
-    found = measured(Classify(), network=network, data=data)
-    assert [m.accuracy_percent for m in found] == [pytest.approx(100 * right / len(data.test))]
-    assert (found[0].steps, found[0].setting, found[0].r_squared) == (0, "", None)
+    results = measured(Classify(), network=network, data=data)
+    assert [m.accuracy_percent for m in results] == [pytest.approx(100 * right / len(data.test))]
+    assert (results[0].steps, results[0].setting, results[0].r_squared) == (0, "", None)
 
 
 @pytest.mark.parametrize("kind", ["hard-label", "soft-label"])
 def test_classify__network_trained_on_labels_knows_the_classes(kind: str) -> None:
     distilled = labelled_set(24) if kind == "hard-label" else soft(labelled_set(24))
     network = pretrain(NETWORK, distilled, pretraining=SHORT)
-    (found,) = Classify().run(network, toy_task(48), distilled=distilled)
-    assert found.accuracy_percent is not None and found.accuracy_percent > 80
+    (result,) = Classify().run(network, toy_task(48), distilled=distilled)
+    assert result.accuracy_percent is not None and result.accuracy_percent > 80
 
 
 def test_classify__outputs_that_are_no_classes_are_refused() -> None:

@@ -38,8 +38,8 @@ def test_linear_probe__lbfgs_equals_scikit_learn() -> None:
     model = LogisticRegression(C=1 / (0.1 * 24), max_iter=300)
     model.fit(embedded(network, data.train).double().numpy(), data.train.labels.numpy())
     accuracy = model.score(embedded(network, data.test).double().numpy(), data.test.labels.numpy())
-    found = measured(replace(PROBE, solver="lbfgs", l2=0.1), data=data, network=network)
-    assert found[0].accuracy_percent == pytest.approx(100 * accuracy)
+    results = measured(replace(PROBE, solver="lbfgs", l2=0.1), data=data, network=network)
+    assert results[0].accuracy_percent == pytest.approx(100 * accuracy)
 
 
 def test_linear_probe__reads_the_outputs_where_asked() -> None:
@@ -59,8 +59,8 @@ def test_linear_probe__constant_features_survive_standardizing() -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    found = measured(replace(PROBE, standardize=True, solver="lbfgs"), network=network)
-    assert found[0].accuracy_percent == 25
+    results = measured(replace(PROBE, standardize=True, solver="lbfgs"), network=network)
+    assert results[0].accuracy_percent == 25
 
 
 def test_linear_probe__draws_are_averaged() -> None:
@@ -78,20 +78,20 @@ def test_linear_probe__draws_are_averaged() -> None:
 def test_linear_probe__lbfgs_stops_after_so_many_iterations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[int] = []
+    iterations: list[int] = []
 
     def fit(self: LogisticRegression, x: object, y: object) -> LogisticRegression:
-        asked.append(self.max_iter)
+        iterations.append(self.max_iter)
         return original(self, x, y)
 
     original = LogisticRegression.fit
     monkeypatch.setattr(LogisticRegression, "fit", fit)
     measured(replace(PROBE, solver="lbfgs", lbfgs_iterations=2))
     measured(replace(PROBE, solver="lbfgs"))
-    assert asked == [2, 300]
+    assert iterations == [2, 300]
 
 
 @pytest.mark.parametrize("labels", ["1%", "5%", "10%", "50%", "100%", "all", "3-per-class"])
 def test_linear_probe__takes_every_published_label_budget(labels: str) -> None:
-    found = measured(replace(PROBE, labels=(labels,), solver="lbfgs"))
-    assert found[0].setting == f"{labels}, body"
+    results = measured(replace(PROBE, labels=(labels,), solver="lbfgs"))
+    assert results[0].setting == f"{labels}, body"
