@@ -198,16 +198,6 @@ def test_data_free_kd__resumes_bit_for_bit(
     assert not list(tmp_path.glob("checkpoint-teacher*"))
 
 
-def test_data_free_kd__killed_student_meets_the_same_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(DataFreeKd, "_step", killed_at(1, DataFreeKd._step))
-        TASK.measure(a_start(tmp_path), toy_task())
-    monkeypatch.setattr(Supervised, "_step", None)  # no teacher is trained again
-    assert TASK.measure(a_start(tmp_path), toy_task())
-
-
 def test_data_free_kd__images_too_small_for_the_teacher_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs images of at least 8 pixels, got 4"):
         TASK.check(toy_task(size=4))
