@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from datastill.report.folders import Run
 from datastill.report.formatting import (
+    METHODS,
     natural_sort_key,
     protocol_family,
     protocol_title,
@@ -46,12 +47,6 @@ STYLE: dict[Any, Any] = {  # the names of newer matplotlibs are a type of their 
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": COLORS["grid"],
-}
-LOOKS = {  # colour and mark of a method, the same in every report
-    **{"scratch": "muted:X", "random-subset": "ink:s", "k-means": "gold:D", "herding": "olive:p"},
-    **{"dc": "olive:h", "dsa": "green:^", "dm": "violet:v", "mtt": "second:P", "kip": "teal:p"},
-    **{"frepo": "rose:h", "mkdt": "gold:*", "krr-st": "accent:o"},
-    **{"full-source": "muted:^", "target-model": "muted:*"},
 }
 OTHER_LOOKS = [f"{color}:{mark}" for mark in "<>d8" for color in list(COLORS)[4:]]
 MAX_POINTS = 1000  # in one curve, so that 160,000 steps stay a small file
@@ -143,7 +138,7 @@ def scatter_plots(tables: Sequence[ResultTable]) -> list[Plot]:
     series = points[["method", "series"]].drop_duplicates().itertuples(index=False, name=None)
     others, looks = cycle(OTHER_LOOKS), dict[str, str]()
     for method, name in series:
-        look = LOOKS.get(method, "")
+        look = METHODS.get(method, "")
         looks[name] = next(others) if look in ["", *looks.values()] else look
     plots: list[Plot] = []
     column = ["task", "differing", "source", "unit", "data", "setting", "data_fingerprint"]

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from datastill.report.statistics import Difference, Summary
 
-METHODS = (  # in the order of the tables; other methods come before krr-st
-    *("scratch", "random-subset", "k-means", "herding", "dc", "dsa", "dm", "mtt", "kip", "frepo"),
-    *("mkdt", "krr-st", "full-source", "target-model"),
-)
+METHODS = {  # in the order of tables, others before krr-st; colour and mark in every chart
+    **{"scratch": "muted:X", "random-subset": "ink:s", "k-means": "gold:D", "herding": "olive:p"},
+    **{"dc": "olive:h", "dsa": "green:^", "dm": "violet:v", "mtt": "second:P", "kip": "teal:p"},
+    **{"frepo": "rose:h", "mkdt": "gold:*", "krr-st": "accent:o"},
+    **{"full-source": "muted:^", "target-model": "muted:*"},
+}
 TASKS = {
     "linear-probe": "Linear probe",
     "finetune": "Fine-tuning",

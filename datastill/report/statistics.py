@@ -9,8 +9,8 @@ from scipy import stats  # type: ignore[import-untyped, unused-ignore]  # scipy 
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
+class Interval:
+    """A mean with its 95 % interval."""
 
     mean: float
     half_width95: float  # NaN where a single value gives no interval
@@ -25,7 +25,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Summary(Estimate):
+class Summary(Interval):
     """Mean of n independent values with Student's interval."""
 
     std: float  # of the sample (n - 1); NaN where n is 1
@@ -33,7 +33,7 @@ class Summary(Estimate):
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
+class Difference(Interval):
     """A difference of two means."""
 
     paired: bool  # by seed; otherwise Welch's interval

@@ -14,7 +14,7 @@ from synthetic_runs import arranged, distilled_set, row, seeds, write_lines
 
 from datastill.core.errors import DataError
 from datastill.report.build import ReportFiles, build
-from datastill.report.charts import COLORS, LOOKS, curves, scatter_plots
+from datastill.report.charts import COLORS, curves, scatter_plots
 from datastill.report.folders import Run, find_runs, read_runs
 from datastill.report.formatting import METHODS
 
@@ -194,7 +194,7 @@ def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> No
     names = [plot.name for plot in plots]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch("[a-z0-9-]+", name) for name in names)
-    assert len(set(LOOKS.values())) == len(LOOKS) and set(LOOKS) == set(METHODS)
+    assert len(set(METHODS.values())) == len(METHODS)
 
 
 def test_scatter_plots__hostile_names_and_missing_numbers_do_no_harm(tmp_path: Path) -> None:
