@@ -1,6 +1,6 @@
 """The artefact: distilled images and targets in one self-describing safetensors file.
 
-The format is described to the field in docs/artefact.md. It opens with safetensors alone;
+The format is described in docs/artefact.md. safetensors is enough to open it;
 `DistilledSet.load` also checks the SHA-256, so that a flipped bit never passes silently.
 """
 

@@ -187,7 +187,7 @@ class ImageSet:
             network: Any module from images to outputs.
             machine: Device and precision.
             normalizer: Statistics other than those of these images.
-            batch: Images that are run at once; matters to a network in training mode alone.
+            batch: Images that are run at once; matters only to a network in training mode.
 
         Returns:
             The outputs (N, outputs), on the device.

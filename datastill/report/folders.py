@@ -23,7 +23,7 @@ RUN_FILES = {
     *("config.yaml", "environment.json", "metrics.jsonl", "phases.jsonl"),
     *("initial.safetensors", "distilled.safetensors"),
 }
-WANTED = RUN_FILES | {"rows.jsonl", "failed.json"}
+FILES = RUN_FILES | {"rows.jsonl", "failed.json"}
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def find_runs(folders: Sequence[Path], problems: list[str]) -> list[RunLocation]
             path, resolved = Path(parent), Path(parent).resolve()
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             links |= {path / f: (path / f).resolve() for f in subfolders if (path / f).is_symlink()}
-            wanted = [name for name in sorted(WANTED & set(files)) if resolved not in visited]
+            names = [name for name in sorted(FILES & set(files)) if resolved not in visited]
             visited.add(resolved)
-            regular = {f for f in wanted if (path / f).is_file() and not (path / f).is_symlink()}
-            problems += [f"{path / f} is no regular file" for f in wanted if f not in regular]
+            regular = {f for f in names if (path / f).is_file() and not (path / f).is_symlink()}
+            problems += [f"{path / f} is no regular file" for f in names if f not in regular]
             if regular:
                 name = (Path(root.resolve().name) / path.relative_to(root)).as_posix()
                 locations[resolved] = RunLocation(path, name, frozenset(regular))

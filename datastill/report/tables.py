@@ -13,9 +13,15 @@ from datastill.report import formatting
 from datastill.report.formatting import CONTROLS, RANDOM, REFERENCES, natural_sort_key
 from datastill.report.statistics import Difference, Summary, difference, summarize
 
-MIN_N = 3  # measurements that compete for the mark; an interval of fewer tells nothing
+MIN_N = 3  # measurements of a line that may be bold; an interval of fewer is too wide
 OF_CONTROL = ("image_size", "source", "outputs", "precision", "pretraining.")  # must be the same
-FINGERPRINTS = ("source", "target", "artefact", "outputs", "set_bytes")  # say little to people
+FINGERPRINTS = (
+    "source",
+    "target",
+    "artefact",
+    "outputs",
+    "set_bytes",
+)  # shown only where nothing else differs
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class ResultTable:
         return len({column.setting for column in self.columns}) > 1
 
     def label(self, part: Line | Column) -> str:
-        """Name a line or column by its name and the options that tell it from others."""
+        """Name a line or column by its name and the options in which it differs."""
         if isinstance(part, Line):
             name = part.name
         else:
@@ -220,7 +226,7 @@ def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
     """Arrange rows into tables, in the order of protocols, tasks, networks and sources.
 
     Rows are averaged only where nothing but seeds differs. Lines, columns and tables that would
-    look the same show the options in which they differ, as few as are needed.
+    look the same show as few of the options in which they differ as are needed.
     """
     groups = _replicate_reference_rows(rows).groupby(TABLE)
     tables = [_table(part) for _, group in groups for part in _split(group)]
@@ -233,10 +239,10 @@ def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
 def differing_options(
     labels: Sequence[Hashable], options: Sequence[dict[str, object]]
 ) -> list[str]:
-    """Name, for things of one label, as few options as tell them apart.
+    """Choose, for members of one label, as few options as distinguish them.
 
     Args:
-        labels: What is shown anyway.
+        labels: Shown in any case.
         options: All flat options of each.
 
     Returns:
@@ -256,7 +262,7 @@ def differing_options(
 
 
 def _separating_keys(options: Sequence[dict[str, object]]) -> list[str]:
-    """Choose keys greedily until as many members are told apart as all keys tell."""
+    """Choose keys greedily until they distinguish as many members as all keys do."""
 
     def num_groups(keys: Sequence[str]) -> int:
         return len({json.dumps([one.get(key, "missing") for key in keys]) for one in options})

@@ -26,7 +26,7 @@ class Origin:
         artefact: Fingerprint of the distilled set or target model; "" for scratch.
         architecture: Of the network.
         options: Settings of pre-training.
-        make: Makes the network from a seed, with checkpoints if they are wanted.
+        make: Makes the network from a seed, with optional checkpoints.
         target: Fingerprint of the target model whose representations are the outputs.
         protocol: Name of the evaluation protocol, such as "mkdt, 100 epochs".
         distilled: The set that networks are pre-trained on.

@@ -168,7 +168,7 @@ class Task(ABC):
         """Check that this task can use the data, before any work.
 
         Raises:
-            DataError: There are fewer labelled images than the options ask for.
+            DataError: There are fewer labelled images than the options need.
         """
 
     @abstractmethod
