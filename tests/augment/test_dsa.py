@@ -140,8 +140,8 @@ def test_dsa__equals_published_algorithm(strategy: str, side: int) -> None:
 def test_dsa__siamese_gives_every_image_what_a_batch_of_one_gets(strategy: str) -> None:
     x = some_images()
     together = only(strategy)(x, fork(2, "dsa"), siamese=True)
-    file_lock = [only(strategy)(image[None], fork(2, "dsa"), siamese=True)[0] for image in x]
-    torch.testing.assert_close(together, torch.stack(file_lock))
+    separately = [only(strategy)(image[None], fork(2, "dsa"), siamese=True)[0] for image in x]
+    torch.testing.assert_close(together, torch.stack(separately))
 
 
 @pytest.mark.parametrize("strategy", EVERY)
