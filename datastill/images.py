@@ -252,8 +252,8 @@ class ImageSet:
     def _kept_on(self, device: str) -> Tensor:
         """All images on a device, or on the host where the device has no room for them."""
         if device not in self._copies:
-            roomy = device == "cpu" or fits_in_memory(self.images.nbytes, device)
-            self._copies[device] = self.images.to(device) if roomy else self.images
+            has_room = fits_in_memory(self.images.nbytes, device)
+            self._copies[device] = self.images.to(device) if has_room else self.images
         return self._copies[device]
 
     @cached_property

@@ -98,10 +98,8 @@ class TargetCache:
             )
         if mode == "off" or self.capacity == 0:
             return
-        roomy = self.device.type == "cpu" or fits_in_memory(
-            self.capacity * row_bytes, str(self.device)
-        )
-        storage = self.device if roomy else torch.device("cpu")
+        has_room = fits_in_memory(self.capacity * row_bytes, str(self.device))
+        storage = self.device if has_room else torch.device("cpu")
         if mode == "full" and folder is not None and target.architecture is not None:
             self._open_file(folder)
             self.values = self.values.to(storage)
