@@ -36,6 +36,7 @@ from datastill.transfer.task import (
 )
 
 Key = tuple[str, ...]
+HELD_OUT = "held-out-r2"  # the task of rows that have a held-out R²
 ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
 
 
@@ -118,19 +119,35 @@ def evaluate_networks(
         for number, (origin, seed) in enumerate(pairs, start=1)
     ]
     rows = _joined(folder, jobs)
-    _refuse_other_sets(rows, work, folder)
+    # Data may have moved: random streams and the report go by the name that the rows have.
+    names = {row.settings["data"]: row.data for row in rows if "data" in row.settings}
+    targets = [replace(x, name=names.get(x.fingerprint, x.name)) for x in suite.targets]
+    suite = replace(suite, targets=targets)
+    _refuse_other_rows(rows, work, suite, folder)
     done = {_key_of(row) for row in rows}
     for job in jobs[ranks.rank :: ranks.size]:
         job.measure_all(suite, done)
     return _joined(folder, jobs)
 
 
-def _refuse_other_sets(
-    rows: Sequence[TransferRow], work: Sequence[tuple[Origin, Sequence[int]]], folder: RunFolder
+def _refuse_other_rows(
+    rows: Sequence[TransferRow],
+    work: Sequence[tuple[Origin, Sequence[int]]],
+    suite: EvaluationSuite,
+    folder: RunFolder,
 ) -> None:
-    """Refuse to add rows to those of distilled sets that have since been made again."""
+    """Refuse to add rows to those of other distilled sets or other target data."""
     expected = {(origin.method, origin.artefact) for origin, _ in work}
+    fingerprints = {None, *(data.fingerprint for data in suite.targets)}  # None: older versions
+    if suite.held_out is not None:
+        fingerprints.add(suite.held_out.images.fingerprint)
     for row in rows:
+        is_compared = suite.held_out is not None or row.task != HELD_OUT
+        if is_compared and row.settings.get("data") not in fingerprints:
+            raise ConfigError(
+                f"{folder.path / ROWS} has rows of other images of {row.data} than were given;"
+                " pass the images that they are of, or another --out"
+            )
         if (row.method, row.artefact) not in expected:
             raise ConfigError(
                 f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
@@ -208,16 +225,19 @@ class _Job:
         """Measure and store the rows that are not in `done`."""
         for task in suite.tasks:
             for data in suite.targets:
-                saving = self._saving(public_name(task), to_json(task), data.name)
-                if self._key(public_name(task), to_json(task), data.name) not in done:
+                name, options = public_name(task), to_json(task)
+                saving = self._saving(name, options, data)
+                # Rows of older versions have no fingerprint: their key is the name of the data.
+                if not {self._key(name, options, x) for x in (data.fingerprint, data.name)} & done:
                     self._task(task, data, saving)
                 saving.clear()  # its rows are stored, now or by the run that was killed
         held_out = suite.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
             name = held_out.images.name.partition("/")[0]
-            if self._key("held-out-r2", None, name) not in done:
+            keys = {self._key(HELD_OUT, None, x) for x in (held_out.images.fingerprint, name)}
+            if not keys & done:
                 self._held_out(held_out, name)
-        self._saving("pre-train", None, "").clear()
+        self._saving("pre-train").clear()
 
     def _task(self, task: Task, data: TaskData, saving: CheckpointConfig) -> None:
         network = self._network()
@@ -244,19 +264,23 @@ class _Job:
         start_time = time.monotonic()
         r2 = held_out.r2(self._network(), self.machine)
         seconds = time.monotonic() - start_time
-        row = self._row("held-out-r2", name, held_out.images.fingerprint, seconds)
+        row = self._row(HELD_OUT, name, held_out.images.fingerprint, seconds)
         self._append(row, [TaskResult("", None, r2, 0)])
 
     def _network(self) -> Network:
         if self.network is None:
             logger.info(f"transfer {self.number}: {self.origin.title}, seed {self.seed}")
-            saving = self._saving("pre-train", None, "")
+            saving = self._saving("pre-train")
             self.network = self.origin.make(self.seed, saving)
         return self.network
 
-    def _saving(self, phase: str, options: object, data: str) -> CheckpointConfig:
+    def _saving(
+        self, phase: str, options: object = None, data: TaskData | None = None
+    ) -> CheckpointConfig:
         """Return the checkpoint of one piece of work; each has a file of its own."""
-        key = self._key(phase, options, data)
+        key = self._key(phase, options, "")
+        if data is not None:  # the name decides which images a task draws
+            key = (*self._key(phase, options, data.name), data.fingerprint)
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
         return self.folder.saving(f"{phase}-{digest}", {"origin": key})
 
@@ -333,7 +357,8 @@ def _network_key_of(row: TransferRow) -> Key:
 
 def _key_of(row: TransferRow) -> Key:
     *network, seed = _network_key_of(row)
-    return *network, row.task, _json(row.options.get("task")), row.data, seed
+    data = row.settings.get("data", row.data)
+    return *network, row.task, _json(row.options.get("task")), data, seed
 
 
 def _lines(rows: Sequence[TransferRow]) -> str:

@@ -73,6 +73,34 @@ def test_run_folder__other_options_are_named(folder: RunFolder) -> None:
         RunFolder.open(folder.path, other, resume=True)
 
 
+def test_run_folder__moved_data_are_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"data": "folder:a/photos", "to": ["folder:a", "digits"], "target": "t", "seed": 0}
+    moved = {**config, "data": "folder:/b", "to": ["folder:/c", "digits"], "target": "/t"}
+    data = {"source images": "1" * 64}
+    RunFolder.open(tmp_path / "run", config, resume=False, data=data)
+    RunFolder.open(tmp_path / "run", moved, resume=True, data=data)
+    assert "other paths: data: folder:a/photos, now folder:/b" in capsys.readouterr().err
+    with pytest.raises(ResumeError, match=r"data: folder:, now digits"):
+        RunFolder.open(tmp_path / "run", {**moved, "data": "digits"}, resume=True, data=data)
+
+
+def test_run_folder__other_data_behind_the_same_path_are_refused(tmp_path: Path) -> None:
+    before = {"source images": "1" * 64, "target model": "2" * 64}
+    RunFolder.open(tmp_path, CONFIG, resume=False, data=before)
+    with pytest.raises(ResumeError, match="whose source images had other contents; restore them"):
+        RunFolder.open(tmp_path, CONFIG, resume=True, data={**before, "source images": "3" * 64})
+    with pytest.raises(ResumeError, match="whose target model had other contents"):
+        RunFolder.open(tmp_path, CONFIG, resume=True, data={"source images": "1" * 64})
+    assert json.loads((tmp_path / "data.json").read_text()) == before
+
+
+def test_run_folder__of_an_older_version_gets_the_fingerprints(folder: RunFolder) -> None:
+    RunFolder.open(folder.path, CONFIG, resume=True, data={"source images": "1" * 64})
+    assert folder.data() == {"source images": "1" * 64}
+
+
 def test_run_folder__refused_run_leaves_the_config(folder: RunFolder) -> None:
     before = folder.config_file.read_text()
     with pytest.raises(ResumeError):
