@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError, DataError
-from datastill.core.machine import Machine
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import Machine, fits_in_memory
 from datastill.core.rng import fork
 from datastill.ops.zca import Zca
 

@@ -23,7 +23,7 @@ from datastill.core.errors import NotFiniteError
 from datastill.core.locks import file_lock
 from datastill.core.lookup import public_name
 from datastill.core.loop import run_steps
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import fits_in_memory
 from datastill.core.options import to_json
 from datastill.core.profile import profile_section
 from datastill.core.progress import logger, progress_bar

@@ -1,7 +1,7 @@
 """The loop of every phase: step, log, show, checkpoint; and continue where it was killed.
 
 A phase is a state and a function that takes it one step further. Target training, distillation,
-pre-training and fine-tuning all run in `run_steps`, which knows nothing of images or networks.
+pre-training and fine-tuning all run in `run_steps`.
 """
 
 import math

@@ -21,6 +21,8 @@ PrecisionChoice = PrecisionName | Literal["auto"]
 
 CHUNK_PIXELS = 2**16  # on a CPU: larger maps fit neither into caches nor into freed memory
 
+SHARE_OF_FREE = 0.5  # of a GPU's memory, for copies of data: networks need memory too
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -134,6 +136,14 @@ class Machine:
     def images_per_chunk(self, pixels: int) -> int:
         """How many images of so many pixels `forward_in_chunks` passes to a network at once."""
         return max(1, self.chunk_pixels // pixels) if self.device == "cpu" else sys.maxsize
+
+
+def fits_in_memory(needed_bytes: float, device: str) -> bool:
+    """Whether a device has room for data that could stay on the host; a CPU always has."""
+    if not device.startswith("cuda"):
+        return True
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return needed_bytes <= SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + reserved)
 
 
 def _set_cuda_arithmetic(precision: PrecisionName) -> None:

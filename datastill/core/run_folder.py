@@ -246,7 +246,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _without_locations(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings but for paths: what is there is compared by its fingerprint."""
+    """The settings without paths: files may move, their contents are compared by fingerprints."""
 
     def without_path(value: Any) -> Any:
         if isinstance(value, list):
@@ -267,7 +267,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Describe what decides the results of a run: versions, machine, threads, command."""
+    """Describe where a run computes: command, versions, machine and threads."""
     return {
         "command": shlex.join(["datastill", *sys.argv[1:]]),
         "commit": _commit(),
@@ -282,7 +282,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide the results."""
+    """Versions of the packages on which results depend."""
     return {name: package_version(name) for name in PACKAGES}
 
 

@@ -8,7 +8,7 @@ from reliability import Figures
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.machine import Machine
+from datastill.core.machine import Machine, fits_in_memory
 from datastill.core.ranks import Ranks
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
@@ -185,3 +185,16 @@ def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.Monke
         assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+GIB = 2**30
+
+
+def test_fits_in_memory__counts_what_pytorch_reserved_and_does_not_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 * GIB)
+    assert fits_in_memory(3.5 * GIB, "cuda:1") and not fits_in_memory(3.5 * GIB + 1, "cuda:1")
+    assert fits_in_memory(100 * GIB, "cpu")

@@ -73,7 +73,8 @@ def test_transfer__moved_images_give_the_rows_that_were_missing(
     words += ["--to", f"folder:{moved}", "--resume"]
     done = datastill(*words)
     assert done.code == 0, done.err
-    rows, before = ([json.loads(line) for line in x] for x in (file.open(), lines))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    before = [json.loads(line) for line in lines]
     names = ("method", "data", "seed", "accuracy_percent", "settings")
     assert [[row[n] for n in names] for row in rows] == [[row[n] for n in names] for row in before]
     change(moved)
