@@ -36,6 +36,9 @@ class DatastillError(Exception):
 
     The command line prints the message without a traceback and exits with `exit_code`.
 
+    Args:
+        message: One or two sentences.
+
     Example:
         >>> import datastill as ds
         >>> try:
