@@ -126,13 +126,13 @@ class SyntheticImages(ImageSet):
 
     def whitened(self, ridge_of_mean: float) -> ImageSet:
         """Whiten once: the eigenvalues of a large matrix take long."""
-        key, made = (self.name, len(self), ridge_of_mean), self.meter.whitened
-        if key not in made:
+        key, results = (self.name, len(self), ridge_of_mean), self.meter.whitened
+        if key not in results:
             before = self.meter.now()
-            made[key] = super().whitened(ridge_of_mean), self.meter.now() - before
-            return made[key][0]
-        self.meter.skipped += made[key][1]
-        return made[key][0]
+            results[key] = super().whitened(ridge_of_mean), self.meter.now() - before
+            return results[key][0]
+        self.meter.skipped += results[key][1]
+        return results[key][0]
 
     def predict(self, network: nn.Module, machine: Machine, **options: Any) -> Tensor:
         """Predict for some images, and repeat the outputs."""
