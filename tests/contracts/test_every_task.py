@@ -118,7 +118,7 @@ def test_every_task__settings_do_not_influence_each_other(task: Task) -> None:
 
 @every_task_by_labels
 def test_every_task__class_with_too_few_images_is_refused(task: Task) -> None:
-    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 asked for"):
+    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 that"):
         measured(replace(task, **{"labels": ("7-per-class",)}))
 
 
