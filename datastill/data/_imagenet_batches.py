@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from datastill.core.errors import DataError
-from datastill.data._raw import Bytes, Labels
+from datastill.data.cache import Bytes, Labels
 
 AGAIN = "extract the official archive again"
 NAMES = {

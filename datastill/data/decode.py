@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datastill.core.errors import DataError
-from datastill.data._raw import Bytes, LazyImages
+from datastill.data.cache import Bytes, LazyImages
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -112,9 +112,7 @@ def decode_files(files: Sequence[Path | bytes], image_size: int) -> Decoded:
     return Decoded(images[:count], decoded.readable, decoded.unreadable, decoded.converted, strips)
 
 
-def decode_all(
-    files: Sequence[Path | str], image_size: int, *, root: Path | None = None
-) -> LazyImages:
+def decode_all(files: Sequence[Path | str], image_size: int, *, root: Path = Path()) -> LazyImages:
     """The images of an official archive, (N, 3, S, S); all must be readable once they are read.
 
     Names in `files` may be relative to `root`: a million strings take less memory than paths.
@@ -124,7 +122,7 @@ def decode_all(
     """
 
     def read(start: int, stop: int) -> Bytes:
-        part = [(root or Path()) / file for file in files[start:stop]]
+        part = [root / file for file in files[start:stop]]
         decoded = decode_files(part, image_size)
         for position, reason in decoded.unreadable.items():
             raise DataError(
@@ -149,8 +147,11 @@ def resize_images(images: Bytes, image_size: int) -> Bytes:  # (N, 3, H, W) -> (
 def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
     # Pillow decodes and resizes without holding the interpreter lock
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
+    pool = ThreadPoolExecutor(cores)
+    try:
         yield from pool.map(work, items)
+    finally:  # after Ctrl-C too: what has not begun is dropped
+        pool.shutdown(cancel_futures=True)
 
 
 def _try_decode(file: Path | bytes, image_size: int) -> tuple[Bytes, str, bool] | str:

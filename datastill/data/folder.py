@@ -11,8 +11,9 @@ import numpy as np
 
 from datastill.core.errors import DataError
 from datastill.core.options import option
+from datastill.core.progress import progress_bar
 from datastill.core.rng import derive
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.cache import DataLocation, RawImages
 from datastill.data.decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
 from datastill.data.source import ImageSource
 
@@ -64,7 +65,8 @@ class ImageFolderSource(ImageSource):
             why = layout.test_problem or f"it needs {LABELLED_LAYOUT}"
             raise DataError(f"{root} has no {split} images; {why}")
         files = layout.files[split]
-        decoded = decode_files([root / file for file in files], image_size)
+        with progress_bar(f"read {len(files)} images of {root.name}", 0, 1):
+            decoded = decode_files([root / file for file in files], image_size)
         warnings = (*layout.warnings, *_decode_warnings(root, decoded, files))
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)

@@ -12,8 +12,8 @@ import numpy as np
 
 from datastill.core.errors import ConfigError, DataError, DataWarning
 from datastill.core.options import Json, option
-from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
-from datastill.data.cache_folder import cache_folder
+from datastill.core.progress import progress_bar
+from datastill.data.cache import Bytes, DataLocation, Labels, RawImages, cache_folder
 from datastill.data.decode import decode_files
 from datastill.data.folder import listing_digest
 from datastill.data.source import ImageSource
@@ -68,7 +68,9 @@ class Hf(ImageSource):
         image = _column(rows.features, library.Image, words.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")
-        images = _decode(rows.cast_column(image, library.Image(decode=False)), image, image_size)
+        with progress_bar(f"read {len(rows)} images of {self.name}", 0, 1):
+            encoded = rows.cast_column(image, library.Image(decode=False))
+            images = _decode(encoded, image, image_size)
         label = _column(rows.features, library.ClassLabel, words.get("label"), "label")
         if label is None:
             return RawImages(images)
