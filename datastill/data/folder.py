@@ -170,30 +170,30 @@ def _layout_of_splits(
 ) -> Layout:
     train, test_name = folders["train"], next((t for t in TEST_FOLDERS if t in folders), "")
     classes = _class_folders(root, train, 2, warnings)
-    ignored = sorted({f.parts[0] for f in listing.files} - {"train", test_name})
-    if ignored:
+    if ignored := sorted({f.parts[0] for f in listing.files} - {"train", test_name}):
         warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
     if classes:
         _warn_of_empty(root, listing, classes, warnings)
-    if not test_name:
-        return Layout({"train": train}, classes, tuple(warnings))
-    test = folders[test_name]
-    if test_name != "test":
-        warnings.append(f"{root} has no folder test and is tested on {test_name}")
-    if classes and any(len(file.parts) != 3 for file in test):
-        problem = (
-            f"{test_name} has no class folders as train has: labelled data need {LABELLED_LAYOUT}"
-        )
-        warnings.append(f"{root}: {test_name} is not read, because it has no class folders")
-        return Layout({"train": train}, classes, tuple(warnings), problem)
-    if classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
-        problem = (
-            f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
-            f" add them to train or remove them from {test_name}"
-        )
-        warnings.append(f"{root}: {test_name} is not read, because {problem}")
-        return Layout({"train": train}, classes, tuple(warnings), problem)
-    return Layout({"train": train, "test": test}, classes, tuple(warnings))
+    splits, problem = {"train": train}, ""
+    if test_name:
+        test = splits["test"] = folders[test_name]
+        if test_name != "test":
+            warnings.append(f"{root} has no folder test and is tested on {test_name}")
+        if classes and any(len(file.parts) != 3 for file in test):
+            reason = "it has no class folders"
+            problem = (
+                f"{test_name} has no class folders as train has: labelled data need"
+                f" {LABELLED_LAYOUT}"
+            )
+        elif classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
+            reason = problem = (
+                f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
+                f" add them to train or remove them from {test_name}"
+            )
+        if problem:
+            del splits["test"]
+            warnings.append(f"{root}: {test_name} is not read, because {reason}")
+    return Layout(splits, classes, tuple(warnings), problem)
 
 
 def _class_folders(
