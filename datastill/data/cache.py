@@ -92,7 +92,7 @@ class DataLocation:
     """Where the images of a source lie on this machine, and what would change if they did.
 
     `facts` are cheap to gather (sizes and times, no contents) and go into the cache's manifest:
-    a cache whose facts differ from today's is stale.
+    a cache whose facts differ from the present ones is stale.
     """
 
     path: Path
@@ -338,8 +338,8 @@ def _chunk_length(shape: tuple[int, ...]) -> int:
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
     header = io.BytesIO()
-    facts = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    np.lib.format.write_array_header_1_0(header, facts)
+    array = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+    np.lib.format.write_array_header_1_0(header, array)
     return header.getvalue()
 
 

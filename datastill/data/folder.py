@@ -279,8 +279,8 @@ def listing_digest(root: Path, files: Sequence[Path]) -> str:
     for file in files:
         try:
             status = (root / file).stat()
-            facts = f"\0{status.st_size}\0{status.st_mtime_ns}\n"
+            version = f"\0{status.st_size}\0{status.st_mtime_ns}\n"
         except OSError as error:  # a link to nowhere: reading it will tell
-            facts = f"\0{error.errno}\n"
-        digest.update(os.fsencode(file) + facts.encode())
+            version = f"\0{error.errno}\n"
+        digest.update(os.fsencode(file) + version.encode())
     return digest.hexdigest()
