@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datastill.core.errors import DataError
+from datastill.core.progress import progress_bar
 from datastill.data.cache import Bytes, LazyImages
 
 T = TypeVar("T")
@@ -88,26 +89,36 @@ def open_image(file: Path | bytes) -> Image.Image:
     return image
 
 
-def decode_files(files: Sequence[Path | bytes], image_size: int) -> Decoded:
+def decode_files(
+    files: Sequence[Path | bytes], image_size: int, phase: str | None = None
+) -> Decoded:
     """Decode many files, or their contents, on all cores; those that are no images are set apart.
 
+    Args:
+        files: Paths or contents of the files.
+        image_size: Pixels on a side.
+        phase: Title of a progress bar; None where the caller shows one.
+
     Raises:
-        DataError: the system cannot read a file now (permission, disk or network failure).
+        DataError: The system cannot read a file now (permission, disk or network failure).
     """
     results = _in_threads(lambda file: _try_decode(file, image_size), files)
     images = np.empty((len(files), 3, image_size, image_size), np.uint8)
     decoded = Decoded(images, [], {}, Counter(), 0)
     strips = 0
-    for position, result in enumerate(results):
-        if isinstance(result, str):
-            decoded.unreadable[position] = result
-            continue
-        image, mode, is_strip = result
-        images[len(decoded.readable)] = image
-        decoded.readable.append(position)
-        strips += is_strip
-        if mode != "RGB":
-            decoded.converted[mode] += 1
+    with progress_bar(phase, 0, len(files), "images") if phase else nullcontext() as bar:
+        for position, result in enumerate(results):
+            if bar is not None and bar.due():
+                bar.update(position, {})
+            if isinstance(result, str):
+                decoded.unreadable[position] = result
+                continue
+            image, mode, is_strip = result
+            images[len(decoded.readable)] = image
+            decoded.readable.append(position)
+            strips += is_strip
+            if mode != "RGB":
+                decoded.converted[mode] += 1
     count = len(decoded.readable)
     return Decoded(images[:count], decoded.readable, decoded.unreadable, decoded.converted, strips)
 

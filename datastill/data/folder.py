@@ -11,7 +11,6 @@ import numpy as np
 
 from datastill.core.errors import DataError
 from datastill.core.options import option
-from datastill.core.progress import progress_bar
 from datastill.core.rng import derive
 from datastill.data.cache import DataLocation, RawImages
 from datastill.data.decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
@@ -65,8 +64,8 @@ class ImageFolderSource(ImageSource):
             why = layout.test_problem or f"it needs {LABELLED_LAYOUT}"
             raise DataError(f"{root} has no {split} images; {why}")
         files = layout.files[split]
-        with progress_bar(f"read {len(files)} images of {root.name}", 0, 1):
-            decoded = decode_files([root / file for file in files], image_size)
+        paths = [root / file for file in files]
+        decoded = decode_files(paths, image_size, f"read {root.name}/{split}")
         warnings = (*layout.warnings, *_decode_warnings(root, decoded, files))
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)

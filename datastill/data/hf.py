@@ -12,7 +12,7 @@ import numpy as np
 
 from datastill.core.errors import ConfigError, DataError, DataWarning
 from datastill.core.options import Json, option
-from datastill.core.progress import progress_bar
+from datastill.core.progress import ProgressBar, progress_bar
 from datastill.data.cache import Bytes, DataLocation, Labels, RawImages, cache_folder
 from datastill.data.decode import decode_files
 from datastill.data.folder import listing_digest
@@ -68,9 +68,9 @@ class Hf(ImageSource):
         image = _column(rows.features, library.Image, settings.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")
-        with progress_bar(f"read {len(rows)} images of {self.name}", 0, 1):
-            encoded = rows.cast_column(image, library.Image(decode=False))
-            images = _decode(encoded, image, image_size)
+        encoded = rows.cast_column(image, library.Image(decode=False))
+        with progress_bar(f"read {self.name}/{split}", 0, len(rows), "images") as bar:
+            images = _decode(encoded, image, image_size, bar)
         label = _column(rows.features, library.ClassLabel, settings.get("label"), "label")
         if label is None:
             return RawImages(images)
@@ -156,7 +156,7 @@ def _labels(rows: Any, column: str) -> Labels:  # (N,); -1 where a label is with
     return np.array([-1 if value is None else value for value in values], np.int64)
 
 
-def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
+def _decode(rows: Any, column: str, image_size: int, bar: ProgressBar) -> Bytes:  # (N, 3, S, S)
     """Decode as every source is decoded, a chunk of encoded files at a time."""
     images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
     table = rows.select_columns(column)
@@ -167,6 +167,8 @@ def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
             row = start + position
             raise DataError(f"row {row} of column {column} is no readable image: {reason}")
         images[start : start + len(cells)] = decoded.images
+        if bar.due():
+            bar.update(start + len(cells), {})
     return images
 
 
