@@ -9,7 +9,7 @@ from datastill.cli.parser import CommandParser
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
 from datastill.core.progress import logger
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import cache_folder
 from datastill.distill import Probe, distill
 from datastill.methods.method import Method, Problem
 from datastill.networks.architecture import Architecture

@@ -13,7 +13,7 @@ from datastill.core.locks import exclusive_lock
 from datastill.core.machine import Machine
 from datastill.core.progress import logger
 from datastill.core.run_folder import RunFolder
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import cache_folder
 from datastill.data.source import source
 from datastill.distill import Probe, distill
 from datastill.distilled_set import DistilledSet
