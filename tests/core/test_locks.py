@@ -21,8 +21,8 @@ from datastill.core.loop import run_steps
 Lock = Callable[[Path, str], AbstractContextManager[None]]
 HOLDER = """
 import sys, pathlib
-from datastill.core.locks import undisturbed
-with undisturbed(pathlib.Path(sys.argv[1]), "walk"):
+from datastill.core.locks import exclusive_lock
+with exclusive_lock(pathlib.Path(sys.argv[1]), "walk"):
     print("held", flush=True)
     sys.stdin.read()
 """

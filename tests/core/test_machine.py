@@ -96,11 +96,11 @@ def test_machine__places_in_channels_last(network: nn.Module) -> None:
 
 
 def test_machine__float32_equals_the_plain_network(network: nn.Module) -> None:
-    torch.testing.assert_close(Machine().run(network, images()), network(images()))
+    torch.testing.assert_close(Machine().forward(network, images()), network(images()))
 
 
 def test_machine__bfloat16_returns_float32_near_the_plain_network(network: nn.Module) -> None:
-    found = Machine(precision="bfloat16").run(network, images())
+    found = Machine(precision="bfloat16").forward(network, images())
     assert found.dtype == torch.float32
     assert not torch.equal(found, network(images()))
     torch.testing.assert_close(found, network(images()), atol=0.05, rtol=0.05)

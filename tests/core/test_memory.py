@@ -16,7 +16,7 @@ from datastill.core.memory import available_bytes
 GIB = 2**30
 REALLY_OUT = """
 import resource, torch
-from datastill.core.errors import exhausted
+from datastill.core.errors import is_out_of_memory
 from datastill.core.memory import available_bytes
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
@@ -25,7 +25,7 @@ for ask in (lambda: torch.empty(2**30), lambda: bytearray(2**30)):
     try:
         ask()
     except (MemoryError, RuntimeError) as error:
-        print(type(error).__name__, exhausted(error))
+        print(type(error).__name__, is_out_of_memory(error))
 """
 
 

@@ -14,10 +14,10 @@ from datastill.core.progress import logger, progress_bar, set_verbosity
 
 NESTED = """
 import time
-from datastill.core.progress import reporting, logger
-with reporting("distill", 0, 10, "steps") as outer:
+from datastill.core.progress import progress_bar, logger
+with progress_bar("distill", 0, 10, "steps") as outer:
     outer.update(5, {"outer_loss": 0.5})
-    with reporting("probe", 0, 3, "images"):
+    with progress_bar("probe", 0, 3, "images"):
         time.sleep(0.5)
         logger.info("a line")
 print("result")

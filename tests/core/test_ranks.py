@@ -37,16 +37,16 @@ def test_joined_world__leaves_no_thread_behind(two_ranks: RankOutputs) -> None:
 
 
 def test_world__of_one_gives_back_what_it_got() -> None:
-    x, file_lock = torch.ones(3), Ranks()
-    assert file_lock.gather(x) is x and file_lock.share(x) is x
-    assert file_lock.mean([x])[0] is x and file_lock.all_reduce_max([3, 1]) == [3, 1]
-    file_lock.check_equal(3, "nothing")
+    x, single = torch.ones(3), Ranks()
+    assert single.gather(x) is x and single.shard(x) is x
+    assert single.average([x])[0] is x and single.all_reduce_max([3, 1]) == [3, 1]
+    single.check_equal(3, "nothing")
 
 
 @pytest.mark.parametrize("count", [*range(1, 9), 64])
 def test_world__shares_are_all_rows_in_order(count: int) -> None:
     rows = torch.arange(count)
-    shares = [Ranks(rank, 4).share(rows) for rank in range(4)]
+    shares = [Ranks(rank, 4).shard(rows) for rank in range(4)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     joined = torch.cat(shares) if count >= 4 else shares[0]
     assert torch.equal(joined, rows) and all(len(share) for share in shares)

@@ -50,7 +50,8 @@ def test_download__says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "LONGEST_PAUSE_SECONDS", -1.0)
     download(address, hashlib.md5(CONTENT).hexdigest(), tmp_path / "images.tar")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("download images.tar, MB 0/5")

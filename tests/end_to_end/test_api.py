@@ -25,7 +25,7 @@ def test_api__ten_lines_of_the_readme(
     short = re.sub(r"(steps|max_age)=\d+", r"\1=2", block)
     monkeypatch.chdir(tmp_path)
     exec(compile(short, str(README), "exec"), {})
-    assert "Measured(setting='5-per-class, output', accuracy_percent=" in capsys.readouterr().out
+    assert "TaskResult(setting='5-per-class, output', accuracy_percent=" in capsys.readouterr().out
     assert len(ds.DistilledSet.load("runs/glyphs")) == 50
     assert ds.TargetModel.load("targets/glyphs").dim == 64
 

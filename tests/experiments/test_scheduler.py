@@ -151,16 +151,16 @@ def test_in_subprocesses__end_with_the_process_that_started_them(
 
 COUNTERS = """
 from datastill.experiments.scheduler import in_subprocesses, run_stages
-from datastill.core.signals import between_loops
+from datastill.core.signals import default_signal_handlers
 import counters
 
 if __name__ == "__main__":
-    with between_loops(), in_subprocesses(counters.count, workers=2) as submit:
+    with default_signal_handlers(), in_subprocesses(counters.count, workers=2) as submit:
         run_stages({"a": (), "b": ()}, submit, at_once=2)
 """
 COUNT = """
 import dataclasses, os, pathlib, time, torch
-from datastill.core.loop import Saving, run_steps
+from datastill.core.loop import CheckpointConfig, run_steps
 
 @dataclasses.dataclass
 class Counted:
@@ -174,7 +174,7 @@ def count(name):
             pathlib.Path(name).write_text(str(os.getpid()))
         time.sleep(0.05)
         return {}
-    saving = Saving(pathlib.Path(name + ".safetensors"), {}, 1e9)
+    saving = CheckpointConfig(pathlib.Path(name + ".safetensors"), {}, 1e9)
     run_steps(name, state, step, length=100000, saving=saving)
 """
 

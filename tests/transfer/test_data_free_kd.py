@@ -58,7 +58,7 @@ class Seen:
         self.students: list[Network] = []
         self.teachers: list[Network] = []
         self.tested_in_train_mode: list[bool] = []
-        images, learn, outputs = DataFreeKd._images, DataFreeKd._learn, ImageSet.outputs
+        images, learn, outputs = DataFreeKd._images, DataFreeKd._learn, ImageSet.predict
 
         def keep_images(*args: Any) -> Tensor:
             self.images.append(images(*args))
@@ -75,7 +75,7 @@ class Seen:
 
         monkeypatch.setattr(DataFreeKd, "_images", keep_images)
         monkeypatch.setattr(DataFreeKd, "_learn", keep_student)
-        monkeypatch.setattr(ImageSet, "outputs", keep_mode)
+        monkeypatch.setattr(ImageSet, "predict", keep_mode)
 
 
 @pytest.fixture
