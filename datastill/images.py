@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError, DataError
-from datastill.core.machine import Machine
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import Machine, fits_in_memory
 from datastill.core.rng import fork
 from datastill.ops.zca import Zca
 
@@ -252,7 +251,7 @@ class ImageSet:
     def _copy_on(self, device: str) -> Tensor:
         """Return all images on a device, or on the host where the device has no room for them."""
         if device not in self._copies:
-            fits = device == "cpu" or fits_in_memory(self.images.nbytes, device)
+            fits = fits_in_memory(self.images.nbytes, device)
             self._copies[device] = self.images.to(device) if fits else self.images
         return self._copies[device]
 

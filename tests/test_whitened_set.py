@@ -40,10 +40,6 @@ def test_whitened_set__whitening_of_another_size_is_refused() -> None:
         replace(toy_set(), normalizer=normalizer)
 
 
-def test_whitened__fingerprint_of_images_is_unchanged() -> None:
-    assert toy_images().whitened(0.1).fingerprint == toy_images().fingerprint
-
-
 def test_whitened__second_time_starts_from_z_scores() -> None:
     once = toy_images().whitened(0.1)
     one, other = once.normalizer.zca, once.whitened(0.1).normalizer.zca

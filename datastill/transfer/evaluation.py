@@ -36,6 +36,7 @@ from datastill.transfer.task import (
 )
 
 Key = tuple[str, ...]
+HELD_OUT = "held-out-r2"  # the task of rows that have a held-out R²
 ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
 
 
@@ -114,19 +115,35 @@ def evaluate_networks(
         for number, (origin, seed) in enumerate(pairs, start=1)
     ]
     rows = _joined(folder, jobs)
-    _refuse_other_sets(rows, work, folder)
+    # Data may have moved: random streams and the report go by the name that the rows have.
+    names = {row.settings["data"]: row.data for row in rows if "data" in row.settings}
+    targets = [replace(x, name=names.get(x.fingerprint, x.name)) for x in suite.targets]
+    suite = replace(suite, targets=targets)
+    _refuse_other_rows(rows, work, suite, folder)
     done = {_key_of(row) for row in rows}
     for job in jobs[ranks.rank :: ranks.size]:
         job.measure_all(suite, done, of=len(jobs))
     return _joined(folder, jobs)
 
 
-def _refuse_other_sets(
-    rows: Sequence[TransferRow], work: Sequence[tuple[Origin, Sequence[int]]], folder: RunFolder
+def _refuse_other_rows(
+    rows: Sequence[TransferRow],
+    work: Sequence[tuple[Origin, Sequence[int]]],
+    suite: EvaluationSuite,
+    folder: RunFolder,
 ) -> None:
-    """Refuse to add rows to those of distilled sets that have since been made again."""
+    """Refuse to add rows to those of other distilled sets or other target data."""
     expected = {(origin.method, origin.artefact) for origin, _ in work}
+    fingerprints = {None, *(data.fingerprint for data in suite.targets)}  # None: older versions
+    if suite.held_out is not None:
+        fingerprints.add(suite.held_out.images.fingerprint)
     for row in rows:
+        is_compared = suite.held_out is not None or row.task != HELD_OUT
+        if is_compared and row.settings.get("data") not in fingerprints:
+            raise ConfigError(
+                f"{folder.path / ROWS} has rows of other images of {row.data} than were given;"
+                " pass the images that they are of, or another --out"
+            )
         if (row.method, row.artefact) not in expected:
             raise ConfigError(
                 f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
@@ -230,21 +247,27 @@ class _Job:
         for task in suite.tasks:
             options = {**self.origin.options, "task": to_json(task)}
             for data in suite.targets:
-                row = replace(self.row, task=public_name(task), data=data.name, options=options)
+                row = self._row(public_name(task), data.name, data.fingerprint, options)
                 saving = self._saving(row)
-                if _key_of(row) not in done:
+                if not _is_done(row, done):
                     network = self._network(progress)
                     self._measure(row, task, data, network, saving)
                 saving.clear()  # its rows are stored, now or by the killed run
         held_out = suite.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
-            data_name = held_out.images.name.partition("/")[0]
-            row = replace(self.row, task="held-out-r2", data=data_name)
-            if _key_of(row) not in done:
+            images = held_out.images
+            row = self._row(HELD_OUT, images.name.partition("/")[0], images.fingerprint)
+            if not _is_done(row, done):
                 network, start_time = self._network(progress), time.monotonic()
                 results = [TaskResult("", None, held_out.r2(network, self.machine), 0)]
-                self._append(row, results, held_out.images.fingerprint, network, start_time)
+                self._append(row, results, network, start_time)
         self._saving(replace(self.row, task="pre-train")).clear()
+
+    def _row(
+        self, task: str, data: str, fingerprint: str, options: dict[str, Any] | None = None
+    ) -> TransferRow:
+        options, settings = options or self.row.options, {"data": fingerprint}
+        return replace(self.row, task=task, data=data, options=options, settings=settings)
 
     def _measure(
         self,
@@ -255,7 +278,6 @@ class _Job:
         saving: CheckpointConfig,
     ) -> None:
         task.check_network(network, data)
-        fingerprint = data.fingerprint  # of the images as they are, without a set's whitening
         data, start_time = data.whitened_like(self.origin.distilled), time.monotonic()
         start = TaskContext(
             network,
@@ -266,7 +288,7 @@ class _Job:
             self.origin.distilled,
             self.shared,
         )
-        self._append(row, task.measure(start, data), fingerprint, network, start_time)
+        self._append(row, task.measure(start, data), network, start_time)
 
     def _network(self, progress: str) -> Network:
         if self.network is None:
@@ -278,6 +300,8 @@ class _Job:
     def _saving(self, row: TransferRow) -> CheckpointConfig:
         """Return the checkpoint of the work for a row; each has its own file."""
         key = _key_of(row)
+        if row.settings:  # of a task: the name of the data decides which images it draws
+            key = (*key, row.data)
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
         return self.folder.saving(f"{row.task}-{digest}", {"origin": key})
 
@@ -285,12 +309,11 @@ class _Job:
         self,
         row: TransferRow,
         results: Sequence[TaskResult],
-        data_fingerprint: str,
         network: Network,
         start_time: float,
     ) -> None:
         settings = {
-            "data": data_fingerprint,
+            **row.settings,
             "precision": self.machine.precision,
             "image_size": network.image_size,
             "outputs": network.outputs,
@@ -331,7 +354,13 @@ def _network_key_of(row: TransferRow) -> Key:
 
 def _key_of(row: TransferRow) -> Key:
     *network, seed = _network_key_of(row)
-    return *network, row.task, _json(row.options.get("task")), row.data, seed
+    data = row.settings.get("data", row.data)
+    return *network, row.task, _json(row.options.get("task")), data, seed
+
+
+def _is_done(row: TransferRow, done: set[Key]) -> bool:
+    """Return whether a row was measured; rows of older versions have no fingerprint of the data."""
+    return not {_key_of(row), _key_of(replace(row, settings={}))}.isdisjoint(done)
 
 
 def _lines(rows: Sequence[TransferRow]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import NETWORK, KilledError, killed_at, toy_images, toy_problem
+from factories import NETWORK, KilledError, killed_at, toy_images, toy_problem, toy_task
 from transfer_runs import PROBLEM, ROWS_OF_TASKS, numbers, origins, run
 
 from datastill.core.errors import ConfigError, DataError
@@ -69,6 +69,22 @@ def test_transfer_rows__a_set_made_anew_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace(fingerprint, "0" * 64))
     with pytest.raises(ConfigError, match="rows of another random-subset set"):
         run(tmp_path)
+
+
+def test_transfer_rows__of_other_target_data_are_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "rows.jsonl"
+    file.write_text(file.read_text().replace(toy_task().fingerprint, "0" * 64))
+    with pytest.raises(ConfigError, match="rows of other images of toy"):
+        run(tmp_path)
+
+
+def test_transfer_rows__of_an_older_version_have_no_fingerprint_of_the_data(tmp_path: Path) -> None:
+    before = numbers(run(tmp_path))
+    file = tmp_path / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**row, "settings": {}}) + "\n" for row in rows))
+    assert len(run(tmp_path)) == len(before)
 
 
 def test_transfer_rows__rows_of_a_newer_version_are_refused(tmp_path: Path) -> None:
