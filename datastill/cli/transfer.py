@@ -90,12 +90,21 @@ def run(config: Json) -> None:
         for origin in origins:
             origin.architecture.check(suite.targets[0].train.image_size)
             suite.check_origin(origin)
-        folder = run_options.open_folder(config, machine)
+        folder = run_options.open_folder(config, _fingerprints(suite, origins), machine)
         work = [(origin, range(flags.seeds)) for origin in origins]
         evaluate_networks(work, suite, machine=machine, folder=folder)
         if machine.ranks.is_main:
             report = build([folder.path], folder.path / "report")
             print(report.table_markdown.read_text(encoding="utf-8"))
+
+
+def _fingerprints(suite: EvaluationSuite, origins: Sequence[Origin]) -> dict[str, str]:
+    """Return the fingerprints of everything that is evaluated or evaluated on."""
+    data = {f"target data {n}": x.fingerprint for n, x in enumerate(suite.targets, start=1)}
+    if suite.held_out is not None:
+        data["held-out images"] = suite.held_out.images.fingerprint
+        data["target model"] = suite.held_out.target.fingerprint
+    return data | {f"origin {n}": x.artefact for n, x in enumerate(origins, start=1)}
 
 
 def _protocol(flags: Transfer, config: Json) -> Protocol:

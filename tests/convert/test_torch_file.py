@@ -13,7 +13,7 @@ import pytest
 import torch
 from third_party_formats import write_res
 
-from datastill.convert._torch_file import in_memory, read_torch
+from datastill.convert.torch_file import in_memory, read_torch
 from datastill.core.errors import ArtefactError
 
 
@@ -99,17 +99,23 @@ def test_read_torch__bare_pickle_does_not_run(tmp_path: Path) -> None:
     assert not made.exists()
 
 
-def test_read_torch__texts_that_codecs_make_longer_are_refused(saved: Path) -> None:
-    def bomb(name: str, content: bytes) -> bytes:
-        """A text that is encoded by latin1 and by hex, which doubles it."""
-        if not name.endswith("data.pkl"):
-            return content
-        encode = b"c_codecs\nencode\n"
-        arguments = b"X\x01\x00\x00\x00AX\x06\x00\x00\x00latin1\x86RX\x03\x00\x00\x00hex\x86R."
-        return b"\x80\x02" + 2 * encode + arguments
+ENCODE = b"c_codecs\nencode\n"
+LATIN1_THEN_HEX = b"X\x01\x00\x00\x00AX\x06\x00\x00\x00latin1\x86RX\x03\x00\x00\x00hex\x86R."
+BOMBS = {
+    "encodes texts by hex, which": b"\x80\x02" + 2 * ENCODE + LATIN1_THEN_HEX,
+    "holds a bytearray, which": b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+}
 
-    with pytest.raises(ArtefactError, match="encodes texts by hex, which"):
-        read_torch(repacked(saved, bomb))
+
+@pytest.mark.parametrize("message", BOMBS)
+def test_read_torch__small_pickles_that_fill_the_memory_are_refused(
+    saved: Path, message: str
+) -> None:
+    bomb = repacked(
+        saved, lambda name, content: BOMBS[message] if name.endswith("data.pkl") else content
+    )
+    with pytest.raises(ArtefactError, match=message):
+        read_torch(bomb)
 
 
 def test_read_torch__tensors_larger_than_their_bytes_are_refused(saved: Path) -> None:

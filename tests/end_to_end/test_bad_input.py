@@ -10,7 +10,7 @@ from commands import NETWORK, TARGET, Command, Outcome, draw_photos
 from PIL import Image
 
 from datastill.core.tensor_file import read_checked, write_checked
-from datastill.data import _archives
+from datastill.data import archives
 from datastill.distilled_set import FORMAT_VERSION
 
 DISTILL = "distill --data folder:{photos} --target {runs}/target --count 5 --out {out} "
@@ -243,7 +243,7 @@ def test_cli__refuses_an_archive_that_is_nowhere(
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network here")
 
-    monkeypatch.setattr(_archives.pooch, "retrieve", offline)
+    monkeypatch.setattr(archives.pooch, "retrieve", offline)
     words = ("target", "--data", "cifar10", "--data-root", tmp_path, "--out", tmp_path / "out")
     assert_refused(datastill(*words), "put it there by hand")
     assert not (tmp_path / "out").exists()

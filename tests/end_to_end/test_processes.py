@@ -147,6 +147,7 @@ def test_cli__stopped_run_ends_in_order_and_resumes_bit_for_bit(
         assert code == 143 or err.splitlines()[-1].startswith("datastill: interrupted; --resume")
         assert {file.name for file in folder.iterdir()} == {
             "config.yaml",
+            "data.json",
             "environment.json",
             "metrics.jsonl",
             "checkpoint-target.safetensors",
