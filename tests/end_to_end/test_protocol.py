@@ -84,9 +84,9 @@ def test_cli__protocol_without_sense_is_refused(
 
 
 def test_cli__target_model_has_no_images_to_distil_with(
-    datastill: Command, runs: Path, tmp_path: Path
+    datastill: Command, runs: Path, photos: Path, tmp_path: Path
 ) -> None:
-    words = ("--to", "digits", "--task", "data-free-kd", "--out", tmp_path / "o")
+    words = ("--to", f"folder:{photos}", "--task", "data-free-kd", "--out", tmp_path / "o")
     outcome = datastill("transfer", runs / "target", *words)
     assert outcome.code == 2 and "give distilled sets, or scratch" in outcome.err
     assert not (tmp_path / "o").exists()
