@@ -8,8 +8,7 @@ always rounded to the stored precision.
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +17,15 @@ import torch
 from torch import Tensor
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.core.atomic import atomic_write, remove_stale_tempfiles, write_json
+from datastill.core.atomic import atomic_write, remove_stale_tempfiles, sha256, write_json
 from datastill.core.errors import NotFiniteError
 from datastill.core.locks import file_lock
 from datastill.core.lookup import public_name
 from datastill.core.loop import run_steps
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import fits_in_memory
 from datastill.core.options import to_json
 from datastill.core.profile import profile_section
-from datastill.core.progress import logger, progress_bar
+from datastill.core.progress import logger
 from datastill.core.run_folder import REPRODUCIBILITY_KEYS, environment
 from datastill.images import ImageSet
 from datastill.target_model import TargetModel
@@ -85,30 +84,28 @@ class TargetCache:
         gpu_batch = GPU_FILL_BATCH if mode == "full" else GPU_BATCH
         self.batch = CPU_BATCH if self.device.type == "cpu" else gpu_batch
         self.dtype = torch.float16 if precision == "float16" else torch.float32
-        self.count = len(images) * crop_flip.views
-        row_bytes = target.dim * self.dtype.itemsize
-        self.capacity = min(self.count, int(max_gigabytes * 1e9) // row_bytes)
-        self.is_cached = torch.zeros(self.count, dtype=torch.bool)  # on the host: nobody waits
-        self.values = torch.empty(0, target.dim, dtype=self.dtype)
-        if mode != "off" and self.capacity < self.count:
+        count, row_bytes = len(images) * crop_flip.views, target.dim * self.dtype.itemsize
+        self.capacity = min(count, int(max_gigabytes * 1e9) // row_bytes)
+        self.is_cached = torch.zeros(count, dtype=torch.bool)  # on the host: nobody waits
+        if mode == "off":
+            return
+        if self.capacity < count:
             logger.info(
-                f"bank: {self.capacity} of {self.count} representations fit into"
-                f" {max_gigabytes:g} GB, the others are computed at each use; all of them take"
-                f" {self.count * row_bytes / 1e9:.3g} GB"
+                f"bank: {self.capacity} of {count} representations fit into {max_gigabytes:g} GB,"
+                f" the others are computed at each use; all of them take"
+                f" {count * row_bytes / 1e9:.3g} GB"
             )
-        if mode == "off" or self.capacity == 0:
-            return
-        roomy = self.device.type == "cpu" or fits_in_memory(
-            self.capacity * row_bytes, str(self.device)
-        )
-        storage = self.device if roomy else torch.device("cpu")
-        if mode == "full" and folder is not None and target.architecture is not None:
-            self._open_file(folder)
-            self.values = self.values.to(storage)
-            return
-        self.values = torch.zeros(self.capacity, target.dim, dtype=self.dtype, device=storage)
+        has_room = fits_in_memory(self.capacity * row_bytes, str(self.device))
+        storage = self.device if has_room else torch.device("cpu")
+        shape = (max(1, self.capacity), target.dim)
+        if mode == "full" and self.capacity and folder is not None and target.architecture:
+            rows = torch.from_numpy(np.memmap(self._rows_file(folder), np.uint8, "c"))
+            self.values = rows.view(self.dtype).view(shape).to(storage)
+        else:
+            self.values = torch.zeros(shape, dtype=self.dtype, device=storage)
+            if mode == "full":
+                self._compute_all(self._keep)
         if mode == "full":
-            self._fill()
             self.is_cached[: self.capacity] = True  # also where an estimate cut the loop short
 
     @profile_section("target representations")
@@ -116,30 +113,26 @@ class TargetCache:
         """Return the representations of images `index` under views `view`, float32, on the device.
 
         Raises:
-            NotFiniteError: A representation is too large for the stored precision.
+            NotFiniteError: A representation to be kept is not finite in the stored precision.
         """
         if self.mode == "off":
             return self._represent(index, view)
-        rows = index * self.crop_flip.views + view
+        rows, to_device = index * self.crop_flip.views + view, self.target.machine.to_device
         cached = self.is_cached[rows]
-        if cached.all():
-            return self._look_up(rows).float()
-        missing, position = torch.unique(rows[~cached], return_inverse=True)
-        computed, finite = self._compute(missing)
-        if finite:
+        slots = (rows * cached).to(self.values.device, non_blocking=True)
+        g = self.values[slots].to(self.device, non_blocking=True)
+        if not cached.all():
+            missing, position = torch.unique(rows[~cached], return_inverse=True)
+            computed = self._compute(missing)
             self._keep(missing, computed)
-        to_device = self.target.machine.to_device
-        g = torch.empty(len(rows), self.target.dim, dtype=self.dtype, device=self.device)
-        g[to_device((~cached).nonzero().flatten())] = computed[to_device(position)]
-        g[to_device(cached.nonzero().flatten())] = self._look_up(rows[cached])
+            g[to_device((~cached).nonzero().flatten())] = computed[to_device(position)]
         return g.float()
 
     def _represent(self, index: Tensor, view: Tensor) -> Tensor:  # (B,), (B,) -> (B, D)
         pixels = self.crop_flip(self.images.pixels(index, self.target.machine.device), view)
         return self.target.represent(self.target.normalizer(pixels.float() / 255))
 
-    def _compute(self, rows: Tensor) -> tuple[Tensor, bool]:
-        """Compute representations (n, D) in the stored precision; tell whether all are finite."""
+    def _compute(self, rows: Tensor) -> Tensor:  # (n,) -> (n, D), in the stored precision
         outputs, views = [], self.crop_flip.views
         for part in torch.split(rows, self.batch):
             padded = part[torch.arange(self.batch) % len(part)]
@@ -147,83 +140,54 @@ class TargetCache:
         g = torch.cat(outputs)
         rounded = g.to(self.dtype)
         if rounded.isfinite().all():
-            return rounded, True
-        if (rounded.isinf() & g.isfinite()).any():
+            return rounded
+        if g.isfinite().all():
             raise NotFiniteError(
                 f"a target representation has the value {float(g.abs().max()):.3g}, and float16"
                 " ends at 65504; pass --method.bank_precision float32, or train the target model"
                 " with --standardize"
             )
-        return rounded, False
+        raise NotFiniteError(
+            f"the target model gives some views of {self.images.name} representations that are not"
+            " finite; train another target model"
+        )
 
-    def _fill(self) -> None:
-        """Compute every representation that there is room for."""
+    def _compute_all(self, keep: Callable[[Tensor, Tensor], object]) -> None:
+        """Compute all representations that there is room for; `keep(rows, computed)` keeps some."""
         chunk = self.batch * (1 if self.device.type == "cpu" else GPU_BATCHES_PER_COPY)
         chunks = torch.split(torch.arange(self.capacity), chunk)
 
         def step(number: int) -> Mapping[str, float]:
-            computed, finite = self._compute(chunks[number])
-            if not finite:
-                raise NotFiniteError(
-                    f"the target model gives some views of {self.images.name} representations that"
-                    " are not finite; train another target model"
-                )
-            self._keep(chunks[number], computed)
+            keep(chunks[number], self._compute(chunks[number]))
             return {}
 
         run_steps("bank", None, step, length=len(chunks), lower="--method.bank_gigabytes")
 
     def _keep(self, rows: Tensor, computed: Tensor) -> None:
         kept = (rows < self.capacity).nonzero().flatten()
-        where = rows[kept].to(self.values.device, non_blocking=True)
-        self.values[where] = computed[self.target.machine.to_device(kept)].to(self.values.device)
+        slots = rows[kept].to(self.values.device, non_blocking=True)
+        self.values[slots] = computed[self.target.machine.to_device(kept)].to(self.values.device)
         self.is_cached[rows[kept]] = True
 
-    def _look_up(self, rows: Tensor) -> Tensor:  # (n,) cached ones -> (n, D)
-        values = self.values[rows.to(self.values.device, non_blocking=True)]
-        return values.to(self.device, non_blocking=True)
-
-    def _open_file(self, folder: Path) -> None:
-        """Map the file with all representations; compute it first where there is none."""
+    def _rows_file(self, folder: Path) -> Path:
+        """Return the file with all representations; compute it first where there is none."""
         digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
         folder = folder / "banks" / digest[:16]
+        rows, record = folder / "rows", folder / "bank.json"
         with file_lock(folder / ".lock", "bank"):
             try:
-                saved = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
-                self.values = self._map(folder / "rows", "c")
-                if self._checksum() == saved["sha256"]:
-                    self.is_cached[: self.capacity] = True
-                    return
-                logger.info(f"{folder / 'rows'} is damaged; its representations are computed again")
+                if sha256(rows) == json.loads(record.read_text(encoding="utf-8"))["sha256"]:
+                    return rows
+                logger.info(f"{rows} is damaged; its representations are computed again")
             except (OSError, ValueError, KeyError):
-                pass  # there is none, or it is cut short
+                pass  # there is none, or a run was killed before its checksum was written
             remove_stale_tempfiles(folder)
-            with atomic_write(folder / "rows") as part:
-                with part.open("wb") as file:
-                    # Writing to a map whose pages find no room on the disk would end the process.
-                    os.posix_fallocate(
-                        file.fileno(), 0, self.capacity * self.target.dim * self.dtype.itemsize
-                    )
-                self.values = self._map(part, "r+")
-                self._fill()
-                assert self.is_cached[: self.capacity].all(), "an incomplete file is never kept"
-            write_json(folder / "bank.json", {"sha256": self._checksum(), **self.facts})
-
-    def _map(self, path: Path, mode: Literal["c", "r+"]) -> Tensor:  # (capacity, D)
-        shape = (self.capacity, self.target.dim * self.dtype.itemsize)
-        mapped: Tensor = torch.from_numpy(np.memmap(path, np.uint8, mode, shape=shape))
-        return mapped.view(self.dtype)
-
-    def _checksum(self) -> str:
-        """Return the SHA-256 of all representations."""
-        digest = hashlib.sha256()
-        blocks = torch.split(self.values.flatten().view(torch.uint8), 2**26)
-        with progress_bar("checking the bank", 0, len(blocks)) as reporter:
-            for number, block in enumerate(blocks, 1):
-                digest.update(block.numpy().data)
-                if reporter.due():
-                    reporter.update(number, {})
-        return digest.hexdigest()
+            with atomic_write(rows) as part, part.open("wb") as file:
+                self._compute_all(lambda _, computed: file.write(computed.cpu().numpy().tobytes()))
+                size = self.capacity * self.target.dim * self.dtype.itemsize
+                assert file.tell() == size, "an incomplete file is never kept"
+            write_json(record, {"sha256": sha256(rows), **self.facts})
+        return rows
 
     @property
     def facts(self) -> dict[str, Any]:

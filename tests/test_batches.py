@@ -21,24 +21,7 @@ def test_batches__the_end_of_an_epoch_cuts_a_batch_short(batches: Batches) -> No
     assert [len(batches.draw(4)) for _ in range(6)] == [4, 4, 2, 4, 4, 2]
 
 
-def test_batches__larger_than_all_items_is_all_items(batches: Batches) -> None:
-    assert [len(batches.draw(100)) for _ in range(2)] == [10, 10]
-
-
-def test_batches__each_epoch_has_its_own_order(batches: Batches) -> None:
-    first, second = batches.draw(10), batches.draw(10)
-    assert not torch.equal(first, second) and not torch.equal(first, torch.arange(10))
-
-
 def test_batches__follow_the_generator() -> None:
     one, same, other = (Batches.over(10, fork(seed, "batches")) for seed in (0, 0, 1))
     draws = [torch.cat([b.draw(3) for _ in range(9)]) for b in (one, same, other)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-
-
-def test_batches__later_draws_do_not_change_earlier_ones(batches: Batches) -> None:
-    first = batches.draw(4)
-    before = first.clone()
-    for _ in range(5):
-        batches.draw(4)
-    assert torch.equal(first, before)

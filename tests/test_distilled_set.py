@@ -9,7 +9,6 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from factories import toy_problem
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,10 +16,8 @@ from torch.utils.data import DataLoader
 
 from datastill.core.errors import ArtefactError, NotFiniteError
 from datastill.core.rng import fork
-from datastill.distill import distill
-from datastill.distilled_set import FORMAT_VERSION, DistilledSet, picture_grid
+from datastill.distilled_set import FORMAT_VERSION, DistilledSet, PixelSpace, picture_grid
 from datastill.images import Normalizer
-from datastill.methods.random_subset import RandomSubset
 
 NORMALIZER = Normalizer((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -47,20 +44,16 @@ def file(tmp_path: Path) -> Path:
 def rewrite(file: Path, **metadata: str) -> None:
     """The same tensors under other metadata; the SHA-256 no longer fits."""
     with safetensors.safe_open(file, framework="pt") as opened:
-        whole = {**opened.metadata(), **metadata}
-    save_file(load_file(file), file, metadata=whole)
+        all_metadata = {**opened.metadata(), **metadata}
+    save_file(load_file(file), file, metadata=all_metadata)
 
 
-def test_artefact__opens_with_safetensors_alone(file: Path) -> None:
-    tensors = load_file(file)
-    assert torch.equal(tensors["images"], a_set().images)
-    assert torch.equal(tensors["targets"], a_set().targets)
-
-
-def test_artefact__metadata_suffice_to_use_it(file: Path) -> None:
+def test_artefact__safetensors_alone_suffice_to_use_it(file: Path) -> None:
     with safetensors.safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
-        images = opened.get_tensor("images")
+        images, targets = opened.get_tensor("images"), opened.get_tensor("targets")
+    assert metadata["sha256"] == a_set().fingerprint
+    assert torch.equal(images, a_set().images) and torch.equal(targets, a_set().targets)
     assert metadata["pixel_space"] == "unit"
     statistics = {
         k: torch.tensor(v)[:, None, None] for k, v in json.loads(metadata["normalizer"]).items()
@@ -72,25 +65,11 @@ def test_artefact__metadata_suffice_to_use_it(file: Path) -> None:
 
 
 def test_artefact__comes_back_as_it_was(file: Path) -> None:
-    loaded, saved = DistilledSet.load(file), a_set()
+    loaded, saved = DistilledSet.load(file.parent), a_set()
+    assert loaded.fingerprint == saved.fingerprint
     assert torch.equal(loaded.images, saved.images) and torch.equal(loaded.targets, saved.targets)
     assert loaded.describe() == saved.describe()
     assert loaded.normalizer == saved.normalizer
-
-
-def test_artefact__made_by_a_method_comes_back(tmp_path: Path) -> None:
-    made = distill(RandomSubset(), toy_problem())
-    made.save(tmp_path / "set.safetensors")
-    assert DistilledSet.load(tmp_path / "set.safetensors").fingerprint == made.fingerprint
-
-
-def test_artefact__loads_from_its_folder(file: Path) -> None:
-    assert DistilledSet.load(file.parent).fingerprint == a_set().fingerprint
-
-
-def test_artefact__fingerprint_is_the_digest_in_the_file(file: Path) -> None:
-    with safetensors.safe_open(file, framework="pt") as opened:
-        assert opened.metadata()["sha256"] == a_set().fingerprint
 
 
 @pytest.mark.parametrize(
@@ -113,82 +92,6 @@ def test_artefact__writes_a_picture_for_people(file: Path) -> None:
         assert picture.mode == "RGB" and min(picture.size) > 2 * 48
 
 
-def test_artefact__other_files_have_no_picture(tmp_path: Path) -> None:
-    a_set().save(tmp_path / "initial.safetensors")
-    assert [path.name for path in tmp_path.iterdir()] == ["initial.safetensors"]
-
-
-def test_artefact__every_flipped_bit_is_refused(file: Path) -> None:
-    whole = file.read_bytes()
-    header = 8 + int.from_bytes(whole[:8], "little")
-    generator = fork(0, "flips")
-    in_length = torch.arange(0, 64, 7)
-    in_header = torch.randint(64, 8 * header, (110,), generator=generator)
-    in_tensors = torch.randint(8 * header, 8 * len(whole), (80,), generator=generator)
-    for bit in torch.cat([in_length, in_header, in_tensors]).tolist():
-        broken = bytearray(whole)
-        broken[bit // 8] ^= 1 << bit % 8
-        file.write_bytes(broken)
-        with pytest.raises(ArtefactError, match=str(file)):
-            DistilledSet.load(file)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.999])
-def test_artefact__truncated_file_is_refused(file: Path, share: float) -> None:
-    whole = file.read_bytes()
-    file.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ArtefactError, match=f"{file} is damaged"):
-        DistilledSet.load(file)
-
-
-def test_artefact__appended_bytes_are_refused(file: Path) -> None:
-    file.write_bytes(file.read_bytes() + b"more")
-    with pytest.raises(ArtefactError, match="damaged"):
-        DistilledSet.load(file)
-
-
-def test_artefact__newer_format_is_refused_with_what_to_do(file: Path) -> None:
-    rewrite(file, format_version=str(FORMAT_VERSION + 1))
-    with pytest.raises(ArtefactError, match=r"version 2, .* up to 1; update datastill"):
-        DistilledSet.load(file)
-
-
-@pytest.mark.parametrize("version", ["", "one", "-1"])
-def test_artefact__strange_version_is_refused(file: Path, version: str) -> None:
-    rewrite(file, format_version=version)
-    with pytest.raises(ArtefactError, match="format version"):
-        DistilledSet.load(file)
-
-
-def test_artefact__foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
-    save_file({"images": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(ArtefactError, match=r"foreign\.safetensors is a file of another program"):
-        DistilledSet.load(tmp_path / "foreign.safetensors")
-
-
-def test_artefact__file_of_ours_of_another_kind_is_refused(file: Path) -> None:
-    rewrite(file, format="datastill.target-model")
-    with pytest.raises(ArtefactError, match=r"distilled\.safetensors is a target model"):
-        DistilledSet.load(file)
-
-
-def test_artefact__changed_metadata_are_refused(file: Path) -> None:
-    rewrite(file, pixel_space="raw")
-    with pytest.raises(ArtefactError, match="damaged: its contents have SHA-256"):
-        DistilledSet.load(file)
-
-
-def test_artefact__text_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no tensors here, but many words")
-    with pytest.raises(ArtefactError, match="no safetensors file"):
-        DistilledSet.load(tmp_path / "notes.txt")
-
-
-def test_artefact__missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"there is no file .*distilled\.safetensors"):
-        DistilledSet.load(tmp_path)
-
-
 def with_bad(tensor: Tensor, bad: float) -> Tensor:
     broken = tensor.clone()
     broken.view(-1)[3] = bad
@@ -209,6 +112,8 @@ def test_artefact__value_that_is_not_finite_is_refused(part: str, bad: float) ->
         {"images": torch.zeros(6, 3, 8, 8, dtype=torch.uint8)},
         {"images": torch.zeros(5, 3, 8, 8)},
         {"images": torch.zeros(6, 1, 8, 8)},
+        {"normalizer": Normalizer((0.5,) * 3, (0.2, 0.0, 0.2))},
+        {"normalizer": Normalizer((0.5, float("nan"), 0.5), (0.2,) * 3)},
         {"targets": torch.zeros(6)},
         {"targets": torch.zeros(6, dtype=torch.int64)},
         {"target_kind": "hard-label"},
@@ -238,21 +143,9 @@ def test_artefact__works_in_a_data_loader() -> None:
 @pytest.mark.parametrize("index", [2, -1, slice(1, 4)])
 def test_artefact__items_are_normalized_as_the_whole_set(index: int | slice) -> None:
     inputs, targets = a_set()[index]
+    assert len(list(a_set())) == 6
     assert torch.equal(inputs, a_set().network_input()[index])
     assert torch.equal(targets, a_set().targets[index])
-
-
-def test_artefact__item_normalizes_one_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes, normalize = [], Normalizer.__call__
-
-    def counted(self: Normalizer, pixels: Tensor) -> Tensor:
-        shapes.append(len(pixels))
-        return normalize(self, pixels)
-
-    monkeypatch.setattr(Normalizer, "__call__", counted)
-    a_set()[3]
-    list(DataLoader(a_set(), batch_size=4))
-    assert shapes == [1, 4, 2]
 
 
 def test_artefact__is_shown_in_one_line() -> None:
@@ -260,20 +153,6 @@ def test_artefact__is_shown_in_one_line() -> None:
         "<DistilledSet toy: 6 images of 3 x 8 x 8, representation targets (6, 5), unit pixels>"
     )
     assert repr(a_set()) == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"normalizer": Normalizer((0.5,) * 3, (0.2, 0.0, 0.2))}, "expected std above 0"),
-        ({"normalizer": Normalizer((0.5, float("nan"), 0.5), (0.2,) * 3)}, "expected std above 0"),
-    ],
-)
-def test_artefact__normalizer_that_cannot_be_used_is_refused(
-    changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ArtefactError, match=message):
-        a_set(**changes)
 
 
 @pytest.mark.parametrize(
@@ -294,47 +173,10 @@ def test_load__provenance_that_does_not_fit_is_refused(tmp_path: Path, provenanc
         DistilledSet.load(file)
 
 
-def test_artefact__is_iterated_pair_by_pair() -> None:
-    pairs = list(a_set())
-    assert len(pairs) == len(a_set()) == 6
-    assert torch.equal(pairs[2][0], a_set()[2][0]) and torch.equal(pairs[2][1], a_set()[2][1])
-
-
-def test_artefact__unit_pixels_are_fed_normalized() -> None:
-    unit = a_set()
-    assert torch.equal(unit.network_input(), NORMALIZER(unit.images))
-    assert torch.equal(unit.unit_pixels(), unit.images)
-
-
-def test_artefact__normalized_pixels_are_fed_as_they_are() -> None:
-    normalized = a_set(images=NORMALIZER(a_set().images), pixel_space="normalized")
-    assert torch.equal(normalized.network_input(), normalized.images)
-    torch.testing.assert_close(normalized.unit_pixels(), a_set().images)
-
-
-def test_artefact__raw_pixels_are_fed_as_they_are() -> None:
-    raw = a_set(pixel_space="raw")
-    assert torch.equal(raw.network_input(), raw.images)
-    assert torch.equal(raw.unit_pixels(), raw.images)
-
-
 def test_artefact__pictures_are_clipped_but_network_input_is_not() -> None:
     loud = a_set(images=3 * a_set().images - 1)
     assert loud.unit_pixels().min() == 0 and loud.unit_pixels().max() == 1
     assert torch.equal(NORMALIZER.inverse(loud.network_input()).lt(0), loud.images.lt(0))
-
-
-def test_artefact__failed_write_leaves_the_old_one(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(path: Path, _: bytes) -> None:
-        path.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(Exception, match="No space left"):
-        a_set(pixel_space="raw").save(file)
-    assert DistilledSet.load(file).fingerprint == a_set().fingerprint
 
 
 @pytest.mark.parametrize("channels", [2, 5])
@@ -349,3 +191,42 @@ def test_picture_grid__shows_every_pixel(channels: int) -> None:
     assert picture.size == (14, 14)
     red = torch.tensor(list(picture.getchannel("R").tobytes())).view(14, 14)
     assert torch.equal(red[8:12, 2:6], (images[2, 0] * 255).round().long())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"format_version": str(FORMAT_VERSION + 1)}, "version 2, .* up to 1; update datastill"),
+        ({"format_version": "one"}, "format version"),
+        ({"format_version": "-1"}, "format version"),
+        ({"format": "datastill.target-model"}, r"distilled\.safetensors is a target model"),
+        ({"pixel_space": "raw"}, "damaged: its contents have SHA-256"),
+    ],
+    ids=str,
+)
+def test_artefact__changed_metadata_are_refused(
+    file: Path, metadata: dict[str, str], message: str
+) -> None:
+    rewrite(file, **metadata)
+    with pytest.raises(ArtefactError, match=message):
+        DistilledSet.load(file)
+
+
+def test_artefact__other_files_are_refused(tmp_path: Path) -> None:
+    save_file({"images": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "notes.txt").write_text("no tensors here, but many words")
+    with pytest.raises(ArtefactError, match=r"foreign\.safetensors is a file of another program"):
+        DistilledSet.load(tmp_path / "foreign.safetensors")
+    with pytest.raises(ArtefactError, match="no safetensors file"):
+        DistilledSet.load(tmp_path / "notes.txt")
+    with pytest.raises(ArtefactError, match=r"there is no file .*distilled\.safetensors"):
+        DistilledSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("space", ["unit", "normalized", "raw"])
+def test_artefact__only_unit_pixels_are_normalized_for_networks(space: PixelSpace) -> None:
+    unit = a_set().images
+    distilled = a_set(images=NORMALIZER(unit) if space == "normalized" else unit, pixel_space=space)
+    fed = NORMALIZER(unit) if space == "unit" else distilled.images
+    assert torch.equal(distilled.network_input(), fed)
+    torch.testing.assert_close(distilled.unit_pixels(), unit)

@@ -23,7 +23,7 @@ from fake_device import NAME, fake_device, traffic
 from ranks import small as small_objective
 from test_every_method import NONDETERMINISM_TOLERANCE, methods, small, solvable, title
 from test_every_task import FOLDER as TASKS
-from test_every_task import SMALL, having
+from test_every_task import SMALL, with_options
 from test_pretrain import KINDS, a_set, short
 from torch import Tensor
 
@@ -159,7 +159,7 @@ def test_every_objective__trains_the_same_target_model_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", names(TASKS))
 def test_every_task__measures_the_same_there(name: str) -> None:
-    task, data = having(find(TASKS, name)(), SMALL), toy_task()
+    task, data = with_options(find(TASKS, name)(), SMALL), toy_task()
     outputs = data.train.num_classes if task.evaluates_outputs else 5
 
     def found(machine: Machine) -> list[Tensor]:
@@ -258,10 +258,10 @@ def test_ranks__share_a_step_of_distilling_without_waiting() -> None:
 
 @pytest.mark.parametrize("name", ["finetune", "linear-probe", "data-free-kd"])
 def test_every_task__sends_nothing_in_a_step(name: str) -> None:
-    task = having(find(TASKS, name)(), {**SMALL, "epochs": 1, "noise_count": 8})
+    task = with_options(find(TASKS, name)(), {**SMALL, "epochs": 1, "noise_count": 8})
 
     def measure(steps: int) -> None:
-        longer = having(task, {"steps": steps, "epochs": steps})
+        longer = with_options(task, {"steps": steps, "epochs": steps})
         network = THERE.to_device(toy_network())
         longer.measure(
             TaskContext(network, NETWORK, 0, distilled=toy_set(), machine=THERE), toy_task()

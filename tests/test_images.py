@@ -1,3 +1,6 @@
+"""Image sets and their normalizers."""
+
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from datastill.core import memory
 from datastill.core.errors import DataError
 from datastill.core.machine import Machine
 from datastill.images import ImageSet, Normalizer
@@ -44,12 +46,6 @@ def test_normalizer__constant_channel_has_the_std_of_one_grey_level() -> None:
     assert Normalizer.of(torch.full((2, 1, 3, 3), 7, dtype=torch.uint8)).std == (1 / 255,)
 
 
-def test_normalizer__gives_zero_mean_and_unit_std(labelled: ImageSet) -> None:
-    x = labelled.normalized(slice(None)).double()
-    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3).double(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(x.std((0, 2, 3), correction=0), torch.ones(3).double())
-
-
 @given(
     mean=st.lists(st.floats(0, 1), min_size=3, max_size=3),
     std=st.lists(st.floats(0.004, 1), min_size=3, max_size=3),
@@ -68,61 +64,11 @@ def test_image_set__unit_pixels_run_from_zero_to_one() -> None:
     assert unit.flatten().tolist() == [0.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    "images",
-    [torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 5, dtype=torch.uint8),
-     torch.zeros(3, 4, 4, dtype=torch.uint8)],
-    ids=["float", "not square", "no batch"],
-)  # fmt: skip
-def test_image_set__wrong_images_are_refused(images: torch.Tensor) -> None:
-    with pytest.raises(DataError, match="square uint8"):
-        ImageSet("toy", images, Normalizer((0.0,) * 3, (1.0,) * 3))
-
-
-def test_image_set__normalizer_of_other_channels_is_refused() -> None:
-    with pytest.raises(DataError, match="the normalizer has 1 channels, the images have 3"):
-        ImageSet("toy", random_images(), Normalizer((0.0,), (1.0,)))
-
-
-def test_image_set__too_few_labels_are_refused(labelled: ImageSet) -> None:
-    with pytest.raises(DataError, match="20 images but 3 labels"):
-        ImageSet("toy", labelled.images, labelled.normalizer, torch.zeros(3, dtype=torch.int64))
-
-
-def test_image_set__tells_its_sizes(labelled: ImageSet) -> None:
-    assert (len(labelled), labelled.channels, labelled.image_size) == (20, 3, 6)
-    assert labelled.num_classes == 4
-
-
 def test_take__keeps_images_and_labels_together(labelled: ImageSet) -> None:
     taken = labelled.take(torch.tensor([5, 2]))
     assert torch.equal(taken.images, labelled.images[[5, 2]])
-    assert taken.labels.tolist() == [1, 2]
-
-
-def test_take__keeps_the_normalizer_of_all(labelled: ImageSet) -> None:
-    assert labelled.take(torch.tensor([0])).normalizer == labelled.normalizer
-
-
-def test_limit__without_count_is_everything(labelled: ImageSet) -> None:
-    assert labelled.limit(None, seed=0) is labelled
-
-
-def test_limit__more_than_there_are_is_everything(labelled: ImageSet) -> None:
-    assert labelled.limit(21, seed=0) is labelled
-
-
-def test_limit__takes_different_images(labelled: ImageSet) -> None:
-    limited = labelled.limit(10, seed=0)
-    assert len(limited.images.flatten(1).unique(dim=0)) == 10
-
-
-def test_limit__same_seed_same_images(labelled: ImageSet) -> None:
-    assert labelled.limit(10, seed=1).fingerprint == labelled.limit(10, seed=1).fingerprint
-
-
-def test_limit__other_seed_other_images(labelled: ImageSet) -> None:
-    assert labelled.limit(10, seed=1).fingerprint != labelled.limit(10, seed=2).fingerprint
+    assert taken.labels is not None and taken.labels.tolist() == [1, 2]
+    assert taken.normalizer == labelled.normalizer
 
 
 def test_split__parts_are_disjoint_and_complete(labelled: ImageSet) -> None:
@@ -137,38 +83,12 @@ def test_split__too_few_images_are_refused(labelled: ImageSet) -> None:
         labelled.take(torch.tensor([0])).split(0.5, seed=0)
 
 
-def test_unlabelled__has_no_labels(labelled: ImageSet) -> None:
-    assert labelled.unlabelled().labels is None
-    assert labelled.unlabelled().num_classes == 0
-
-
-def test_fingerprint__ignores_the_name(labelled: ImageSet) -> None:
-    renamed = labelled.take(torch.arange(20), name="other")
-    assert renamed.fingerprint == labelled.fingerprint
-
-
-def test_fingerprint__sees_labels(labelled: ImageSet) -> None:
-    assert labelled.unlabelled().fingerprint != labelled.fingerprint
-
-
-def test_fingerprint__sees_one_pixel(labelled: ImageSet) -> None:
-    images = labelled.images.clone()
-    images[3, 1, 2, 2] ^= 1
-    changed = ImageSet("toy", images, labelled.normalizer, labelled.labels, labelled.classes)
-    assert changed.fingerprint != labelled.fingerprint
-
-
-def test_pixels__are_the_bytes_on_the_device(labelled: ImageSet) -> None:
-    index = torch.tensor([3, 0, 3])
-    assert torch.equal(labelled.pixels(index, "cpu"), labelled.images[index])
-
-
-@pytest.mark.parametrize("room", [20 * 3 * 6 * 6 * 2, 20 * 3 * 6 * 6 * 2 - 1])
+@pytest.mark.parametrize("room", [20 * 3 * 6 * 6, 20 * 3 * 6 * 6 - 1])
 def test_pixels__stay_on_a_device_that_has_room_for_them(
     labelled: ImageSet, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device `meta` stands for a GPU: it has shapes and no numbers."""
-    monkeypatch.setattr(memory, "available_bytes", lambda device: room)
+    monkeypatch.setattr("datastill.images.fits_in_memory", lambda needed, device: needed <= room)
     copied = list[str]()
     to = torch.Tensor.to
 
@@ -185,7 +105,7 @@ def test_pixels__stay_on_a_device_that_has_room_for_them(
 
 
 class Shifted(nn.Module):
-    """Says how many images it was shown at once, beside the mean of each."""
+    """Give the mean of each image and the size of its batch."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([x.mean((1, 2, 3)), torch.full((len(x),), float(len(x)))], dim=1)
@@ -210,3 +130,37 @@ def test_outputs__of_a_network_in_training_mode_see_whole_batches(
     machine = Machine(chunk_pixels=2 * 36)
     found = labelled.predict(Shifted().train(training), machine, batch=8)
     assert found[:, 1].tolist() == [float(count) for count in seen for _ in range(count)]
+
+
+def test_limit__draws_different_images_by_the_seed(labelled: ImageSet) -> None:
+    assert labelled.limit(None, seed=0) is labelled and labelled.limit(21, seed=0) is labelled
+    one, same, other = (labelled.limit(10, seed=seed) for seed in (1, 1, 2))
+    assert len(one.images.flatten(1).unique(dim=0)) == 10
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_fingerprint__covers_pixels_and_labels_but_no_name(labelled: ImageSet) -> None:
+    assert labelled.take(torch.arange(20), name="other").fingerprint == labelled.fingerprint
+    assert labelled.unlabelled().labels is None and labelled.unlabelled().num_classes == 0
+    images = labelled.images.clone()
+    images[3, 1, 2, 2] ^= 1
+    changed = replace(labelled, images=images)
+    assert len({x.fingerprint for x in (labelled, labelled.unlabelled(), changed)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": torch.zeros(20, 3, 6, 6)}, "square uint8"),
+        ({"images": torch.zeros(20, 3, 6, 5, dtype=torch.uint8)}, "square uint8"),
+        ({"images": torch.zeros(3, 6, 6, dtype=torch.uint8)}, "square uint8"),
+        ({"normalizer": Normalizer((0.0,), (1.0,))}, "has 1 channels, the images have 3"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "20 images but 3 labels"),
+    ],
+    ids=["float", "not square", "no batch", "channels", "labels"],
+)
+def test_image_set__parts_that_do_not_fit_are_refused(
+    labelled: ImageSet, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(labelled, **changes)

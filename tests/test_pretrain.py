@@ -40,36 +40,36 @@ def short(kind: str) -> Pretraining:
     return replace(row, steps=STEPS, batch=5, schedule=schedule)
 
 
-def test_pretraining__representations_are_learned_as_published() -> None:
-    assert PRETRAINING["representation"] == Pretraining(
+PUBLISHED = {
+    "representation": Pretraining(
         Sgd(lr=0.1, momentum=0.9, weight_decay=1e-3),
         Constant(),
         augmentation=None,
         batch=256,
         epochs=1000,
         steps=None,
-    )
-
-
-def test_pretraining__hard_labels_are_learned_as_published() -> None:
-    assert PRETRAINING["hard-label"] == Pretraining(
+    ),
+    "hard-label": Pretraining(
         Sgd(lr=0.01, momentum=0.9, weight_decay=5e-4),
         HalfDrop(0.1),
         augmentation=Dsa(),
         batch=256,
         epochs=1000,
         steps=None,
-    )
-
-
-def test_pretraining__soft_labels_are_learned_as_published() -> None:
-    assert PRETRAINING["soft-label"] == Pretraining(
+    ),
+    "soft-label": Pretraining(
         AdamW(lr=3e-4, weight_decay=0.0),
         Cosine(warmup_steps=500),
         augmentation=Dsa(),
         batch=500,
         steps=10_000,
-    )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pretraining__is_as_published(kind: str) -> None:
+    assert PRETRAINING[kind] == PUBLISHED[kind]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1000, 4000), (2000, 8000), (10, 1000)])
@@ -141,23 +141,11 @@ def test_pretrain__one_step_is_sgd_on_the_mean_square_error() -> None:
         )
 
 
-def test_pretrain__returns_a_network_in_evaluation_mode() -> None:
-    network = pretrain(NETWORK, a_set("representation"), pretraining=short("representation"))
-    assert not network.training and network.outputs == 5
-
-
 def test_pretrain__leaves_set_and_global_generator_alone() -> None:
     distilled = a_set("hard-label")
     before = distilled.fingerprint, torch.get_rng_state()
     pretrain(NETWORK, distilled, pretraining=short("hard-label"))
     assert distilled.fingerprint == before[0] and torch.equal(torch.get_rng_state(), before[1])
-
-
-def test_pretrain__raw_pixels_are_fed_raw() -> None:
-    unit = a_set("representation")
-    fed = replace(unit, images=unit.network_input(), pixel_space="raw")
-    one, other = (pretrain(NETWORK, d, pretraining=short("representation")) for d in (unit, fed))
-    assert equal(weights(one), weights(other))
 
 
 def test_held_out__pre_training_on_a_set_explains_its_own_images() -> None:

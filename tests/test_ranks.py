@@ -33,10 +33,10 @@ def of(phase: str, rank: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k.removeprefix(start): v for k, v in rank.items() if k.startswith(start)}
 
 
-def largest_difference(file_lock: dict[str, torch.Tensor], rank: dict[str, torch.Tensor]) -> float:
+def largest_difference(single: dict[str, torch.Tensor], rank: dict[str, torch.Tensor]) -> float:
     """Of all numbers but those that say what was sent, relative to the largest of a tensor."""
-    assert file_lock.keys() == rank.keys()
-    pairs = [(file_lock[k].double(), rank[k].double()) for k in file_lock if k != "sent"]
+    assert single.keys() == rank.keys()
+    pairs = [(single[k].double(), rank[k].double()) for k in single if k != "sent"]
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in pairs)
 
 
@@ -50,9 +50,9 @@ def assert_bit_equal(phase: str, two_ranks: RankOutputs) -> None:
 def test_distill__two_ranks_equal_one_process_on_the_joined_batch(
     name: str, two_ranks: RankOutputs, figures: Figures
 ) -> None:
-    file_lock = distilled(name, Ranks())
-    assert file_lock["births"].max() > 1  # an inner model was replaced
-    found = max(largest_difference(file_lock, of(f"distilled {name}", rank)) for rank in two_ranks)
+    single = distilled(name, Ranks())
+    assert single["births"].max() > 1  # an inner model was replaced
+    found = max(largest_difference(single, of(f"distilled {name}", rank)) for rank in two_ranks)
     figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
     assert 0 < found < 1e-9  # not bit for bit: sums of shares are not the sum
 
@@ -71,9 +71,9 @@ def test_distill__sends_the_learned_gradients_and_the_loss_once(two_ranks: RankO
 def test_train_target__two_ranks_equal_one_process_on_the_joined_batch(
     name: str, two_ranks: RankOutputs, figures: Figures
 ) -> None:
-    file_lock = trained(name, Ranks())
-    assert "body.1.running_var" in file_lock  # it has batch norms
-    found = max(largest_difference(file_lock, of(f"target {name}", rank)) for rank in two_ranks)
+    single = trained(name, Ranks())
+    assert "body.1.running_var" in single  # it has batch norms
+    found = max(largest_difference(single, of(f"target {name}", rank)) for rank in two_ranks)
     figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
     assert 0 < found < 1e-9
 

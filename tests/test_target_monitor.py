@@ -74,11 +74,6 @@ def test_target_monitor__warns_of_a_collapse_to_a_line() -> None:
         TargetMonitor(KNOWN, ASKED).evaluate(network, Machine())
 
 
-def test_target_monitor__one_output_is_no_collapse() -> None:
-    found = TargetMonitor(KNOWN, ASKED.unlabelled()).evaluate(toy_network(outputs=1), Machine())
-    assert found["monitor_rank"] == pytest.approx(1)
-
-
 @pytest.mark.parametrize("standardize", [False, True])
 def test_target_monitor__changes_no_bit_of_the_result(tmp_path: Path, standardize: bool) -> None:
     training = replace(TRAINING, standardize=standardize)
@@ -104,12 +99,6 @@ def test_target_monitor__divergence_is_said() -> None:
     nn.init.constant_(network.head.weight, float("nan"))
     with pytest.raises(NotFiniteError, match="representations of toy/test are not finite"):
         TargetMonitor(KNOWN, ASKED).evaluate(network, Machine())
-
-
-@pytest.mark.parametrize("wrong", [{"every_steps": 0}, {"neighbours": 0}, {"temperature": 0.0}])
-def test_target_monitor__refuses_strange_options(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        TargetMonitor(KNOWN, ASKED, **wrong)  # type: ignore[arg-type]
 
 
 def test_target_monitor__refuses_a_single_image() -> None:

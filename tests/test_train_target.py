@@ -9,7 +9,6 @@ import pytest
 import torch
 from factories import NETWORK, KilledError, equal, killed_at, toy_images, weights
 from ranks import small
-from safetensors.torch import load_file
 
 from datastill.core.errors import ConfigError, NotFiniteError
 from datastill.core.lookup import names
@@ -55,19 +54,10 @@ def test_train_target__loss_falls(name: str, tmp_path: Path) -> None:
     assert sum(found[-10:]) < falls_to * sum(found[:10])
 
 
-def test_train_target__same_seed_gives_the_same_model() -> None:
-    one, other = (train_target(toy_images(), TRAINING, seed=1) for _ in range(2))
-    assert one.fingerprint == other.fingerprint
-
-
-def test_train_target__another_seed_gives_another_model() -> None:
-    one, other = (train_target(toy_images(), TRAINING, seed=s) for s in (0, 1))
-    assert one.fingerprint != other.fingerprint
-
-
-def test_train_target__leaves_the_global_generator_alone() -> None:
+def test_train_target__seed_alone_decides() -> None:
     before = torch.get_rng_state()
-    train_target(toy_images(), TRAINING)
+    one, same, other = (train_target(toy_images(), TRAINING, seed=s) for s in (1, 1, 0))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -109,26 +99,6 @@ def test_train_target__any_objective_works_in_bfloat16(name: str, tmp_path: Path
     assert half == pytest.approx(full, rel=0.1) and half != full
 
 
-def test_train_target__moving_averages_are_in_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(MODULE, "_step", killed_at(3, MODULE._step))
-        run(tmp_path, replace(TRAINING, objective=small("byol")))
-    (file,) = tmp_path.glob("checkpoint*")
-    parts = {key.split(".")[3] for key in load_file(file) if key.startswith("state.state.heads.")}
-    assert parts == {"projector", "predictor", "target"}
-
-
-def test_train_target__supervised_learns_from_labels() -> None:
-    training = replace(TRAINING, objective=Supervised())
-    images = toy_images()
-    assert images.labels is not None
-    shuffled = replace(images, labels=images.labels.roll(1))
-    one, other = (train_target(x, training) for x in (images, shuffled))
-    assert one.fingerprint != other.fingerprint
-
-
 def test_train_target__supervised_refuses_images_without_labels(tmp_path: Path) -> None:
     training = replace(TRAINING, objective=Supervised())
     with pytest.raises(
@@ -138,17 +108,12 @@ def test_train_target__supervised_refuses_images_without_labels(tmp_path: Path) 
     assert not (tmp_path / "target").exists()
 
 
-def test_train_target__finished_folder_has_a_model_and_no_checkpoint(tmp_path: Path) -> None:
-    trained = run(tmp_path)
-    assert TargetModel.load(tmp_path).fingerprint == trained.fingerprint
-    assert not list(tmp_path.glob("checkpoint*"))
-    assert len(losses(tmp_path)) == STEPS
-
-
 def test_train_target__finished_folder_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = run(tmp_path)
+    assert TargetModel.load(tmp_path).fingerprint == trained.fingerprint
+    assert not list(tmp_path.glob("checkpoint*")) and len(losses(tmp_path)) == STEPS
     monkeypatch.setattr(MODULE, "_step", None)
     assert run(tmp_path).fingerprint == trained.fingerprint
 
@@ -187,10 +152,6 @@ def test_train_target__batch_larger_than_the_source_is_refused() -> None:
         train_target(toy_images(), replace(TRAINING, batch=25))
 
 
-def test_train_target__batch_of_the_whole_source_works() -> None:
-    train_target(toy_images(), replace(TRAINING, batch=24, steps=2))
-
-
 def test_train_target__every_batch_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     original = type(TRAINING.views).__call__
@@ -212,9 +173,3 @@ def test_train_target__divergence_names_the_step() -> None:
 def test_target_training__length_is_that_of_whole_batches() -> None:
     assert replace(TRAINING, steps=None, epochs=3).length(24) == 6
     assert replace(TRAINING, steps=7, epochs=3).length(24) == 7
-
-
-@pytest.mark.parametrize("wrong", [{"batch": 1}, {"epochs": 0}, {"steps": 0}], ids=str)
-def test_target_training__strange_options_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        replace(TRAINING, **wrong)

@@ -21,6 +21,20 @@ from datastill.core.tensor_file import read_checked, write_checked
 FORMAT = "datastill.checkpoint"
 FORMAT_VERSION = 2
 
+NAMES_IN_0_1_0 = {  # of fields whose names have changed, so that runs of that version can go on
+    "pool": "members",
+    "network": "model",
+    "reset_counter": "clock",
+    "generation": "births",
+    "batch_generator": "batches",
+    "order_generator": "order",
+    "pair_generator": "pairs",
+    "real_generator": "real",
+    "slot_generator": "slots",
+    "start_generator": "starts",
+    "view_generator": "views",
+}
+
 Tree = Any  # JSON: values, lists, {"dict": [[key, tree], ...]}, {"tensor": name}
 
 
@@ -81,14 +95,18 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """List the fields in which two JSON configurations differ, as `name: old, now new`."""
+    """List the fields in which two JSON configurations differ, as `name: old, now new`.
+
+    Objects with equal fingerprints are equal: images, say, whose folder was renamed.
+    """
     changes = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key, "absent"), new.get(key, "absent")
         if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
             before, after = ({str(n): v for n, v in enumerate(x)} for x in (before, after))
         if isinstance(before, dict) and isinstance(after, dict):
-            changes += differences(before, after, f"{prefix}{key}.")
+            if before.get("fingerprint", 0) != after.get("fingerprint", 1):
+                changes += differences(before, after, f"{prefix}{key}.")
         elif before != after:
             changes.append(f"{prefix}{key}: {before}, now {after}")
     return changes
@@ -145,7 +163,7 @@ def _load(value: Any, saved: Any, path: str) -> Any:
     """Fill `value` in place where it is mutable; return what stands in its place."""
     if dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        for name, loaded in _load_dict(fields, saved, path).items():
+        for name, loaded in _load_dict(fields, _renamed(fields, saved), path).items():
             setattr(value, name, loaded)
         return value
     if isinstance(value, dict):
@@ -164,6 +182,21 @@ def _load(value: Any, saved: Any, path: str) -> Any:
         return _load_leaf(value, saved)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ResumeError(f"the checkpoint's {path} does not fit: {error}") from error
+
+
+def _renamed(fields: dict[str, Any], saved: Any) -> Any:
+    """Give today's names to the saved fields of a dataclass."""
+    if isinstance(saved, list) and set(fields) == {"models"}:  # 0.1.0 had a list and no pool
+        return {"models": saved}
+    if isinstance(saved, dict):
+        old_names = {name: NAMES_IN_0_1_0.get(name) for name in set(fields) - set(saved)}
+        if "augmentation_generator" in old_names:  # MTT, and matching methods
+            old_names["augmentation_generator"] = (
+                "augmentation" if "augmentation" in saved else "views"
+            )
+        names = {old: name for name, old in old_names.items() if old in saved}
+        return {names.get(key, key): value for key, value in saved.items()}
+    return saved
 
 
 def _load_dict(value: dict[Any, Any], saved: Any, path: str) -> dict[Any, Any]:

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -64,8 +66,8 @@ NONDETERMINISM_TOLERANCE = {
 def small(name: str, **changes: object) -> Method:
     component = find(FOLDER, name)
     fields = {f.name for f in dataclasses.fields(component)}
-    made: Method = with_smoke_values(component())
-    return replace(made, **{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
+    method: Method = with_smoke_values(component())
+    return replace(method, **{k: v for k, v in {**SMALL, **changes}.items() if k in fields})
 
 
 def methods() -> list[Method]:
@@ -112,28 +114,19 @@ def every_third_step(method: Method) -> Probe | None:
     return Probe(HeldOut(images, toy_target(images)), 3, pretraining)
 
 
-def memory(value: Problem) -> list[Tensor]:
-    images, target = value.images, value.needed_target
+def copied(problem: Problem) -> list[Tensor]:
+    images, target = problem.images, problem.needed_target
     assert images.labels is not None
-    kept = [images.images, images.labels, target.offset, target.scale]
-    return [*(x.clone() for x in kept), *weights(target.module)]
+    tensors = [images.images, images.labels, target.offset, target.scale]
+    return [*(x.clone() for x in tensors), *weights(target.module)]
 
 
 @every_method
-def test_every_method__result_has_count_images(method: Method) -> None:
+def test_every_method__result_is_complete(method: Method) -> None:
     problem = solvable(method)
-    assert distill(method, problem).images.shape == (problem.count, 1, 8, 8)
-
-
-@every_method
-def test_every_method__result_is_finite(method: Method) -> None:
-    distilled = distill(method, solvable(method))
+    distilled = distill(method, problem)
+    assert distilled.images.shape == (problem.count, 1, 8, 8)
     assert distilled.images.isfinite().all() and distilled.targets.isfinite().all()
-
-
-@every_method
-def test_every_method__targets_fit_their_kind(method: Method) -> None:
-    distilled = distill(method, solvable(method))
     if distilled.target_kind == "hard-label":
         assert distilled.targets.dtype == torch.int64 and distilled.targets.dim() == 1
         assert distilled.outputs == 4
@@ -141,12 +134,7 @@ def test_every_method__targets_fit_their_kind(method: Method) -> None:
         assert distilled.targets.dtype == torch.float32
         assert distilled.targets.shape == (len(distilled), distilled.outputs)
         assert distilled.target_kind != "representation" or distilled.outputs == DIM
-
-
-@every_method
-def test_every_method__result_says_how_it_was_made(method: Method) -> None:
-    problem = solvable(method)
-    provenance = distill(method, problem).provenance
+    provenance = distilled.provenance
     assert provenance["method"] == method.identity()
     assert provenance["source"]["fingerprint"] == problem.images.fingerprint
     assert provenance["target"]["fingerprint"] == problem.needed_target.fingerprint
@@ -154,38 +142,15 @@ def test_every_method__result_says_how_it_was_made(method: Method) -> None:
 
 
 @every_method
-def test_every_method__same_seed_gives_the_same_result(method: Method) -> None:
-    one, other = (distill(method, solvable(method)) for _ in range(2))
-    assert same(one, other)
-
-
-@every_method
-def test_every_method__does_not_depend_on_the_global_generator(method: Method) -> None:
-    one = distill(method, solvable(method))
+def test_every_method__seed_alone_decides_and_nothing_else_changes(method: Method) -> None:
+    problem = solvable(method)
+    before, generator = copied(problem), torch.get_rng_state()
+    distilled = distill(method, problem)
+    assert equal(copied(problem), before)
+    assert torch.equal(torch.get_rng_state(), generator)
     torch.rand(7)
-    assert same(one, distill(method, solvable(method)))
-
-
-@every_method
-def test_every_method__leaves_the_global_generator_alone(method: Method) -> None:
-    problem = solvable(method)
-    before = torch.get_rng_state()
-    distill(method, problem)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@every_method
-def test_every_method__another_seed_gives_another_result(method: Method) -> None:
-    one, other = (distill(method, solvable(method, seed=seed)) for seed in (0, 1))
-    assert same(one, other) != method.draws
-
-
-@every_method
-def test_every_method__problem_is_unchanged(method: Method) -> None:
-    problem = solvable(method)
-    before = memory(problem)
-    distill(method, problem)
-    assert equal(memory(problem), before)
+    assert same(distilled, distill(method, solvable(method)))
+    assert same(distilled, distill(method, solvable(method, seed=1))) != method.draws
 
 
 @every_method
@@ -195,23 +160,12 @@ def test_every_method__result_is_a_copy_of_the_state(method: Method) -> None:
     first = method.result(problem, state)
     before = first.images.clone(), first.targets.clone()
     for _ in range(min(3, method.length(problem))):
-        method.step(problem, state)
+        metrics = method.step(problem, state)
+        assert metrics and all(torch.as_tensor(value).isfinite() for value in metrics.values())
     assert torch.equal(first.images, before[0]) and torch.equal(first.targets, before[1])
 
 
-@every_method
-def test_every_method__resumes_bit_for_bit(
-    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = distill(method, solvable(method))
-    for step in range(method.length(solvable(method))):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(type(method), "step", killed_at(step, type(method).step))
-            run(method, tmp_path / str(step))
-        assert same(run(method, tmp_path / str(step)), whole)
-
-
-WARMING_UP = [m for m in methods() if m.warm_up_length(solvable(m))]
+WARMING_UP = [m for m in map(small, names(FOLDER)) if m.warm_up_length(solvable(m))]
 
 
 @pytest.mark.parametrize("method", WARMING_UP, ids=title)
@@ -226,17 +180,11 @@ def test_every_method__resumes_its_warm_up_bit_for_bit(
             killed = killed_at(step, type(method).warm_up_step)
             patch.setattr(type(method), "warm_up_step", killed)
             run(method, tmp_path / str(step))
-        taken: list[int] = []
-        warm_up_step = type(method).warm_up_step
-
-        def counted(*given: Any, warm_up_step: Any = warm_up_step, taken: Any = taken) -> Any:
-            taken.append(0)
-            return warm_up_step(*given)
-
         with monkeypatch.context() as patch:
+            counted = Mock(side_effect=partial(type(method).warm_up_step, method))
             patch.setattr(type(method), "warm_up_step", counted)
             assert same(run(method, tmp_path / str(step)), whole)
-        assert len(taken) == length - step
+        assert counted.call_count == length - step
 
 
 @pytest.mark.torture
@@ -248,11 +196,8 @@ def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
     options = {f.name for f in dataclasses.fields(method)}
     longer = {k: v for k, v in {"outer_steps": 20, "networks": 10}.items() if k in options}
     method = replace(method, **longer)
-    whole, length, probe = (
-        distill(method, solvable(method)),
-        method.length(solvable(method)),
-        every_third_step(method),
-    )
+    whole, probe = distill(method, solvable(method)), every_third_step(method)
+    length = method.length(solvable(method))
     for step in range(length):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
             patch.setattr(type(method), "step", killed_at(step, type(method).step))
@@ -270,12 +215,14 @@ def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
 def test_every_method__resumes_after_a_kill_at_each_step(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = distill(method, solvable(method))
-    for _ in range(method.length(solvable(method)) - 1):
+    """One run, killed before its first step, then after each step and before that is saved."""
+    step = type(method).step
+    for number in range(method.length(solvable(method))):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(type(method), "step", killed_at(1, type(method).step, after=True))
+            killed = killed_at(min(number, 1), step, after=number > 0)
+            patch.setattr(type(method), "step", killed)
             run(method, tmp_path)
-    assert same(run(method, tmp_path), whole)
+    assert same(run(method, tmp_path), distill(method, solvable(method)))
 
 
 @every_method
@@ -287,71 +234,49 @@ def test_every_method__checkpoint_without_any_one_part_is_refused(method: Method
     for _ in range(min(3, method.length(problem))):
         method.step(problem, state)
     accepted, tried = [], 0
-    for place, tree, tensors in omissions(*checkpoint.capture(state)):
+    for path, tree, tensors in omissions(*checkpoint.capture(state)):
         tried += 1
         with contextlib.suppress(ResumeError):
             checkpoint.restore(fresh, tree, tensors)
-            accepted.append(place)
+            accepted.append(path)
     assert tried > 20 and not accepted
 
 
 @every_method
-def test_every_method__finished_run_leaves_its_artefact_and_no_checkpoint(
+def test_every_method__finished_run_leaves_initial_and_final_set(
     method: Method, tmp_path: Path
 ) -> None:
-    distilled = run(method, tmp_path)
+    problem, distilled = solvable(method), run(method, tmp_path)
     assert same(DistilledSet.load(tmp_path), distilled)
     assert not list(tmp_path.glob("checkpoint*"))
-
-
-@every_method
-def test_every_method__initial_set_is_that_of_no_steps(method: Method, tmp_path: Path) -> None:
-    run(method, tmp_path)
-    problem = solvable(method)
     initial = DistilledSet.load(tmp_path / "initial.safetensors")
     assert same(initial, method.result(problem, method.init(problem)))
-
-
-@every_method
-def test_every_method__metrics_are_finite_numbers(method: Method) -> None:
-    problem = solvable(method)
-    state = method.init(problem)
-    for _ in range(min(2, method.length(problem))):
-        found = method.step(problem, state)
-        assert found and all(torch.as_tensor(value).isfinite() for value in found.values())
 
 
 @every_method
 def test_every_method__missing_target_is_refused_before_any_work(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where options make a method do without one, the message names them."""
     if not method.needs_target:
         pytest.skip("needs no target model")
-    images = toy_images()
+    images, options = toy_images(), method.without_target.split()
     monkeypatch.setattr(type(method), "init", None)
-    with pytest.raises(ConfigError, match=r"needs a target model; .*datastill target .*--target"):
+    message = r"needs a target model; .*datastill target .*--target"
+    with pytest.raises(ConfigError, match=f"{message}.*{method.without_target}$"):
         distill(method, Problem(images, None, len(images), network=NETWORK))
-
-
-@every_method
-def test_every_method__way_without_a_target_leads_there(method: Method) -> None:
-    if not method.needs_target or not method.without_target:
-        pytest.skip("has no such way")
-    images = toy_images()
-    with pytest.raises(ConfigError, match=f"without one by {method.without_target}$"):
-        distill(method, Problem(images, None, len(images), network=NETWORK))
-    words = method.without_target.split()
-    fields = [flag.removeprefix("--method.") for flag in words[::2]]
-    assert not replace(method, **dict(zip(fields, words[1::2], strict=True))).needs_target
+    names = [option.removeprefix("--method.") for option in options[::2]]
+    changes: dict[str, Any] = dict(zip(names, options[1::2], strict=True))
+    assert not options or not replace(method, **changes).needs_target
 
 
 @every_method
 def test_every_method__works_without_what_it_does_not_need(method: Method) -> None:
     images = toy_images()
     target = toy_target(images) if method.needs_target else None
-    given = images if method.needs_labels else images.unlabelled()
+    source = images if method.needs_labels else images.unlabelled()
     count = len(images) if method.takes_all else COUNT
-    assert len(distill(method, Problem(given, target, count, network=NETWORK))) == count
+    assert len(distill(method, Problem(source, target, count, network=NETWORK))) == count
 
 
 @every_method
@@ -395,12 +320,8 @@ def test_every_method__unfit_classes_are_refused_before_any_work(
 
 
 @every_method
-def test_every_method__survives_json(method: Method) -> None:
+def test_every_method__options_survive_json_and_are_explained(method: Method) -> None:
     assert from_json(type(method), to_json(method)) == method
-
-
-@every_method
-def test_every_method__explains_every_option(method: Method) -> None:
     assert all(option.help for option in options(method))
 
 
@@ -410,13 +331,14 @@ def test_problem__strange_count_is_refused(count: int) -> None:
         toy_problem(count)
 
 
-def test_problem__target_of_another_image_size_is_refused() -> None:
-    target = toy_target(toy_images(size=16))
-    with pytest.raises(ConfigError, match=r"images of 16 pixels, toy/train has 8"):
-        Problem(toy_images(), target, COUNT, network=NETWORK)
-
-
-def test_problem__target_of_other_channels_is_refused() -> None:
-    target = toy_target(toy_images(channels=3))
-    with pytest.raises(ConfigError, match=r"made for 3 channels, toy/train has 1"):
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"size": 16}, "images of 16 pixels, toy/train has 8"),
+        ({"channels": 3}, "made for 3 channels, toy/train has 1"),
+    ],
+)
+def test_problem__target_of_other_images_is_refused(other: dict[str, int], message: str) -> None:
+    target = toy_target(toy_images(**other))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=message):
         Problem(toy_images(), target, COUNT, network=NETWORK)

@@ -59,12 +59,12 @@ def test_every_method__gives_the_same_bits_in_every_process() -> None:
 def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file_lock = distill(method, solvable(method))
+    single = distill(method, solvable(method))
     for pause in ("FIRST_LINE_SECONDS", "LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(progress, pause, 0.0)  # a line, and so a flush, at every step
     folder = RunFolder.open(tmp_path, method.identity(), resume=True, checkpoint_seconds=0.0)
     problem = solvable(method)
     held_out, short = HeldOut(problem.images, problem.needed_target), Pretraining(steps=1)
-    represents = file_lock.target_kind == "representation"  # what the probe asks for
+    represents = single.target_kind == "representation"  # what the probe asks for
     probe = Probe(held_out, every_steps=1, pretraining=short) if represents else None
-    assert same(distill(method, problem, folder=folder, probe=probe), file_lock)
+    assert same(distill(method, problem, folder=folder, probe=probe), single)

@@ -21,13 +21,13 @@ WATCHED = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 
 @every_method
 def test_every_method__two_threads_give_the_bits_of_one(method: Method) -> None:
-    file_lock = [distill(method, solvable(method, seed=seed)) for seed in (0, 1)]
+    single = [distill(method, solvable(method, seed=seed)) for seed in (0, 1)]
     together = threading.Barrier(2)
 
     def made(seed: int) -> bool:
         problem = solvable(method, seed=seed)
         together.wait()
-        return same(distill(method, problem), file_lock[seed])
+        return same(distill(method, problem), single[seed])
 
     before = torch.get_rng_state()
     with ThreadPoolExecutor(2) as threads:

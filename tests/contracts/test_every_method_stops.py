@@ -131,7 +131,7 @@ def test_krr_st__bad_target_representation_stops_before_the_update(
         return represent(self, x).index_fill(0, torch.arange(len(x)), bad)
 
     monkeypatch.setattr(TargetModel, "represent", spoilt)
-    with pytest.raises(NotFiniteError, match="distill, step 0: the loss is not finite in 1 of 1"):
+    with pytest.raises(NotFiniteError, match=r"distill, step 0: .* not finite"):
         run_steps("distill", state, lambda _: method.step(problem, state), length=1)
     assert torch.equal(state.x_syn, before[0]) and torch.equal(state.y_syn, before[1])
 

@@ -28,12 +28,12 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
         timm_or_skip()
     component = find(FOLDER, request.param)
     fields = {f.name for f in dataclasses.fields(component)}
-    made = component(**{k: v for k, v in SMALL.items() if k in fields})
-    assert isinstance(made, Architecture)
-    return made
+    architecture = component(**{k: v for k, v in SMALL.items() if k in fields})
+    assert isinstance(architecture, Architecture)
+    return architecture
 
 
-def made(
+def new_network(
     architecture: Architecture, *, seed: int = 0, size: int = 16, outputs: int | None = 3
 ) -> Network:
     with seeded(seed, "network"):
@@ -47,37 +47,27 @@ def images(count: int = 4, size: int = 16) -> Tensor:
 @every_network
 @pytest.mark.parametrize("size", [16, 17, 20])
 def test_every_network__gives_the_outputs_asked_for(architecture: Architecture, size: int) -> None:
-    network = made(architecture, size=size)
+    network = new_network(architecture, size=size)
     assert network(images(size=size)).shape == (4, 3)
     assert network.outputs == 3
 
 
 @every_network
-def test_every_network__embeds_into_its_features(architecture: Architecture) -> None:
-    network = made(architecture)
-    assert network.embed(images()).shape == (4, network.num_features)
-
-
-@every_network
 def test_every_network__forward_is_head_of_embed(architecture: Architecture) -> None:
-    network = made(architecture).eval()
-    assert torch.equal(network(images()), network.head(network.embed(images())))
-
-
-@every_network
-def test_every_network__without_outputs_gives_its_features(
-    architecture: Architecture,
-) -> None:
-    network = made(architecture, outputs=None).eval()
-    assert network.outputs == network.num_features
-    assert torch.equal(network(images()), network.embed(images()))
+    network = new_network(architecture).eval()
+    features = network.embed(images())
+    assert features.shape == (4, network.num_features)
+    assert torch.equal(network(images()), network.head(features))
+    headless = new_network(architecture, outputs=None).eval()
+    assert headless.outputs == headless.num_features
+    assert torch.equal(headless(images()), headless.embed(images()))
 
 
 @every_network
 def test_every_network__gradients_reach_images_and_all_parameters(
     architecture: Architecture,
 ) -> None:
-    network, x = made(architecture).train(), images().requires_grad_()
+    network, x = new_network(architecture).train(), images().requires_grad_()
     network(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert x.grad is not None and x.grad.abs().sum() > 0
@@ -86,15 +76,10 @@ def test_every_network__gradients_reach_images_and_all_parameters(
 @every_network
 def test_every_network__works_at_its_smallest_size(architecture: Architecture) -> None:
     size = architecture.min_size()
-    network = made(architecture, size=size).train()
+    network = new_network(architecture, size=size).train()
     assert network(images(size=size)).isfinite().all()
-
-
-@every_network
-def test_every_network__smaller_images_are_refused(architecture: Architecture) -> None:
-    size = architecture.min_size() - 1
-    with pytest.raises(ConfigError, match=f"at least {size + 1} pixels, got {size}"):
-        made(architecture, size=size)
+    with pytest.raises(ConfigError, match=f"at least {size} pixels, got {size - 1}"):
+        new_network(architecture, size=size - 1)
 
 
 @every_network
@@ -106,45 +91,29 @@ def test_every_network__default_works_at_32(architecture: Architecture) -> None:
 
 @every_network
 def test_every_network__follows_the_seed(architecture: Architecture) -> None:
-    first, again, other = (weights(made(architecture, seed=s)) for s in (0, 0, 1))
+    first, again, other = (weights(new_network(architecture, seed=s)) for s in (0, 0, 1))
     assert equal(first, again) and not equal(first, other)
 
 
 @every_network
 def test_every_network__evaluation_does_not_mix_images(architecture: Architecture) -> None:
-    network = made(architecture).eval()
+    network = new_network(architecture).eval()
     torch.testing.assert_close(network(images())[:1], network(images()[:1]))
 
 
 @every_network
-def test_every_network__copied_body_gives_the_same_features(
-    architecture: Architecture,
-) -> None:
-    source, into = made(architecture, seed=0), made(architecture, seed=1, outputs=7)
+def test_every_network__body_is_copied_without_the_head(architecture: Architecture) -> None:
+    source = new_network(architecture, seed=0)
+    copy = new_network(architecture, seed=1, outputs=7)
     source.train()(images())  # so that running statistics are copied too
-    copy_body(source, into)
-    assert torch.equal(source.eval().embed(images()), into.eval().embed(images()))
-
-
-@every_network
-def test_every_network__copying_a_body_leaves_the_head(architecture: Architecture) -> None:
-    into = made(architecture, seed=1)
-    before = weights(into.head)
-    copy_body(made(architecture), into)
-    assert equal(weights(into.head), before)
-
-
-@every_network
-def test_every_network__copied_body_is_no_longer_shared(
-    architecture: Architecture,
-) -> None:
-    source, into = made(architecture, seed=0), made(architecture, seed=1)
-    before = weights(source)
-    copy_body(source, into)
+    source_weights, head = weights(source), weights(copy.head)
+    copy_body(source, copy)
+    assert torch.equal(source.eval().embed(images()), copy.eval().embed(images()))
+    assert equal(weights(copy.head), head)
     with torch.no_grad():
-        for parameter in into.parameters():
+        for parameter in copy.parameters():
             parameter.zero_()
-    assert equal(weights(source), before)
+    assert equal(weights(source), source_weights)  # nothing is shared
 
 
 @every_network
@@ -152,7 +121,7 @@ def test_every_network__body_of_another_width_is_not_copied(
     architecture: Architecture,
 ) -> None:
     with pytest.raises(RuntimeError):
-        copy_body(made(architecture), made(type(architecture)(), size=32))
+        copy_body(new_network(architecture), new_network(type(architecture)(), size=32))
 
 
 @every_network
@@ -165,10 +134,6 @@ def test_every_network__can_be_an_inner_model(architecture: Architecture) -> Non
 
 
 @every_network
-def test_every_network__survives_json(architecture: Architecture) -> None:
+def test_every_network__options_survive_json_and_are_explained(architecture: Architecture) -> None:
     assert from_json(type(architecture), to_json(architecture)) == architecture
-
-
-@every_network
-def test_every_network__explains_every_option(architecture: Architecture) -> None:
     assert all(option.help for option in options(architecture))

@@ -30,13 +30,8 @@ def loss(objective: Objective, seen: Views, seed: int = 0) -> Tensor:
 @every_objective
 def test_every_objective__heads_follow_the_seed(name: str) -> None:
     first, again, other = (loss(small(name), views(), seed) for seed in (0, 0, 1))
+    assert first.shape == () and first.isfinite()
     assert torch.equal(first, again) and not torch.equal(first, other)
-
-
-@every_objective
-def test_every_objective__loss_is_a_finite_scalar(name: str) -> None:
-    found = loss(small(name), views())
-    assert found.shape == () and found.isfinite()
 
 
 @every_objective
@@ -50,16 +45,12 @@ def test_every_objective__loss_draws_no_random_numbers_and_changes_no_weights(na
 
 
 @every_objective
-def test_every_objective__gradient_reaches_both_views(name: str) -> None:
-    pixels = two_views().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(small(name), views(pixels)), pixels)
-    assert gradient.isfinite().all() and (gradient.abs().sum((1, 2, 3, 4)) > 0).all()
-
-
-@every_objective
-def test_every_objective__gradient_reaches_whatever_is_trained(name: str) -> None:
+def test_every_objective__gradient_reaches_both_views_and_whatever_is_trained(name: str) -> None:
     network, heads = modules(objective := small(name))
-    objective.loss(heads, network, views()).backward()
+    pixels = two_views().requires_grad_()
+    objective.loss(heads, network, views(pixels)).backward()
+    assert pixels.grad is not None and pixels.grad.isfinite().all()
+    assert (pixels.grad.abs().sum((1, 2, 3, 4)) > 0).all()
     trained = [p for m in (network, heads) for p in m.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
@@ -74,20 +65,16 @@ def test_every_objective__trained_weights_follow_the_optimizer_alone(name: str) 
 
 
 @every_objective
-def test_every_objective__ignores_order_of_images(name: str) -> None:
+def test_every_objective__ignores_the_order_of_images_and_views(name: str) -> None:
+    expected = loss(small(name), views())
     order = torch.randperm(len(labels()), generator=torch.Generator().manual_seed(0))
     moved = replace(views(two_views()[:, order]), labels=labels()[order])
-    torch.testing.assert_close(loss(small(name), moved), loss(small(name), views()))
+    torch.testing.assert_close(loss(small(name), moved), expected)
+    torch.testing.assert_close(loss(small(name), views(two_views().flip(0))), expected)
 
 
 @every_objective
-def test_every_objective__is_symmetric_in_the_views(name: str) -> None:
-    swapped = views(two_views().flip(0))
-    torch.testing.assert_close(loss(small(name), swapped), loss(small(name), views()))
-
-
-@every_objective
-def test_every_objective__looks_at_labels_only_where_it_says_so(name: str) -> None:
+def test_every_objective__uses_labels_only_if_it_needs_them(name: str) -> None:
     objective, blind = small(name), replace(views(), labels=None)
     if objective.needs_labels:
         with pytest.raises(DataError, match="needs labels"):
@@ -103,13 +90,9 @@ def test_every_objective__refuses_a_batch_of_one(name: str) -> None:
 
 
 @every_objective
-def test_every_objective__survives_json(name: str) -> None:
+def test_every_objective__options_survive_json_and_are_explained(name: str) -> None:
     objective = small(name)
     assert from_json(type(objective), to_json(objective)) == objective
-
-
-@every_objective
-def test_every_objective__explains_every_option(name: str) -> None:
     assert all(option.help for option in options(find(FOLDER, name)))
 
 
@@ -117,10 +100,10 @@ def test_every_objective__explains_every_option(name: str) -> None:
 def test_every_objective__two_ranks_equal_one_process_on_the_joined_batch(
     name: str, two_ranks: RankOutputs
 ) -> None:
-    file_lock = train(name, Ranks())
-    for found in two_ranks:
-        for key, value in file_lock.items():
-            torch.testing.assert_close(found[f"{name}/{key}"], value, rtol=1e-9, atol=1e-11)
+    single = train(name, Ranks())
+    for outputs in two_ranks:
+        for key, value in single.items():
+            torch.testing.assert_close(outputs[f"{name}/{key}"], value, rtol=1e-9, atol=1e-11)
 
 
 @every_objective

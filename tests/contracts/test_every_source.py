@@ -78,6 +78,7 @@ def test_every_source__native_size_is_the_default(fixture: Fixture) -> None:
 
 
 def test_every_source__labels_name_classes(fixture: Fixture) -> None:
+    assert fixture.load("train").classes == fixture.load("test").classes
     for split in fixture.source.splits:
         images = fixture.load(split)
         if not fixture.source.labelled:
@@ -86,10 +87,6 @@ def test_every_source__labels_name_classes(fixture: Fixture) -> None:
         assert images.labels is not None
         assert images.labels.dtype == torch.int64
         assert 0 <= images.labels.min() <= images.labels.max() < len(images.classes)
-
-
-def test_every_source__both_splits_have_the_same_classes(fixture: Fixture) -> None:
-    assert fixture.load("train").classes == fixture.load("test").classes
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -109,36 +106,24 @@ def test_every_source__is_deterministic(fixture: Fixture, monkeypatch, tmp_path:
     assert fixture.load("test").fingerprint == first
 
 
-def test_every_source__name_ends_with_the_split(fixture: Fixture) -> None:
+def test_every_source__has_name_licence_and_citation(fixture: Fixture) -> None:
     assert fixture.load("test").name == f"{fixture.source.name}/test"
+    assert fixture.source.licence and fixture.source.citation
 
 
-def test_every_source__unknown_split_is_named(fixture: Fixture) -> None:
+def test_every_source__unknown_split_and_size_zero_are_refused(fixture: Fixture) -> None:
     with pytest.raises(DataError, match="no split 'validation', only train, test"):
         fixture.load("validation")
-
-
-def test_every_source__size_zero_is_refused(fixture: Fixture) -> None:
     with pytest.raises(ConfigError, match="image_size=0"):
         fixture.load("train", 0)
 
 
-def test_every_source__says_licence_and_citation(fixture: Fixture) -> None:
-    assert fixture.source.licence
-    assert fixture.source.citation
-
-
-def test_every_source__prepare_lists_every_split(fixture: Fixture) -> None:
-    rows = prepare(fixture.source, 16, fixture.root)
-    assert {row.split: row.count for row in rows} == {
-        split: len(fixture.load(split)) for split in fixture.source.splits
-    }
-
-
-def test_every_source__check_reports_every_split(fixture: Fixture) -> None:
+def test_every_source__prepare_and_check_report_every_split(fixture: Fixture) -> None:
+    counts = {split: len(fixture.load(split)) for split in fixture.source.splits}
+    prepared = prepare(fixture.source, 16, fixture.root)
+    assert {row.split: row.count for row in prepared} == counts
     report = check(fixture.source, 16, fixture.root)
-    assert list(report["splits"]) == list(fixture.source.splits)
-    assert report["splits"]["train"]["count"] == len(fixture.load())
+    assert {split: facts["count"] for split, facts in report["splits"].items()} == counts
 
 
 def test_every_source__cache_is_read_instead_of_the_files(on_disk: Fixture, monkeypatch) -> None:

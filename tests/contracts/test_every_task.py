@@ -22,7 +22,8 @@ from datastill.core.options import from_json, options, to_json
 from datastill.distill import distill
 from datastill.images import ImageSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.transfer.task import Task, TaskData, check_fit
+from datastill.transfer.knn_probe import KnnProbe
+from datastill.transfer.task import Task, TaskData
 
 FOLDER = "datastill.transfer"
 SMALL = {"steps": 6, "batch": 8, "crop_padding": 1, "k": 3, "epochs": 2, "noise_count": 16}
@@ -39,60 +40,38 @@ every_task_by_labels = pytest.mark.parametrize(
 
 @pytest.fixture
 def task(request: pytest.FixtureRequest) -> Task:
-    made = find(FOLDER, request.param)()
-    assert isinstance(made, Task)
-    return having(made, SMALL)
+    task = find(FOLDER, request.param)()
+    assert isinstance(task, Task)
+    return with_options(task, SMALL)
 
 
-def having(task: Task, values: dict[str, float]) -> Task:
+def with_options(task: Task, values: dict[str, float]) -> Task:
     """The task with those of the values for which it has an option."""
     fields = {f.name for f in dataclasses.fields(task)}
     return replace(task, **{k: v for k, v in values.items() if k in fields})
 
 
 @every_task
-def test_every_task__numbers_are_percentages(task: Task) -> None:
-    found = measured(task)
-    assert found
-    for one in found:
-        assert one.accuracy_percent is not None and 0 <= one.accuracy_percent <= 100
-
-
-@every_task
-def test_every_task__same_seed_gives_the_same_numbers(task: Task) -> None:
-    assert measured(task, seed=3) == measured(task, seed=3)
-
-
-@every_task
-def test_every_task__leaves_the_global_generator_alone(task: Task) -> None:
-    before = torch.get_rng_state()
-    measured(task)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@every_task
-def test_every_task__source_network_is_unchanged(task: Task) -> None:
-    network = toy_network(outputs=4)
-    before = weights(network)
-    measured(task, network=network)
-    assert equal(weights(network), before)
-    assert all(p.grad is None for p in network.parameters())
-
-
-@every_task
-def test_every_task__data_are_unchanged(task: Task) -> None:
-    data = toy_task()
-    before = data.train.fingerprint, data.test.images.clone()
-    measured(task, data=data)
+def test_every_task__seed_alone_decides_and_nothing_else_changes(task: Task) -> None:
+    data, network = toy_task(), toy_network(outputs=4)
+    before = data.train.fingerprint, data.test.images.clone(), weights(network)
+    generator = torch.get_rng_state()
+    results = measured(task, data=data, network=network, seed=3)
+    assert results
+    for result in results:
+        assert result.accuracy_percent is not None and 0 <= result.accuracy_percent <= 100
+    assert torch.equal(torch.get_rng_state(), generator)
     assert ImageSet.fingerprint.func(data.train) == before[0]
-    assert torch.equal(data.test.images, before[1])
+    assert torch.equal(data.test.images, before[1]) and equal(weights(network), before[2])
+    assert all(p.grad is None for p in network.parameters())
+    assert results == measured(task, data=data, network=network, seed=3)
 
 
 @every_training_task
 def test_every_task__training_labels_matter(task: Task) -> None:
     data = toy_task(48)
     assert data.train.labels is not None
-    trained = having(task, LONGER | ({"lr": 0.01} if task.trains_on_distilled else {}))
+    trained = with_options(task, LONGER | ({"lr": 0.01} if task.trains_on_distilled else {}))
     wrong = replace(data, train=replace(data.train, labels=(data.train.labels + 1) % 4))
     right, shifted = (
         measured(trained, data=d, distilled=toy_set(24))[0].accuracy_percent for d in (data, wrong)
@@ -101,23 +80,18 @@ def test_every_task__training_labels_matter(task: Task) -> None:
 
 
 @every_task_by_labels
-def test_every_task__lists_every_setting(task: Task) -> None:
+def test_every_task__settings_do_not_influence_each_other(task: Task) -> None:
     labels = ("1-per-class", "50%", "all")
-    settings = [one.setting for one in measured(replace(task, **{"labels": labels}))]
+    results = measured(replace(task, **{"labels": labels}))
+    settings = [result.setting for result in results]
     assert len(set(settings)) == 3
     assert settings[0].startswith("1-per-class") and settings[1].startswith("50%")
-
-
-@every_task_by_labels
-def test_every_task__settings_do_not_influence_each_other(task: Task) -> None:
-    file_lock = measured(replace(task, **{"labels": ("50%",)}))
-    among = measured(replace(task, **{"labels": ("2-per-class", "50%")}))
-    assert among[1] == file_lock[0]
+    assert measured(replace(task, **{"labels": ("50%",)})) == [results[1]]
 
 
 @every_task_by_labels
 def test_every_task__class_with_too_few_images_is_refused(task: Task) -> None:
-    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 asked for"):
+    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 that"):
         measured(replace(task, **{"labels": ("7-per-class",)}))
 
 
@@ -151,18 +125,14 @@ def test_every_task__distilled_set_of_another_size_is_refused(task: Task) -> Non
 
 
 @every_task
-def test_every_task__survives_json(task: Task) -> None:
+def test_every_task__options_survive_json_and_are_explained(task: Task) -> None:
     assert from_json(type(task), to_json(task)) == task
-
-
-@every_task
-def test_every_task__explains_every_option(task: Task) -> None:
     assert all(option.help for option in options(task))
 
 
-def test_check_fit__other_channels_are_refused() -> None:
+def test_check_network__other_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="takes images of 1 channels, toy has 3"):
-        check_fit(toy_network(), toy_task(channels=3))
+        KnnProbe().check_network(toy_network(), toy_task(channels=3))
 
 
 def test_task_data__unlabelled_images_are_refused() -> None:

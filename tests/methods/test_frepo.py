@@ -13,10 +13,7 @@ from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor, nn
 
 from datastill.batches import Batches
-from datastill.core.errors import ConfigError
 from datastill.core.rng import fork
-from datastill.methods._classes import centred_one_hot
-from datastill.methods._pool import ModelPool
 from datastill.methods.frepo import FRePo, FRePoState, capped_margin
 from datastill.methods.method import Problem
 from datastill.networks.architecture import Network
@@ -236,26 +233,6 @@ def test_frepo__one_class_has_no_margin() -> None:
     assert state.x_syn.isfinite().all()
 
 
-def test_centred_one_hot__rows_sum_to_zero() -> None:
-    vectors = centred_one_hot(torch.tensor([0, 2]), 4)
-    assert vectors.tolist() == [[0.75, -0.25, -0.25, -0.25], [-0.25, -0.25, 0.75, -0.25]]
-
-
-def test_frepo__inner_batch_trains_on_some_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, seen = replace(OURS, inner_batch=3), set()
-
-    def check(pool: ModelPool, slot: int, x: Tensor, y: Tensor) -> None:
-        chosen = [i for i in range(M) if any(torch.equal(row, state.x_syn[i]) for row in x)]
-        assert len(x) == len(y) == len(chosen) == 3
-        seen.add(tuple(chosen))
-
-    state = run(method, 0)
-    monkeypatch.setattr(ModelPool, "train_or_replace", check)
-    for _ in range(6):
-        method.step(toy(), state)
-    assert len(seen) > 1
-
-
 def test_frepo__whitened_images_are_kept_with_their_whitening() -> None:
     white, plain = (m.result(toy(), m.init(toy())) for m in (OURS, replace(OURS, zca=False)))
     assert white.normalizer.zca is not None and plain.normalizer.zca is None
@@ -285,17 +262,6 @@ def test_frepo__switch_changes_the_images(other: dict[str, object]) -> None:
     assert not torch.equal(found, changed)
 
 
-def test_frepo__margin_weight_matters_where_a_margin_is_small() -> None:
-    found = []
-    for weight in (0.0, 1.0):
-        method, state = replace(PLAIN, margin_weight=weight), run(PLAIN, 0)
-        with torch.no_grad():
-            state.y_syn.mul_(0.01)
-        method.step(toy(), state)
-        found.append(state.y_syn.detach())
-    assert not torch.equal(*found)
-
-
 def test_frepo__outer_loss_falls_below_that_of_frozen_images() -> None:
     problem = toy_problem(4, images=toy_images(96))
     ends = []
@@ -305,18 +271,3 @@ def test_frepo__outer_loss_falls_below_that_of_frozen_images() -> None:
         losses = [float(method.step(problem, state)["outer_loss"]) for _ in range(60)]
         ends.append(sum(losses[-15:]) / 15)
     assert ends[0] < 0.7 * ends[1]
-
-
-def test_frepo__variant_names_what_makes_another_row() -> None:
-    assert OURS.variant == ""
-    assert replace(OURS, zca=False, learn_labels=False).variant == "learn_labels=False, zca=False"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"outer_steps": 0}, {"inner_batch": 0}, {"norm_momentum": 1.0}, {"margin_weight": -1.0}],
-    ids=str,
-)
-def test_frepo__strange_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        FRePo(**wrong)

@@ -11,7 +11,7 @@ from factories import equal, toy_images, toy_problem
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
 
-from datastill.core.errors import ConfigError, NotFiniteError, NumericalWarning
+from datastill.core.errors import NumericalWarning
 from datastill.core.rng import fork
 from datastill.distill import distill
 from datastill.methods import kip
@@ -31,7 +31,7 @@ def problem(count: int = COUNT) -> Problem:
 
 
 def after(method: KIP, steps: int, of: Problem) -> tuple[KIPState, list[dict[str, Any]]]:
-    """The state after some steps, and what they said."""
+    """Return the state after some steps, and their metrics."""
     state = method.init(of)
     return state, [method.step(of, state) for _ in range(steps)]
 
@@ -78,13 +78,13 @@ def test_kip__loss_equals_scikit_learn(kernel: Any) -> None:
     k_mm, k_bm = pairs(x_syn, x_syn), pairs(whitened(of, index), x_syn)
     alpha = 0.01 * float(k_mm.trace()) / COUNT
     fitted = KernelRidge(alpha=alpha, kernel="precomputed").fit(k_mm.numpy(), y_syn)
-    predicted, wanted = fitted.predict(k_bm.numpy()), labels_of(of, index).numpy()
-    said = method.step(of, state)
-    assert float(said["outer_loss"]) == pytest.approx(((predicted - wanted) ** 2).mean() / 2)
-    hits = (predicted.argmax(1) == wanted.argmax(1)).mean()
-    assert float(said["accuracy_percent"]) == pytest.approx(100 * hits)
+    predicted, expected = fitted.predict(k_bm.numpy()), labels_of(of, index).numpy()
+    metrics = method.step(of, state)
+    assert float(metrics["outer_loss"]) == pytest.approx(((predicted - expected) ** 2).mean() / 2)
+    hits = (predicted.argmax(1) == expected.argmax(1)).mean()
+    assert float(metrics["accuracy_percent"]) == pytest.approx(100 * hits)
     regular = k_mm + alpha * torch.eye(COUNT)
-    assert 1 < float(said["kernel_condition"]) <= float(torch.linalg.cond(regular))
+    assert 1 < float(metrics["kernel_condition"]) <= float(torch.linalg.cond(regular))
 
 
 def test_kip__steps_equal_a_plain_restatement() -> None:
@@ -141,7 +141,7 @@ def test_kip__artefact_keeps_the_whitening() -> None:
 
 def test_kip__labels_are_solved_for_the_whole_source() -> None:
     of, method = problem(), replace(OURS, learn="labels", ridge_of_mean=1e-3)
-    state, (said,) = after(method, 1, of)
+    state, (metrics,) = after(method, 1, of)
     everything = torch.arange(len(of.images))
     flat = state.x_syn.flatten(1).double()
     k_mm = fc1(flat, flat)
@@ -151,15 +151,7 @@ def test_kip__labels_are_solved_for_the_whole_source() -> None:
     expected = np.linalg.lstsq(design, wanted, rcond=None)[0]
     np.testing.assert_allclose(state.y_syn.detach().numpy(), expected, atol=1e-5)
     left = ((design @ expected - wanted) ** 2).mean() / 2
-    assert float(said["outer_loss"]) == pytest.approx(left)
-
-
-def test_kip__solved_labels_predict_the_source_better_than_its_own() -> None:
-    of, method = toy_problem(COUNT, images=toy_images(240)), replace(OURS, zca=False)
-    start, everything = method.init(of), replace(method, outer_batch=240)
-    given = everything.step(of, start)["outer_loss"]  # of all images, before the first update
-    solved = after(replace(everything, learn="labels"), 1, of)[1][0]["outer_loss"]
-    assert float(solved) < 0.5 * float(given)
+    assert float(metrics["outer_loss"]) == pytest.approx(left)
 
 
 def test_kip__solved_labels_take_one_step_and_ignore_the_block() -> None:
@@ -169,9 +161,9 @@ def test_kip__solved_labels_take_one_step_and_ignore_the_block() -> None:
     torch.testing.assert_close(one.targets, other.targets)
 
 
-@pytest.mark.parametrize(("asked", "each"), [(1, 1), (8, 2), (9, 3), (1000, 6)])
+@pytest.mark.parametrize(("outer_batch", "each"), [(1, 1), (8, 2), (9, 3), (1000, 6)])
 def test_kip__batch_has_equally_many_of_each_class(
-    asked: int, each: int, monkeypatch: pytest.MonkeyPatch
+    outer_batch: int, each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of, seen = problem(), []
 
@@ -179,7 +171,7 @@ def test_kip__batch_has_equally_many_of_each_class(
         seen.append(sample_each_class(*args))
         return seen[-1]
 
-    method = replace(OURS, outer_batch=asked)
+    method = replace(OURS, outer_batch=outer_batch)
     state = method.init(of)
     monkeypatch.setattr(kip, "sample_each_class", spy)
     method.step(of, state)
@@ -195,15 +187,12 @@ def test_kip__network_of_the_problem_does_not_matter() -> None:
     assert equal([one.images, one.targets], [other.images, other.targets])
 
 
-@pytest.mark.parametrize("zca", [True, False])
-@pytest.mark.parametrize("learn", ["images", "images-and-labels"])
-def test_kip__loss_falls(learn: Any, zca: bool) -> None:
+def test_kip__loss_falls() -> None:
     """On held-out toy images: the batches are drawn from 200 others."""
     images = toy_images(240)
     train, held_out = images.take(torch.arange(200)), torch.arange(200, 240)
     of = toy_problem(CLASSES, images=train)
-    method = KIP(learn=learn, zca=zca, outer_batch=100)
-    source = of.images.whitened(0.1) if zca else of.images
+    method, source = KIP(learn="images-and-labels", outer_batch=100), of.images.whitened(0.1)
     x_held = source.normalizer(images.unit_pixels(held_out)).flatten(1)
     assert images.labels is not None
     wanted = one_hot(images.labels[held_out]) - 1 / CLASSES
@@ -224,21 +213,3 @@ def test_kip__images_that_are_alike_without_a_ridge_are_said() -> None:
     twins = images.take(torch.arange(4).repeat(6))
     with pytest.warns(NumericalWarning, match="8x8 kernel matrix is not positive definite"):
         after(replace(OURS, ridge_of_mean=0.0), 1, toy_problem(COUNT, images=twins))
-
-
-def test_kip__images_that_exploded_are_said() -> None:
-    of = problem()
-    state = OURS.init(of)
-    with torch.no_grad():
-        state.x_syn[0] = torch.inf
-    with pytest.raises(NotFiniteError, match="kernel values are not finite; lower the learning"):
-        OURS.step(of, state)
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [("depth", 0), ("weight_variance", 0.0), ("bias_variance", -1.0), ("learn", "nothing")],
-)
-def test_kip__impossible_options_are_refused(option: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{option}="):
-        replace(OURS, **{option: value})

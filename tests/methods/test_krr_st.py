@@ -6,15 +6,13 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import NETWORK, equal, toy_problem, weights
+from factories import NETWORK, toy_problem, weights
 from torch import Tensor, nn
 
 from datastill.augment.crop_flip import CropFlip
 from datastill.batches import Batches
-from datastill.core.errors import ConfigError
 from datastill.core.rng import fork, seeded
 from datastill.distill import warm_up
-from datastill.methods._pool import ModelPool
 from datastill.methods.krr_st import KRRST, KRRSTState
 from datastill.methods.method import Problem
 
@@ -178,55 +176,6 @@ def test_krr_st__rates_fall_linearly(problem: Problem) -> None:
         assert rates == pytest.approx([0.01 * factor, 0.05 * factor])
 
 
-def test_krr_st__target_rate_is_that_of_the_images_by_default(problem: Problem) -> None:
-    one, other = (learned(m, problem, 3) for m in (OURS, replace(OURS, target_lr=0.01)))
-    assert equal(one, other)
-
-
-def test_krr_st__adam_moves_pixels_by_about_the_rate(problem: Problem) -> None:
-    before, after = (learned(OURS, problem, steps)[0] for steps in (0, 1))
-    assert (after - before).abs().max() == pytest.approx(OURS.outer_lr, rel=0.01)
-
-
-def test_krr_st__gradient_reaches_images_and_targets(problem: Problem) -> None:
-    state = run(OURS, problem, 1)
-    for tensor in (state.x_syn, state.y_syn):
-        assert (
-            tensor.grad is not None
-            and tensor.grad.abs().amax(tuple(range(1, tensor.dim()))).gt(0).all()
-        )
-
-
-def test_krr_st__outer_loss_leaves_the_inner_model_alone(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = replace(OURS, pool_size=1)
-    state = run(method, problem, 1)  # trains the only member
-    visited = state.pool.models[0].network
-    before = weights(visited), [p.grad.clone() for p in visited.parameters() if p.grad is not None]
-    monkeypatch.setattr(ModelPool, "train_or_replace", lambda *_, **__: None)
-    method.step(problem, state)
-    after = weights(visited), [p.grad for p in visited.parameters() if p.grad is not None]
-    assert equal(before[0], after[0]) and equal(before[1], after[1]) and before[1]
-
-
-def test_krr_st__target_model_gets_no_gradient(problem: Problem) -> None:
-    run(OURS, problem, 2)
-    module = problem.needed_target.module
-    assert all(p.grad is None and not p.requires_grad for p in module.parameters())
-    assert not module.training
-
-
-def test_krr_st__logs_the_age_of_the_model_that_was_asked(problem: Problem) -> None:
-    state = run(OURS, problem, 1)
-    for _ in range(STEPS - 1):
-        before = [model.age for model in state.pool.models]
-        slots = torch.Generator()
-        slots.set_state(state.slot_generator.get_state())
-        slot = int(torch.randint(2, (), generator=slots))
-        assert OURS.step(problem, state)["age"] == before[slot]
-
-
 def test_krr_st__logs_how_near_to_singular_the_kernel_is(problem: Problem) -> None:
     ridges = (1e-6, 1e-3, 10.0)
     methods = [replace(OURS, ridge_of_trace=ridge) for ridge in ridges]
@@ -245,15 +194,6 @@ def test_krr_st__warm_up_leaves_out_the_maximal_age(problem: Problem) -> None:
 def test_krr_st__warm_up_to_a_maximum_of_one_is_one_step(problem: Problem) -> None:
     state = begun(replace(OURS, max_age=1), problem)
     assert [model.age for model in state.pool.models] == [1, 1]
-
-
-def test_krr_st__stale_pool_changes_nothing_before_a_replaced_model_is_asked(
-    problem: Problem,
-) -> None:
-    one = replace(OURS, pool_size=1, max_age=2)
-    stale = replace(one, stale_pool=True)
-    assert equal(learned(one, problem, 3), learned(stale, problem, 3))
-    assert not equal(learned(one, problem, 4), learned(stale, problem, 4))
 
 
 @pytest.mark.parametrize(
@@ -299,13 +239,3 @@ def test_krr_st__outer_loss_falls(problem: Problem) -> None:
 def test_krr_st__variant_names_what_makes_another_row() -> None:
     assert OURS.variant == ""
     assert RELEASED.variant == "stale_pool, pixel_space=raw"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"outer_steps": 0}, {"pool_size": 0}, {"max_age": 0}, {"ridge_of_trace": -1.0}],
-    ids=str,
-)
-def test_krr_st__strange_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        KRRST(**wrong)

@@ -67,8 +67,3 @@ def test_balanced__needs_labels_even_for_representations() -> None:
     unlabelled = toy_problem(images=toy_images().unlabelled())
     with pytest.raises(ConfigError, match="random-subset needs labels, and toy/train has none"):
         distill(RandomSubset(balanced=True), unlabelled)
-
-
-def test_balanced__is_a_variant_of_its_own() -> None:
-    assert BALANCED.variant == "targets=class-label, balanced"
-    assert RandomSubset(targets="class-label").variant == "targets=class-label"

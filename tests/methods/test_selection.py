@@ -97,18 +97,6 @@ def test_k_means__takes_the_image_nearest_to_each_centre() -> None:
     assert KMeans().init(problem).chosen.tolist() == expected
 
 
-def test_k_means__chosen_lie_nearer_to_the_source_than_random_images() -> None:
-    problem = toy_problem(5)
-    x = problem.represent(torch.arange(24))
-
-    def inertia(index: torch.Tensor) -> float:
-        return float(torch.cdist(x, x[index]).min(1).values.square().sum())
-
-    random = [torch.randperm(24, generator=fork(s, "random"))[:5] for s in range(20)]
-    found = inertia(KMeans(starts=5).init(problem).chosen)
-    assert found < sum(map(inertia, random)) / 20
-
-
 def test_k_means__equal_images_are_told_apart(recwarn: pytest.WarningsRecorder) -> None:
     """More clusters than different images: the empty ones take images that are left."""
     images = toy_images().take(torch.tensor([0] * 6 + [1] * 6))
@@ -126,12 +114,3 @@ def test_herd__equals_trying_all_images() -> None:
         picked.append(min(rest, key=lambda i: float((means[i] - x.mean(0)).norm())))
         assert len(picked) == t + 1
     assert herding_indices(x, 7).tolist() == picked
-
-
-def test_herding__mean_is_nearer_than_of_random_images() -> None:
-    problem = toy_problem(8)
-    x = problem.represent(torch.arange(24))
-    random = [torch.randperm(24, generator=fork(s, "random"))[:8] for s in range(20)]
-    errors = [float((x[index].mean(0) - x.mean(0)).norm()) for index in random]
-    found = Herding().init(problem).chosen
-    assert float((x[found].mean(0) - x.mean(0)).norm()) < min(errors)

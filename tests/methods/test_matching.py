@@ -1,4 +1,4 @@
-"""DC and DSA against a restatement of the released loop, their gradients, and their switches."""
+"""DC, DSA and DM against restatements of the released loops, gradients, and switches."""
 
 from dataclasses import dataclass, replace
 
@@ -6,18 +6,29 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import toy_images, weights
+from factories import toy_images, toy_problem, weights
 from torch import Tensor, nn
 
+from datastill.augment.dsa import Dsa
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
 from datastill.core.rng import fork
-from datastill.methods._classes import random_network, sample_class, sample_each_class
+from datastill.distill import distill
+from datastill.methods._classes import (
+    MatchingState,
+    class_batches,
+    random_network,
+    sample_class,
+    sample_each_class,
+)
 from datastill.methods._gradient_matching import (
     GradientMatching,
-    GradientMatchingState,
     gradient_distance,
     matching_loss,
+    published_loops,
 )
 from datastill.methods.dc import DC
+from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
 from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture
@@ -27,6 +38,9 @@ COUNT, CLASSES, PER_CLASS, SEED = 8, 4, 2, 3
 INSTANCE = ConvNet(widths=(4, 8), norm="instance")
 DC_OURS = DC(networks=2, outer_loops=3, inner_epochs=2, class_batch=4, inner_batch=5)
 DSA_OURS = DSA(networks=2, outer_loops=3, inner_epochs=2, class_batch=4, inner_batch=5)
+BATCH = ConvNet(widths=(4, 8), norm="batch")
+DM_OURS = DM(outer_steps=4, class_batch=5)
+MatchingMethod = GradientMatching | DM
 both = pytest.mark.parametrize("method", [DC_OURS, DSA_OURS], ids=["dc", "dsa"])
 
 
@@ -46,14 +60,14 @@ def a_problem(network: Architecture = INSTANCE, count: int = COUNT) -> Problem:
     return Problem(toy_images(), None, count, seed=SEED, network=network)
 
 
-def run(method: GradientMatching, problem: Problem, steps: int) -> GradientMatchingState:
-    state = method.init(problem)
+def run(method: MatchingMethod, problem: Problem, steps: int) -> MatchingState:
+    state: MatchingState = method.init(problem)
     for _ in range(steps):
         method.step(problem, state)
     return state
 
 
-# --- the distance -------------------------------------------------------------------------------
+# The distance
 
 
 def released_distance(real: np.ndarray, syn: np.ndarray) -> float:
@@ -77,20 +91,6 @@ def test_gradient_distance__equals_loops_over_channels(shape: tuple[int, ...]) -
     assert float(found) == pytest.approx(released_distance(real.numpy(), syn.numpy()))
 
 
-def test_gradient_distance__adds_up_layers() -> None:
-    generator = fork(0, "gradients")
-    shapes = [(3, 2, 3, 3), (4, 5)]
-    real, syn = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(2))
-    apart = [gradient_distance([a], [b]) for a, b in zip(real, syn, strict=True)]
-    assert torch.equal(gradient_distance(real, syn), apart[0] + apart[1])
-
-
-def test_gradient_distance__ignores_the_length_of_gradients() -> None:
-    real = torch.randn(4, 5, generator=fork(0, "gradients"))
-    assert float(gradient_distance([real], [1000 * real])) == pytest.approx(0, abs=1e-5)
-    assert float(gradient_distance([real], [-real])) == pytest.approx(2 * 4, abs=1e-5)
-
-
 def test_gradient_distance__of_a_dead_channel_is_one_and_has_a_finite_gradient() -> None:
     syn = torch.zeros(1, 5, requires_grad=True)
     found = gradient_distance([torch.ones(1, 5)], [syn])
@@ -98,7 +98,7 @@ def test_gradient_distance__of_a_dead_channel_is_one_and_has_a_finite_gradient()
     assert torch.autograd.grad(found, syn)[0].isfinite().all()
 
 
-# --- the loop -----------------------------------------------------------------------------------
+# The loop
 
 
 class Released:
@@ -184,8 +184,8 @@ def test_gradient_matching__equals_the_released_loop(method: GradientMatching, n
         method.step(problem, state)
         network = released.life(number)
         torch.testing.assert_close(state.x_syn, released.x_syn, atol=1e-4, rtol=1e-4)
-        for ours, theirs in zip(weights(before_last), weights(network), strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+        for ours, released_weight in zip(weights(before_last), weights(network), strict=True):
+            torch.testing.assert_close(ours, released_weight, atol=1e-4, rtol=1e-4)
 
 
 def test_gradient_matching__gradient_of_images_equals_finite_differences() -> None:
@@ -224,29 +224,154 @@ def test_gradient_matching__a_network_lives_its_outer_loops(
     assert [networks.index(n) for n in networks] == [0, 0, 0, 3, 3, 3]
 
 
-def test_gradient_matching__no_inner_epochs_leave_the_network_untrained() -> None:
-    problem = a_problem()
-    state = run(replace(DC_OURS, inner_epochs=0), problem, steps=2)
-    born = weights(random_network(problem, 0))
-    assert all(map(torch.equal, weights(state.network), born))
-
-
-def objective(method: GradientMatching, problem: Problem, images: Tensor) -> float:
+def objective(method: MatchingMethod, problem: Problem, images: Tensor) -> float:
     """The mean distance on networks and real images that the images were not learned on."""
-    judge, judging = replace(method, outer_lr=1e-12), replace(problem, seed=99)
-    state = judge.init(judging)
+    frozen, other_problem = replace(method, outer_lr=1e-12), replace(problem, seed=99)
+    state = frozen.init(other_problem)
     state.x_syn.data.copy_(images)
-    return sum(float(judge.step(judging, state)["outer_loss"]) for _ in range(6)) / 6
+    return sum(float(frozen.step(other_problem, state)["outer_loss"]) for _ in range(10)) / 10
 
 
 @pytest.mark.parametrize(
-    ("method", "share"), [(DC_OURS, 0.85), (DSA_OURS, 0.92)], ids=["dc", "dsa"]
+    ("method", "steps", "share"),
+    [
+        (replace(DC_OURS, networks=8, class_batch=6, inner_epochs=3, inner_lr=0.05), 24, 0.85),
+        (replace(DM_OURS, initial_images="noise"), 40, 0.6),
+    ],
+    ids=["dc", "dm"],
 )
-def test_gradient_matching__distance_falls_below_that_of_frozen_images(
-    method: GradientMatching, share: float
+def test_matching__distance_falls_below_that_of_frozen_images(
+    method: MatchingMethod, steps: int, share: float
 ) -> None:
     problem = a_problem()
-    method = replace(method, networks=8, class_batch=6, inner_epochs=3, inner_lr=0.05)
     first = method.init(problem).x_syn.detach()
-    last = run(method, problem, method.length(problem)).x_syn.detach()
+    last = run(method, problem, steps).x_syn.detach()
     assert objective(method, problem, last) < share * objective(method, problem, first)
+
+
+@pytest.mark.parametrize("method", [DC_OURS, DSA_OURS, DM_OURS], ids=["dc", "dsa", "dm"])
+def test_matching__labels_are_in_order(method: MatchingMethod) -> None:
+    distilled = distill(method, a_problem())
+    assert distilled.targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (distilled.target_kind, distilled.pixel_space) == ("hard-label", "normalized")
+
+
+@pytest.mark.parametrize(
+    "method", [DSA_OURS, DM_OURS, replace(DC_OURS, initial_images="real")], ids=["dsa", "dm", "dc"]
+)
+def test_matching__starts_from_different_real_images_of_each_class(method: MatchingMethod) -> None:
+    problem = a_problem()
+    x_syn = method.init(problem).x_syn.detach()
+    source = problem.images.normalized(slice(None))
+    chosen = [int((source - x).abs().amax((1, 2, 3)).argmin()) for x in x_syn]
+    assert problem.labels[chosen].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(set(chosen)) == COUNT
+    torch.testing.assert_close(source[chosen], x_syn)
+
+
+def test_dc__starts_from_normal_noise_by_default() -> None:
+    x = DC_OURS.init(toy_problem(20)).x_syn.detach()
+    assert x.shape == (20, 1, 8, 8)
+    assert abs(float(x.mean())) < 0.1 and float(x.std()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "loops"),
+    [(1, (1, 1)), (10, (10, 50)), (20, (20, 25)), (30, (30, 20)), (40, (40, 15)), (50, (50, 10)),
+     (2, (10, 50)), (9, (10, 50)), (11, (20, 25)), (51, (50, 10)), (500, (50, 10))],
+)  # fmt: skip
+def test_gradient_matching__loops_depend_on_images_per_class_as_released(
+    per_class: int, loops: tuple[int, int]
+) -> None:
+    """Other counts take the loops of the next larger published one."""
+    assert published_loops(per_class) == loops
+    problem = Problem(toy_images(2000), None, 4 * per_class, network=INSTANCE)
+    assert DC().length(problem) == 1000 * loops[0]
+    assert DSA(outer_loops=7).length(problem) == 7000
+
+
+def test_dsa__without_strategies_is_dc() -> None:
+    assert DC_OURS.augmentation.strategies == ()
+    problem = a_problem()
+    plain = replace(DSA_OURS, strategies=(), initial_images="noise")
+    assert torch.equal(run(plain, problem, 4).x_syn, run(DC_OURS, problem, 4).x_syn)
+
+
+@pytest.mark.parametrize("kind", [DSA, DM])
+def test_matching__unknown_strategy_is_refused(kind: type[DSA | DM]) -> None:
+    with pytest.raises(ConfigError, match="there is no 'spin' among the strategies"):
+        kind(strategies=("flip", "spin"))
+
+
+def test_gradient_matching__a_class_smaller_than_the_batch_is_taken_whole() -> None:
+    problem = a_problem()
+    x_real, _ = class_batches(
+        problem, DC_OURS.init(problem), 1, class_batch=256, augmentation=DC_OURS.augmentation
+    )
+    assert len(x_real) == 6
+
+
+@both
+def test_gradient_matching__works_in_bfloat16(method: GradientMatching) -> None:
+    problem = replace(a_problem(), machine=Machine(precision="bfloat16"))
+    state = method.init(problem)
+    before = state.x_syn.detach().clone()
+    assert torch.as_tensor(method.step(problem, state)["outer_loss"]).isfinite()
+    assert state.x_syn.isfinite().all() and not torch.equal(state.x_syn, before)
+
+
+# DM
+
+
+class PlainDM:
+    """The loss and its update, stated with loops over classes and images."""
+
+    def __init__(self, method: DM, problem: Problem, x_syn: Tensor) -> None:
+        self.method, self.problem = method, problem
+        self.x_syn, self.velocity = x_syn, torch.zeros_like(x_syn)
+        self.real, self.views = fork(SEED, "real-images"), fork(SEED, "views")
+        self.steps = 0
+
+    def batches(self, x_syn: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        real, syn = [], []
+        for label in range(CLASSES):
+            index = sample_class(self.problem, label, 5, self.real)
+            again = torch.Generator()
+            again.set_state(self.views.get_state())
+            x = self.problem.images.normalized(index)
+            real.append(self.augmented(x, self.views))
+            syn.append(self.augmented(x_syn[label * PER_CLASS :][:PER_CLASS], again))
+        return real, syn
+
+    def augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return Dsa(self.method.strategies)(x, generator, siamese=True)
+
+    def step(self) -> float:
+        network = random_network(self.problem, self.steps)
+        x_syn = self.x_syn.detach().requires_grad_()
+        real, syn = self.batches(x_syn)
+        if self.problem.network == BATCH:  # statistics of all classes, for each side
+            f_real = list(network.embed(torch.cat(real)).split(5))
+            f_syn = list(network.embed(torch.cat(syn)).split(PER_CLASS))
+        else:
+            f_real, f_syn = ([network.embed(x) for x in xs] for xs in (real, syn))
+        loss = torch.tensor(0.0)
+        for a, b in zip(f_real, f_syn, strict=True):
+            mean_a, mean_b = sum(a.detach()) / len(a), sum(b) / len(b)
+            loss = loss + sum((mean_a - mean_b) ** 2)
+        self.velocity = 0.5 * self.velocity + torch.autograd.grad(loss, x_syn)[0]
+        self.x_syn = self.x_syn - self.method.outer_lr * self.velocity
+        self.steps += 1
+        return float(loss.detach()) / CLASSES
+
+
+@pytest.mark.parametrize("network", [INSTANCE, BATCH], ids=["instance", "batch"])
+@pytest.mark.parametrize("strategies", [(), DM_OURS.strategies], ids=["plain", "dsa"])
+def test_dm__equals_a_plain_statement(network: ConvNet, strategies: tuple[str, ...]) -> None:
+    problem, method = a_problem(network), replace(DM_OURS, strategies=strategies)
+    state = method.init(problem)
+    plain = PlainDM(method, problem, state.x_syn.detach().clone())
+    for _ in range(4):
+        metrics = method.step(problem, state)
+        assert float(metrics["outer_loss"]) == pytest.approx(plain.step(), rel=1e-4)
+        torch.testing.assert_close(state.x_syn.detach(), plain.x_syn, atol=1e-4, rtol=1e-4)
