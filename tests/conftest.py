@@ -35,7 +35,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
-    """Where a test writes what it found; printed at the end."""
+    """Collect figures of a test, which are printed at the end."""
     return request.config.stash[FIGURES]
 
 
@@ -58,13 +58,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def two_ranks(two_ranks_folder: Path) -> list[dict[str, Tensor]]:
-    """What two gloo processes found, each with half of the batch."""
+    """Return the tensors of two gloo processes, each with half of the batch."""
     return [load_file(two_ranks_folder / f"rank-{rank}.safetensors") for rank in range(2)]
 
 
 @pytest.fixture(scope="session")
 def two_ranks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two gloo processes left."""
+    """Return the folder in which two gloo processes wrote their results."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -80,9 +80,9 @@ def two_ranks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=120)[1] for process in processes]
+        errors = [process.communicate(timeout=120)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     return folder

@@ -1,9 +1,8 @@
-"""A second device on a machine that has none: what a GPU would refuse or wait for, seen on a CPU.
+"""A fake device backed by the CPU, which finds what would fail or wait on a GPU.
 
-Its tensors lie in main memory, and operations on them give the bits that the CPU gives. But as on a
-GPU they mix with tensors of the host by copies alone, and whatever makes the host wait is counted.
-PyTorch knows it as a backend of its own (`PrivateUse1`), so that autograd, modules and optimizers
-treat it as they treat any device.
+Its tensors are in main memory, and operations on them give the bits of the CPU. As on a GPU, they
+cannot be mixed with tensors of the host, only copied, and whatever makes the host wait is counted.
+It is a backend of PyTorch (`PrivateUse1`), so that autograd, modules and optimizers work as usual.
 """
 
 from collections import Counter
@@ -23,11 +22,11 @@ except ImportError:
     pytest.skip("this torch has no devices written in Python", allow_module_level=True)
 
 if torch.cuda.is_available():
-    pytest.skip("a GPU is here: tests/test_cuda.py asks it", allow_module_level=True)
+    pytest.skip("there is a GPU, for tests/test_cuda.py", allow_module_level=True)
 
 NAME = "second"
 _setup_privateuseone_for_python_backend(NAME)
-THERE = torch.device(NAME, 0)
+DEVICE = torch.device(NAME, 0)
 
 ATEN = torch.ops.aten
 COPIES = (ATEN.copy_, ATEN._to_copy)
@@ -43,27 +42,27 @@ WAITING = (  # the size of what they give is in the values: the host must read t
 traffic = Counter[str]()  # since it was cleared
 
 
-class There(Tensor):
-    """A tensor of the second device; `near` is what it holds."""
+class FakeTensor(Tensor):
+    """A tensor of the fake device; `host` holds its values."""
 
-    near: Tensor
+    host: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, near: Tensor) -> "There":
-        made = Tensor._make_wrapper_subclass(
+    def __new__(cls, host: Tensor) -> "FakeTensor":
+        wrapper = Tensor._make_wrapper_subclass(
             cls,
-            near.size(),
-            strides=near.stride(),
-            storage_offset=near.storage_offset(),
-            dtype=near.dtype,
-            device=THERE,
+            host.size(),
+            strides=host.stride(),
+            storage_offset=host.storage_offset(),
+            dtype=host.dtype,
+            device=DEVICE,
         )
-        made.near = near
-        return made
+        wrapper.host = host
+        return wrapper
 
     def __deepcopy__(self, memo: Any) -> Tensor:
-        return self.detach().clone()  # as on any device; else `near` is copied behind its back
+        return self.detach().clone()  # as on any device; else `host` is copied behind its back
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -75,8 +74,8 @@ class _Watching(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        wanted = _is_there(kwargs.get("device"))
-        if wanted or any(isinstance(x, There) for x in tree_leaves((args, kwargs))):
+        wanted = _is_fake(kwargs.get("device"))
+        if wanted or any(isinstance(x, FakeTensor) for x in tree_leaves((args, kwargs))):
             return _done(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -102,12 +101,14 @@ def _done(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     traffic["operations"] += 1
     if func.overloadpacket in WAITING:
         traffic["reads"] += 1
-    here = {**kwargs, "device": torch.device("cpu")} if device is not None else kwargs
-    out = func(*tree_map(_near, args), **tree_map(_near, here))
-    known = {id(x.near): x for x in tree_leaves((args, kwargs)) if isinstance(x, There)}
-    if not (known if device is None else _is_there(device)):
+    host_kwargs = {**kwargs, "device": torch.device("cpu")} if device is not None else kwargs
+    out = func(*tree_map(_on_host, args), **tree_map(_on_host, host_kwargs))
+    wrappers = {id(x.host): x for x in tree_leaves((args, kwargs)) if isinstance(x, FakeTensor)}
+    if not (wrappers if device is None else _is_fake(device)):
         return out
-    return tree_map(lambda x: known.get(id(x), There(x)) if isinstance(x, Tensor) else x, out)
+    return tree_map(
+        lambda x: wrappers.get(id(x), FakeTensor(x)) if isinstance(x, Tensor) else x, out
+    )
 
 
 def _note_copy(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -125,23 +126,23 @@ def _note_copy(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
 
 def _refuse_mixture(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-    near = [x for x in tensors if not isinstance(x, There) and x.dim() > 0]
+    on_host = [x for x in tensors if not isinstance(x, FakeTensor) and x.dim() > 0]
     indexing = func.overloadpacket in INDEXING
     if indexing and any(x.dtype == torch.bool for x in tree_leaves(args[1:2])):
         traffic["reads"] += 1  # how many are meant
-    if not near or len(near) == len(tensors):
+    if not on_host or len(on_host) == len(tensors):
         return
-    if not indexing or not isinstance(args[0], There):
-        raise RuntimeError(f"{func} was given tensors of the host and of the second device")
-    for _ in near:  # an index is copied there
+    if not indexing or not isinstance(args[0], FakeTensor):
+        raise RuntimeError(f"{func} was given tensors of the host and of the fake device")
+    for _ in on_host:  # an index is copied there
         traffic["writes"] += 1
 
 
-def _near(x: Any) -> Any:
-    return x.near if isinstance(x, There) else x
+def _on_host(x: Any) -> Any:
+    return x.host if isinstance(x, FakeTensor) else x
 
 
-def _is_there(device: Any) -> bool:
+def _is_fake(device: Any) -> bool:
     return device is not None and torch.device(device).type == NAME
 
 
@@ -151,17 +152,17 @@ _kernels = torch.library.Library("aten", "IMPL")
 
 
 def _empty(size: Any, dtype: Any = None, *_: Any, **__: Any) -> Tensor:
-    return There(torch.empty(size, dtype=dtype))
+    return FakeTensor(torch.empty(size, dtype=dtype))
 
 
 def _empty_strided(size: Any, stride: Any, dtype: Any = None, *_: Any, **__: Any) -> Tensor:
-    return There(torch.empty_strided(size, stride, dtype=dtype))
+    return FakeTensor(torch.empty_strided(size, stride, dtype=dtype))
 
 
 def _copy_from(source: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor:
-    if isinstance(to, There) != isinstance(source, There):
-        traffic["writes" if isinstance(to, There) else "reads"] += 1
-    _near(to).copy_(_near(source))
+    if isinstance(to, FakeTensor) != isinstance(source, FakeTensor):
+        traffic["writes" if isinstance(to, FakeTensor) else "reads"] += 1
+    _on_host(to).copy_(_on_host(source))
     return to
 
 

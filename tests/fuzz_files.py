@@ -15,8 +15,8 @@ import atheris
 
 with atheris.instrument_imports(include=["datastill"]):
     import torch
+    from factories import toy_set
     from test_damage import artefact, saved_state, target_model
-    from toys import toy_set
 
     from datastill.convert.torch_file import in_memory, read_torch
     from datastill.core import tensor_file
@@ -28,26 +28,26 @@ KINDS = (artefact, target_model, saved_state)
 
 def foreign(folder: Path) -> tuple[Path, Callable[[], object]]:
     """A file of torch.save, as other programs write it."""
-    file, known = folder / "foreign.pt", toy_set()
-    torch.save({"x": known.images, "y": [known.targets, 0.5]}, file)
+    file, distilled = folder / "foreign.pt", toy_set()
+    torch.save({"x": distilled.images, "y": [distilled.targets, 0.5]}, file)
 
     def read() -> object:
-        found = read_torch(file)
-        values = found.values() if isinstance(found, dict) else [found]
+        loaded = read_torch(file)
+        values = loaded.values() if isinstance(loaded, dict) else [loaded]
         return [in_memory(value, file) for value in values if isinstance(value, torch.Tensor)]
 
     return file, read
 
 
 def readers() -> list[tuple[Path, Callable[[], object]]]:
-    """A whole file of each kind, and what reads it."""
-    made = []
+    """Return an undamaged file of each kind, and the function that reads it."""
+    readers = []
     for kind in KINDS:
         folder = FOLDER / kind.__name__
         folder.mkdir()
         kept = kind(folder)
-        made.append((kept.files[0], kept.read))
-    return [*made, foreign(FOLDER)]
+        readers.append((kept.files[0], kept.read))
+    return [*readers, foreign(FOLDER)]
 
 
 def put_right(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ranks do beside computing: who writes, who stops when, who notices that ranks differ.
+"""Ranks beside computing: which one writes, when they stop, and whether they notice differences.
 
 Each rank has a folder of its own here, so that whatever it writes is seen.
 """
@@ -33,13 +33,13 @@ class Count:
     steps: int = 0
 
 
-def folder(place: Path, ranks: Ranks) -> RunFolder:
-    return RunFolder.open(place, {}, resume=True, checkpoint_seconds=0.0, ranks=ranks)
+def folder(path: Path, ranks: Ranks) -> RunFolder:
+    return RunFolder.open(path, {}, resume=True, checkpoint_seconds=0.0, ranks=ranks)
 
 
-def counted(place: Path, ranks: Ranks, before: Callable[[int], None]) -> str:
+def counted(path: Path, ranks: Ranks, before: Callable[[int], None]) -> str:
     """Count to `STEPS`; returns how that ended, and where."""
-    state, opened = Count(), RunFolder(place, 1e9, ranks)
+    state, opened = Count(), RunFolder(path, 1e9, ranks)
 
     def step(number: int) -> Metrics:
         before(number)
@@ -53,17 +53,17 @@ def counted(place: Path, ranks: Ranks, before: Callable[[int], None]) -> str:
     return f"done after {state.steps}"
 
 
-def everything(place: Path, ranks: Ranks) -> dict[str, str]:
-    """What each piece of work said on this rank."""
+def everything(path: Path, ranks: Ranks) -> dict[str, str]:
+    """Return how each piece of work ended on this rank."""
     plain, machine = toy_problem(), Machine(ranks=ranks)
     problem = Problem(plain.images, plain.target, 6, network=plain.network, machine=machine)
-    found = distill(SHORT, problem, folder=folder(place / "distilled", ranks))
+    distilled = distill(SHORT, problem, folder=folder(path / "distilled", ranks))
     training = TargetTraining(plain.network, 5, BarlowTwins((6,)), batch=8, steps=2)
     target = train_target(
-        plain.images, training, machine=machine, folder=folder(place / "trained", ranks)
+        plain.images, training, machine=machine, folder=folder(path / "trained", ranks)
     )
 
-    shared, apart = place.parent / "counting", place / "apart"
+    shared, apart = path.parent / "counting", path / "apart"
     shared.mkdir(exist_ok=True)
     stopped = counted(shared, ranks, lambda number: terminate(ranks.rank == 1 and number == 2))
     ranks.barrier()  # the first one has saved
@@ -73,7 +73,7 @@ def everything(place: Path, ranks: Ranks) -> dict[str, str]:
         counted(apart, Ranks(), lambda number: terminate(number == 1))
     differing = counted(apart, ranks, lambda number: None)
     return {
-        "distilled": found.fingerprint,
+        "distilled": distilled.fingerprint,
         "trained": target.fingerprint,
         "stopped": stopped,
         "resumed": resumed,

@@ -97,8 +97,8 @@ def distilled(name: str, ranks: Ranks) -> dict[str, Tensor]:
             sent.append(sum(sizes))
     tensors = capture(state)[1]
     births = [model.generation for model in state.pool.models]
-    found = {"losses": torch.stack(losses), "sent": torch.tensor(sent)}
-    return {**tensors, **found, "births": torch.tensor(births)}
+    results = {"losses": torch.stack(losses), "sent": torch.tensor(sent)}
+    return {**tensors, **results, "births": torch.tensor(births)}
 
 
 def trained(name: str, ranks: Ranks) -> dict[str, Tensor]:

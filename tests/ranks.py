@@ -30,10 +30,10 @@ BATCH, CLASSES, STEPS = 8, 4, 3
 def small(name: str) -> Objective:
     """An objective with tiny heads."""
     component = find(FOLDER, name)
-    known = {f.name for f in fields(component)}
-    made = component(**{k: v for k, v in SMALL.items() if k in known})
-    assert isinstance(made, Objective)
-    return made
+    options = {f.name for f in fields(component)}
+    objective = component(**{k: v for k, v in SMALL.items() if k in options})
+    assert isinstance(objective, Objective)
+    return objective
 
 
 def modules(objective: Objective, seed: int = 0) -> tuple[Network, nn.Module]:
@@ -56,7 +56,7 @@ def labels(batch: int = BATCH) -> Tensor:
 
 
 def part(ranks: Ranks) -> Views:
-    """What one rank sees of the batch."""
+    """Return the share of one rank of the batch."""
     pixels = two_views().chunk(ranks.size, dim=1)[ranks.rank].flatten(0, 1)
     machine = Machine(ranks=ranks)
     return Views(pixels, labels().chunk(ranks.size)[ranks.rank], machine)
@@ -68,27 +68,27 @@ def train(name: str, ranks: Ranks) -> dict[str, Tensor]:
     network, heads = modules(objective)
     both = nn.ModuleDict({"network": network, "heads": heads})
     trained = {k: p for k, p in both.named_parameters() if p.requires_grad}
-    views, found = part(ranks), {}
+    views, results = part(ranks), {}
     for step in range(STEPS):
         loss = objective.loss(heads, network, views)
         gradients = torch.autograd.grad(loss, list(trained.values()))
-        found[f"loss.{step}"] = loss.detach()
+        results[f"loss.{step}"] = loss.detach()
         for (key, parameter), gradient in zip(trained.items(), gradients, strict=True):
             (mean,) = ranks.average([gradient])
-            found.setdefault(f"gradient.{key}", mean)
+            results.setdefault(f"gradient.{key}", mean)
             parameter.data.add_(mean, alpha=-0.1)
         objective.after_step(heads, network, progress=step / STEPS)
-    return {**found, **{f"state.{k}": v for k, v in both.state_dict().items()}}
+    return {**results, **{f"state.{k}": v for k, v in both.state_dict().items()}}
 
 
 def reductions(ranks: Ranks) -> dict[str, Tensor]:
     """Means of rank + 1, and the gradient of Σ x³ over the rows of all ranks."""
-    own = torch.full((2, 1), ranks.rank + 1.0, dtype=torch.float64, requires_grad=True)
-    rows = ranks.gather(own)
-    (gradient,) = torch.autograd.grad(rows.pow(3).sum(), own)
-    (mean,), (weighted,) = ranks.average([own]), ranks.average([own], rows=ranks.rank + 1)
-    found = {"rows": rows, "gradient": gradient, "own": own, "mean": mean, "weighted": weighted}
-    return {name: tensor.detach() for name, tensor in found.items()}
+    share = torch.full((2, 1), ranks.rank + 1.0, dtype=torch.float64, requires_grad=True)
+    rows = ranks.gather(share)
+    (gradient,) = torch.autograd.grad(rows.pow(3).sum(), share)
+    (mean,), (weighted,) = ranks.average([share]), ranks.average([share], rows=ranks.rank + 1)
+    results = {"rows": rows, "gradient": gradient, "own": share, "mean": mean, "weighted": weighted}
+    return {name: tensor.detach() for name, tensor in results.items()}
 
 
 def threads_of_gloo() -> int:
@@ -99,17 +99,17 @@ def threads_of_gloo() -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with init_ranks() as here:
-        results = {f"world/{k}": v for k, v in reductions(here).items()}
+    with init_ranks() as ranks:
+        results = {f"world/{k}": v for k, v in reductions(ranks).items()}
         for name in names(FOLDER):
-            results |= {f"{name}/{k}": v for k, v in train(name, here).items()}
+            results |= {f"{name}/{k}": v for k, v in train(name, ranks).items()}
         for name in METHODS:
-            results |= {f"distilled {name}/{k}": v for k, v in distilled(name, here).items()}
+            results |= {f"distilled {name}/{k}": v for k, v in distilled(name, ranks).items()}
         for name in OBJECTIVES:
-            results |= {f"target {name}/{k}": v for k, v in trained(name, here).items()}
-        place = Path(sys.argv[1]) / f"alone-{here.rank}"
-        said = everything(place, here)
+            results |= {f"target {name}/{k}": v for k, v in trained(name, ranks).items()}
+        folder = Path(sys.argv[1]) / f"alone-{ranks.rank}"
+        messages = everything(folder, ranks)
     results["world/threads"] = torch.tensor(threads_of_gloo())
-    place.with_name(f"rank-{here.rank}.json").write_text(json.dumps(said))
+    folder.with_name(f"rank-{ranks.rank}.json").write_text(json.dumps(messages))
     contiguous = {k: v.clone().contiguous() for k, v in results.items()}
-    save_file(contiguous, Path(sys.argv[1]) / f"rank-{here.rank}.safetensors")
+    save_file(contiguous, Path(sys.argv[1]) / f"rank-{ranks.rank}.safetensors")

@@ -1,4 +1,4 @@
-"""What the second device only plays, on a GPU: run where there is one."""
+"""The checks of the fake device on a real GPU, if there is one."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -28,13 +28,13 @@ every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 def of(phase: str, rank: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What one rank found in one phase, without what it sent."""
+    """Return the results of one rank in one phase."""
     start = f"{phase}/"
     return {k.removeprefix(start): v for k, v in rank.items() if k.startswith(start)}
 
 
 def largest_difference(single: dict[str, torch.Tensor], rank: dict[str, torch.Tensor]) -> float:
-    """Of all numbers but those that say what was sent, relative to the largest of a tensor."""
+    """Return it relative to the largest value of each tensor; sent bytes are left out."""
     assert single.keys() == rank.keys()
     pairs = [(single[k].double(), rank[k].double()) for k in single if k != "sent"]
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in pairs)
@@ -52,9 +52,13 @@ def test_distill__two_ranks_equal_one_process_on_the_joined_batch(
 ) -> None:
     single = distilled(name, Ranks())
     assert single["births"].max() > 1  # an inner model was replaced
-    found = max(largest_difference(single, of(f"distilled {name}", rank)) for rank in two_ranks)
-    figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
-    assert 0 < found < 1e-9  # not bit for bit: sums of shares are not the sum
+    difference = max(
+        largest_difference(single, of(f"distilled {name}", rank)) for rank in two_ranks
+    )
+    figures.add(
+        f"two ranks, one process: {name}", f"differ by {difference:.1e} at most, relatively"
+    )
+    assert 0 < difference < 1e-9  # not bit for bit: sums of shares are not the sum
 
 
 @every_method
@@ -73,9 +77,11 @@ def test_train_target__two_ranks_equal_one_process_on_the_joined_batch(
 ) -> None:
     single = trained(name, Ranks())
     assert "body.1.running_var" in single  # it has batch norms
-    found = max(largest_difference(single, of(f"target {name}", rank)) for rank in two_ranks)
-    figures.add(f"two ranks, one process: {name}", f"differ by {found:.1e} at most, relatively")
-    assert 0 < found < 1e-9
+    difference = max(largest_difference(single, of(f"target {name}", rank)) for rank in two_ranks)
+    figures.add(
+        f"two ranks, one process: {name}", f"differ by {difference:.1e} at most, relatively"
+    )
+    assert 0 < difference < 1e-9
 
 
 @every_objective
@@ -84,8 +90,8 @@ def test_train_target__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutput
 
 
 @pytest.fixture
-def said(two_ranks_folder: Path) -> list[dict[str, str]]:
-    """What each rank said of its work (joined_loops.py)."""
+def messages(two_ranks_folder: Path) -> list[dict[str, str]]:
+    """Return how the work of each rank ended (joined_loops.py)."""
     files = [two_ranks_folder / f"rank-{rank}.json" for rank in range(2)]
     return [json.loads(file.read_text()) for file in files]
 
@@ -101,22 +107,22 @@ def test_ranks__only_the_first_writes(two_ranks_folder: Path) -> None:
 
 
 def test_ranks__all_return_what_the_first_has_saved(
-    two_ranks_folder: Path, said: list[dict[str, str]]
+    two_ranks_folder: Path, messages: list[dict[str, str]]
 ) -> None:
     distilled = DistilledSet.load(two_ranks_folder / "alone-0/distilled").fingerprint
     trained = TargetModel.load(two_ranks_folder / "alone-0/trained").fingerprint
-    assert [rank["distilled"] for rank in said] == [distilled] * 2
-    assert [rank["trained"] for rank in said] == [trained] * 2
+    assert [rank["distilled"] for rank in messages] == [distilled] * 2
+    assert [rank["trained"] for rank in messages] == [trained] * 2
 
 
-def test_ranks__signal_to_one_stops_all_after_the_same_step(said: list[dict[str, str]]) -> None:
+def test_ranks__signal_to_one_stops_all_after_the_same_step(messages: list[dict[str, str]]) -> None:
     """It came to the second rank in the third step; the first one saves, and both go on."""
-    assert [rank["stopped"] for rank in said] == ["SystemExit 143 after 3"] * 2
-    assert [rank["resumed"] for rank in said] == ["done after 6"] * 2
+    assert [rank["stopped"] for rank in messages] == ["SystemExit 143 after 3"] * 2
+    assert [rank["resumed"] for rank in messages] == ["done after 6"] * 2
 
 
-def test_ranks__different_checkpoints_are_refused_by_all(said: list[dict[str, str]]) -> None:
-    for rank in said:
+def test_ranks__different_checkpoints_are_refused_by_all(messages: list[dict[str, str]]) -> None:
+    for rank in messages:
         assert rank["differing"].startswith("ConfigError ranks differ in the step")
         assert "(0 to 2)" in rank["differing"]
 

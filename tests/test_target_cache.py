@@ -165,20 +165,6 @@ def test_target_cache__full_computes_every_view_once_for_all_runs(
     assert set(computed.values()) == {1}
 
 
-@every_precision
-def test_target_cache__in_a_file_has_the_bits_of_one_in_memory(
-    precision: StoredPrecision, tmp_path: Path
-) -> None:
-    expected = everything(a_cache(precision=precision))
-    for _ in range(2):
-        assert torch.equal(everything(a_cache(tmp_path, "full", precision=precision)), expected)
-
-
-def test_target_cache__lazy_one_writes_no_file(tmp_path: Path) -> None:
-    everything(a_cache(tmp_path))
-    assert not list(tmp_path.iterdir())
-
-
 def other_pixel() -> Any:
     pixels = IMAGES.images.clone()
     pixels[3, 0, 4, 4] += 1
@@ -365,17 +351,6 @@ def test_target_cache__two_processes_compute_it_once(tmp_path: Path, figures: Fi
     figures.add("two processes need one bank", "bit-equal, computed once")
 
 
-def test_target_cache__stops_at_ctrl_c_while_it_is_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compute = killed_at(2, TargetCache._compute, by=KeyboardInterrupt)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TargetCache, "_compute", compute)
-        a_cache(tmp_path, "full")
-    assert not list(tmp_path.glob("banks/*/rows"))
-    assert torch.equal(everything(a_cache(tmp_path, "full")), everything(a_cache()))
-
-
 KRR_ST = KRRST(outer_steps=6, outer_batch=10, outer_lr=0.01, pool_size=2, max_age=2, crop_padding=1)
 
 
@@ -397,16 +372,6 @@ def test_krr_st__bank_changes_nothing_but_rounding(precision: StoredPrecision) -
     assert equal(off, run(replace(KRR_ST, bank_precision=precision)))
     for one, other in zip(off, lazy, strict=True):
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
-
-
-def test_krr_st__full_bank_does_not_use_the_target_model_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    problem, method = toy_problem(8), replace(KRR_ST, bank="full")
-    state = method.init(problem)
-    monkeypatch.setattr(TargetModel, "represent", None)
-    for _ in range(2):
-        method.step(problem, state)
 
 
 @pytest.mark.parametrize(

@@ -125,11 +125,11 @@ class RunFolder:
         first = self.path / "environment.json"
         now = {**environment(), "ranks": self.ranks.size}
         try:
-            before: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            # older runs of one process lack the number of ranks
+            before: dict[str, Any] = {"ranks": 1, **json.loads(first.read_text(encoding="utf-8"))}
+        except (OSError, TypeError, ValueError):  # missing, no JSON, or no JSON object
             write_json(first, now)
             return
-        before = {"ranks": 1, **before}  # older runs of one process lack it
         old, new = (
             {k: v for k, v in x.items() if k in REPRODUCIBILITY_KEYS} for x in (before, now)
         )

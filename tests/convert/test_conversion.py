@@ -1,4 +1,4 @@
-"""From foreign files to our artefact: what is filled in, what is asked, what is kept."""
+"""Conversion of foreign files to an artefact: metadata that are filled in, required or kept."""
 
 import hashlib
 from pathlib import Path
@@ -28,9 +28,11 @@ def test_convert__normalized_pixels_are_those_that_were_saved(tmp_path: Path) ->
     distilled = convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions())
     assert torch.equal(distilled.network_input(), pixels())
     assert torch.equal(distilled.targets, LABELS) and distilled.outputs == 4
-    theirs = pixels() * torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)  # their pictures
-    theirs += torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
-    assert torch.allclose(distilled.unit_pixels(), theirs.clamp(0, 1), atol=1e-6)
+    pictures = pixels() * torch.tensor([0.2023, 0.1994, 0.2010]).view(
+        3, 1, 1
+    )  # as in the other project
+    pictures += torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+    assert torch.allclose(distilled.unit_pixels(), pictures.clamp(0, 1), atol=1e-6)
 
 
 def test_convert__rows_say_where_the_set_comes_from(tmp_path: Path) -> None:
@@ -41,8 +43,8 @@ def test_convert__rows_say_where_the_set_comes_from(tmp_path: Path) -> None:
 
 def test_convert__keeps_digests_and_who_said_what(tmp_path: Path) -> None:
     path = write_mtt(tmp_path)
-    asked = ConversionOptions(Metadata(source="cifar10", method="tesla"), data="cifar10")
-    kept = convert(path, Mtt(zca="no"), asked).provenance["converted"]
+    options = ConversionOptions(Metadata(source="cifar10", method="tesla"), data="cifar10")
+    kept = convert(path, Mtt(zca="no"), options).provenance["converted"]
     assert kept["format"] == {"name": "mtt", "zca": "no"}
     assert kept["given"] == {"method": "tesla", "source": "cifar10"}
     assert kept["implied"]["pixel_space"] == "normalized" and "method" not in kept["implied"]
@@ -53,23 +55,23 @@ def test_convert__keeps_digests_and_who_said_what(tmp_path: Path) -> None:
 
 def test_convert__many_files_have_one_digest_that_each_of_them_changes(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", per_class=5)
-    asked = ConversionOptions(
+    options = ConversionOptions(
         Metadata(source="mine", normalizer=Normalizer((0.5,) * 3, (0.25,) * 3))
     )
-    before = convert(photos, FolderFormat(8), asked).provenance["converted"]["files"]
+    before = convert(photos, FolderFormat(8), options).provenance["converted"]["files"]
     assert len(before) == 1 and before[0]["name"] == "photos: 15 files"
     (photos / "cat" / "0.png").write_bytes((photos / "dog" / "0.png").read_bytes())
-    assert convert(photos, FolderFormat(8), asked).provenance["converted"]["files"] != before
+    assert convert(photos, FolderFormat(8), options).provenance["converted"]["files"] != before
 
 
 def test_convert__says_what_was_filled_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions(Metadata(method="dc")))
-    said = capsys.readouterr().err
-    assert "pixel_space normalized: implied by dataset-condensation" in said
-    assert "what the code of dataset-condensation uses for cifar10" in said
-    assert "\nmethod" not in said
+    message = capsys.readouterr().err
+    assert "pixel_space normalized: implied by dataset-condensation" in message
+    assert "what the code of dataset-condensation uses for cifar10" in message
+    assert "\nmethod" not in message
 
 
 def test_convert__lists_all_that_is_missing_at_once(tmp_path: Path) -> None:
@@ -86,8 +88,8 @@ def test_convert__sets_of_other_methods_are_asked_for_pixels_and_classes(tmp_pat
     torch.save(LABELS, folder / "y_syn.pt")
     with pytest.raises(ConfigError, match=r"add --pixel-space .*; --num-classes K$"):
         convert(folder, SelfsupDD(), ConversionOptions())
-    asked = ConversionOptions(Metadata(source="cifar100", pixel_space="raw"), data="cifar100")
-    assert convert(folder, SelfsupDD(), asked).outputs == 100
+    options = ConversionOptions(Metadata(source="cifar100", pixel_space="raw"), data="cifar100")
+    assert convert(folder, SelfsupDD(), options).outputs == 100
 
 
 def test_convert__given_facts_win_over_the_format(tmp_path: Path) -> None:
@@ -109,13 +111,13 @@ def test_convert__statistics_of_our_own_source_are_measured(
 
 
 def test_convert__statistics_of_other_channels_are_refused(tmp_path: Path) -> None:
-    asked = ConversionOptions(Metadata(normalizer=GREY))
+    options = ConversionOptions(Metadata(normalizer=GREY))
     with pytest.raises(ConfigError, match="the images have 3 channels, mean and std 1"):
-        convert(write_res(tmp_path), DatasetCondensation(), asked)
+        convert(write_res(tmp_path), DatasetCondensation(), options)
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (torch.tensor([0, 1, 2, 9]), "from 0 to 9"),
         (torch.tensor([-1, 0, 1, 2]), "from -1 to 2"),
@@ -123,19 +125,19 @@ def test_convert__statistics_of_other_channels_are_refused(tmp_path: Path) -> No
     ],
 )
 def test_convert__labels_that_are_no_classes_are_refused(
-    tmp_path: Path, labels: torch.Tensor, said: str
+    tmp_path: Path, labels: torch.Tensor, message: str
 ) -> None:
     path = write_mtt(tmp_path)
     torch.save(labels, tmp_path / "labels_100.pt")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         convert(path, Mtt(zca="no"), ConversionOptions(Metadata(source="cifar10", num_classes=4)))
 
 
 def test_convert__whole_numbers_in_floats_are_labels(tmp_path: Path) -> None:
     folder = write_krr_st(tmp_path / "cifar100" / "random")  # `test.py` casts them too
     torch.save(LABELS.float(), folder / "y_syn.pt")
-    asked = ConversionOptions(Metadata(pixel_space="raw", num_classes=100))
-    assert torch.equal(convert(folder, SelfsupDD(), asked).targets, LABELS)
+    options = ConversionOptions(Metadata(pixel_space="raw", num_classes=100))
+    assert torch.equal(convert(folder, SelfsupDD(), options).targets, LABELS)
 
 
 def test_convert__kind_must_fit_the_shape_of_the_targets(tmp_path: Path) -> None:

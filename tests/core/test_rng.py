@@ -39,8 +39,8 @@ def test_fork__streams_are_not_correlated() -> None:
 
 
 def test_fork__another_consumer_shifts_nothing() -> None:
-    file_lock = fork(0, "batches")
-    first = torch.rand(3, generator=file_lock), torch.rand(3, generator=file_lock)
+    generator = fork(0, "batches")
+    first = torch.rand(3, generator=generator), torch.rand(3, generator=generator)
     shared, other = fork(0, "batches"), fork(0, "newcomer")
     second = []
     for _ in range(2):

@@ -90,11 +90,6 @@ def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> 
         find_cifar(folder)
 
 
-def test_find_archive__data_root_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        find_cifar(tmp_path / "typo")
-
-
 @pytest.fixture
 def quiet() -> None:
     pooch.get_logger().setLevel(logging.ERROR)
@@ -144,12 +139,6 @@ def test_extract__tar_member_that_leaves_the_folder_is_refused(tmp_path: Path) -
     assert not (tmp_path / "outside.txt").exists()
 
 
-def test_extract__damaged_archive_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.tar.gz").write_bytes(b"no archive at all")
-    with pytest.raises(DataError, match=r"bad\.tar\.gz cannot be extracted"):
-        extract(tmp_path / "bad.tar.gz", tmp_path / "into")
-
-
 def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.zip"
     with zipfile.ZipFile(file, "w") as pack:
@@ -158,16 +147,6 @@ def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> Non
     archive = Archive(_dead("a.zip"), md5=md5, folder="a", files=("wanted.txt",))
     with pytest.raises(DataError, match=r"lacks wanted\.txt"):
         open_archives([archive], find_archives("", [archive], tmp_path))
-
-
-def test_open_archive__half_an_extraction_leaves_nothing(tmp_path: Path, cache: Path) -> None:
-    file = tmp_path / "a.tar.gz"
-    file.write_bytes(b"no archive at all")
-    md5 = hashlib.md5(file.read_bytes()).hexdigest()
-    archive = Archive(_dead(file.name), md5=md5, folder="a", files=("b",))
-    with pytest.raises(DataError):
-        open_archives([archive], find_archives("", [archive], tmp_path))
-    assert list((cache / "extracted").iterdir()) == []
 
 
 @pytest.fixture

@@ -209,8 +209,8 @@ def test_torchrun__goes_on_as_another_number_of_ranks(
     stop(started("distill", *words, "--out", out), signal.SIGTERM)
     stderr = stop(started("distill", *words, "--resume", "--out", out, ranks=3), signal.SIGTERM)
     assert "ranks: 2, now 3" in stderr and "it goes on, but not bit for bit" in stderr
-    file_lock = datastill("distill", *words, "--resume", "--out", out)
-    assert file_lock.code == 0 and "continuing after step" in file_lock.err
+    single = datastill("distill", *words, "--resume", "--out", out)
+    assert single.code == 0 and "continuing after step" in single.err
     assert datastill("distill", *words, "--out", whole).code == 0
     difference = largest_difference(out, whole)
     figures.add("2 ranks, then 3, then 1", f"differ from one process by {difference:.1e} at most")
