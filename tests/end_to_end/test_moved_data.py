@@ -22,11 +22,11 @@ def change(folder: Path) -> None:
 
 
 def test_distill__moved_images_are_continued_and_changed_ones_refused(
-    datastill: Command, photos: Path, made: Path, moved: Path, tmp_path: Path
+    datastill: Command, photos: Path, runs: Path, moved: Path, tmp_path: Path
 ) -> None:
-    words = ["distill", "--count", "5", "--target", made / "target", *METHOD, *NETWORK]
+    words = ["distill", "--count", "5", "--target", runs / "target", *METHOD, *NETWORK]
     words += ["--resume", "--out", tmp_path / "set"]
-    shutil.copytree(made / "set", tmp_path / "set")
+    shutil.copytree(runs / "set", tmp_path / "set")
     done = datastill(*words, "--data", f"folder:{moved}")
     assert done.code == 0 and "is finished already" in done.err, done.err
     assert f"data: folder:{photos}, now folder:{moved}" in done.err
@@ -38,11 +38,11 @@ def test_distill__moved_images_are_continued_and_changed_ones_refused(
 
 
 def test_distill__moved_images_continue_from_the_checkpoint(
-    datastill: Command, made: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    datastill: Command, runs: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datastill.methods.krr_st import KRRST
 
-    words = ["distill", "--count", "5", "--target", str(made / "target"), *METHOD, *NETWORK]
+    words = ["distill", "--count", "5", "--target", str(runs / "target"), *METHOD, *NETWORK]
     words += ["--checkpoint-seconds", "0", "--out", str(tmp_path / "set")]
     step = KRRST.step
 
@@ -54,16 +54,16 @@ def test_distill__moved_images_continue_from_the_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(KRRST, "step", broken)
         assert datastill(*words, "--data", f"folder:{moved}").code == 2
-    target = shutil.copytree(made / "target", tmp_path / "target")
+    target = shutil.copytree(runs / "target", tmp_path / "target")
     words += ["--target", str(target), "--data", f"folder:{moved.rename(tmp_path / 'images')}"]
     done = datastill(*words, "--resume")
     assert done.code == 0 and "distill: continuing after step 3" in done.err, done.err
 
 
 def test_transfer__moved_images_give_the_rows_that_were_missing(
-    datastill: Command, made: Path, moved: Path, tmp_path: Path
+    datastill: Command, runs: Path, moved: Path, tmp_path: Path
 ) -> None:
-    words = ["transfer", made / "set", "scratch", "--task", "knn-probe", "--knn-probe.k", "3"]
+    words = ["transfer", runs / "set", "scratch", "--task", "knn-probe", "--knn-probe.k", "3"]
     words += ["--seeds", "2", "--pretrain-steps", "2", *NETWORK, "--out", tmp_path / "rows"]
     assert datastill(*words, "--to", f"folder:{moved}").code == 0
     file = tmp_path / "rows" / "rows.jsonl"
