@@ -12,15 +12,15 @@ class Batches:
 
     order: Tensor  # (N,) int64, this epoch's order
     generator: Generator
-    position: int = 0  # items of this epoch that were given out
+    position: int = 0  # items of this epoch that were drawn
 
     @staticmethod
     def over(count: int, generator: Generator) -> "Batches":
-        """Batches over `count` items, starting with a first shuffled epoch."""
+        """Start a first shuffled epoch over `count` items."""
         return Batches(torch.randperm(count, generator=generator), generator)
 
     def draw(self, size: int) -> Tensor:  # -> (at most size,) int64
-        """The next indices; an epoch's end cuts a batch short, as without `drop_last`."""
+        """Draw the next indices; an epoch's end cuts a batch short, as without `drop_last`."""
         if self.position >= len(self.order):
             self.order = torch.randperm(len(self.order), generator=self.generator)
             self.position = 0

@@ -1,6 +1,6 @@
 """The artefact: distilled images and targets in one self-describing safetensors file.
 
-The format is described to the field in docs/artefact.md. It opens with safetensors alone;
+The format is described in docs/artefact.md. safetensors is enough to open it;
 `DistilledSet.load` also checks the SHA-256, so that a flipped bit never passes silently.
 """
 
@@ -86,13 +86,13 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         )
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """The network input (C, H, W) and the target of one image."""
+        """Return the network input (C, H, W) and the target of one image."""
         images = self.images[index]
         inputs = self._to_network_input(images.reshape(-1, *self.images.shape[1:]))
         return inputs.reshape(images.shape), self.targets[index]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """The pairs of a batch; a `DataLoader` calls this once per batch."""
+        """Return the pairs of a batch; a `DataLoader` calls this once per batch."""
         inputs = self._to_network_input(self.images[list(indices)])
         return list(zip(inputs, self.targets[list(indices)], strict=True))
 
@@ -126,11 +126,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return str(self.provenance["method"]["name"])
 
     def network_input(self) -> Tensor:  # (M, C, H, W)
-        """The images as they are fed to a network."""
+        """Return the images as they are fed to a network."""
         return self._to_network_input(self.images)
 
     def unit_pixels(self) -> Tensor:  # (M, C, H, W)
-        """The images to look at: unit pixels, clipped to [0, 1]."""
+        """Return the images for display: unit pixels, clipped to [0, 1]."""
         normalized = self.pixel_space == "normalized"
         unit = self.normalizer.inverse(self.images) if normalized else self.images
         return unit.clamp(0, 1)
@@ -141,17 +141,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return digest(self._tensors(), self._header())
 
     def to(self, device: torch.device) -> "DistilledSet":
-        """The same set with its tensors on another device."""
+        """Return the same set with its tensors on another device."""
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
-    @property
-    def whitening_bytes(self) -> int:
-        """Bytes of the whitening, which networks need for any other image; 0 without one."""
-        zca = self.normalizer.zca
-        return 0 if zca is None else zca.mean.nbytes + zca.matrix.nbytes
-
     def describe(self) -> dict[str, Any]:
-        """Shapes, kinds and provenance as plain values, for people and for YAML."""
+        """Return shapes, kinds and provenance as plain values, for printing and YAML."""
         return {
             "images": list(self.images.shape),
             "targets": list(self.targets.shape),
@@ -164,7 +158,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         }
 
     def save(self, path: Path | str) -> None:
-        """Write the artefact, whole or not at all, and `preview.png` beside it.
+        """Write the artefact atomically, and `preview.png` beside it.
 
         Args:
             path: The file, such as `distilled.safetensors`.
@@ -291,7 +285,7 @@ def _check(distilled: DistilledSet) -> None:
 
 
 def _check_provenance(distilled: DistilledSet) -> None:
-    """Refuse metadata of a file that later work would stumble over."""
+    """Refuse metadata of a file that would fail later."""
     method, source = (distilled.provenance.get(key, {}) for key in ("method", "source"))
     for name in (method["name"], source.get("name", "")):
         if not isinstance(name, str):

@@ -1,6 +1,6 @@
 """Images in memory: unsigned bytes, optional labels, and the statistics of their training split.
 
-Capital letters in shape comments, here and everywhere: B batch, N source images, M distilled
+Capital letters in shape comments of all modules: B batch, N source images, M distilled
 images, C channels, H and W height and width, F features, D target dimension, K classes.
 """
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError, DataError
-from datastill.core.machine import Machine
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import Machine, fits_in_memory
 from datastill.core.rng import fork
 from datastill.ops.zca import Zca
 
@@ -24,7 +23,7 @@ LARGEST_ZCA = 12_288  # values of an image; the matrix has 0.6 GB then
 
 @dataclass(frozen=True)
 class Normalizer:
-    """The z-score that every network gets its images through, by channel.
+    """The z-score by channel that turns unit pixels into the input of networks.
 
     Args:
         mean: (C,), of unit pixels.
@@ -67,7 +66,7 @@ class Normalizer:
     def from_statistics(
         statistics: Mapping[str, Iterable[float]], zca: Zca | None = None
     ) -> "Normalizer":
-        """The normalizer that has these `statistics`."""
+        """Make the normalizer that has these `statistics`."""
         return Normalizer(tuple(statistics["mean"]), tuple(statistics["std"]), zca)
 
     def __call__(self, unit_pixels: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
@@ -83,7 +82,7 @@ class Normalizer:
         return scores * std + mean
 
     def to(self, device: str) -> "Normalizer":
-        """The same normalizer with its whitening on a device."""
+        """Return the same normalizer with its whitening on a device."""
         return self if self.zca is None else replace(self, zca=self.zca.to(device))
 
     @property
@@ -160,17 +159,17 @@ class ImageSet:
         return len(self.classes) if self.labels is not None else 0
 
     def unit_pixels(self, index: Tensor | slice) -> Tensor:  # (B,) int64 -> (B, C, H, W)
-        """The images at `index` as float32 in [0, 1]."""
+        """Return the images at `index` as float32 in [0, 1]."""
         return self.images[index].float() / 255
 
     def normalized(self, index: Tensor | slice) -> Tensor:  # (B,) int64 -> (B, C, H, W)
-        """The images at `index` as normalized pixels, float32."""
+        """Return the images at `index` as normalized pixels, float32."""
         return self.normalizer(self.unit_pixels(index))
 
     def pixels(self, index: Tensor, device: str) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8
-        """The bytes at `index`, on a device; a GPU that has room for all images keeps them all."""
-        kept = self._kept_on(device)
-        return kept[index.to(kept.device, non_blocking=True)].to(device, non_blocking=True)
+        """Return the bytes at `index`, on a device; a GPU with room for all images keeps them."""
+        images = self._copy_on(device)
+        return images[index.to(images.device, non_blocking=True)].to(device, non_blocking=True)
 
     @torch.no_grad()
     def predict(
@@ -187,7 +186,7 @@ class ImageSet:
             network: Any module from images to outputs.
             machine: Device and precision.
             normalizer: Statistics other than those of these images.
-            batch: Images that are run at once; matters to a network in training mode alone.
+            batch: Images that are run at once; matters only to a network in training mode.
 
         Returns:
             The outputs (N, outputs), on the device.
@@ -200,21 +199,21 @@ class ImageSet:
         return torch.cat([run(network, normalizer(x)) for x in unit])
 
     def take(self, index: Tensor, *, name: str | None = None) -> "ImageSet":
-        """The images (and labels) at `index`, with the same normalizer."""
+        """Select the images (and labels) at `index`, with the same normalizer."""
         labels = None if self.labels is None else self.labels[index]
         return ImageSet(
             name or self.name, self.images[index], self.normalizer, labels, self.classes
         )
 
     def limit(self, count: int | None, seed: int) -> "ImageSet":
-        """A seeded random subset of `count` images; all of them where `count` is None."""
+        """Draw a seeded random subset of `count` images; None keeps all of them."""
         if count is None or count >= len(self):
             return self
         chosen = torch.randperm(len(self), generator=fork(seed, "limit", self.name))[:count]
         return self.take(chosen.sort().values)
 
     def split(self, held_out: float, seed: int) -> tuple["ImageSet", "ImageSet"]:
-        """(kept, held out): a seeded random split, `held_out` being a share in (0, 1)."""
+        """Split at random by the seed into (kept, held out), a share `held_out` in (0, 1)."""
         order = torch.randperm(len(self), generator=fork(seed, "held-out", self.name))
         cut = max(1, round(held_out * len(self)))
         if cut >= len(self):
@@ -223,7 +222,7 @@ class ImageSet:
         return self.take(kept), self.take(out, name=f"{self.name}/held-out")
 
     def whitened(self, ridge_of_mean: float) -> "ImageSet":
-        """The same images, with a normalizer that whitens.
+        """Return the same images with a normalizer that whitens.
 
         Args:
             ridge_of_mean: Ridge of the covariance, as a share of its mean eigenvalue (`Zca.fit`).
@@ -242,18 +241,18 @@ class ImageSet:
         return self.with_normalizer(replace(plain, zca=Zca.fit(blocks, ridge_of_mean)))
 
     def with_normalizer(self, normalizer: Normalizer) -> "ImageSet":
-        """The same images, fed to networks through another normalizer."""
+        """Return the same images with another normalizer."""
         return replace(self, normalizer=normalizer)
 
     def unlabelled(self) -> "ImageSet":
-        """The same images without their labels."""
+        """Return the same images without their labels."""
         return ImageSet(self.name, self.images, self.normalizer)
 
-    def _kept_on(self, device: str) -> Tensor:
-        """All images on a device, or on the host where the device has no room for them."""
+    def _copy_on(self, device: str) -> Tensor:
+        """Return all images on a device, or on the host where the device has no room for them."""
         if device not in self._copies:
-            roomy = device == "cpu" or fits_in_memory(self.images.nbytes, device)
-            self._copies[device] = self.images.to(device) if roomy else self.images
+            fits = fits_in_memory(self.images.nbytes, device)
+            self._copies[device] = self.images.to(device) if fits else self.images
         return self._copies[device]
 
     @cached_property
@@ -277,11 +276,11 @@ def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:  # (C,) -> (C
 
 @lru_cache(maxsize=64)
 def _device_constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copied once: each copy from the host would wait for all that a GPU has queued."""
+    """Copy once: each copy from the host would wait for the queue of a GPU."""
     return torch.tensor(values, device=device, dtype=dtype)[:, None, None]
 
 
 def _grey_levels(images: Tensor) -> Tensor:  # uint8 (n, C, H, W) -> int64 (C, 256)
-    """How often every grey level occurs in every channel."""
+    """Count how often every grey level occurs in every channel."""
     channels = images.unbind(1)
     return torch.stack([torch.bincount(x.flatten(), minlength=256) for x in channels])

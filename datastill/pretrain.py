@@ -108,7 +108,7 @@ def pretrain(
 
     Args:
         architecture: Builds the network, with one output per target dimension or class.
-        distilled: Any distilled set: own, converted, or a random subset.
+        distilled: Any distilled set: also a converted one or a random subset.
         seed: Root of all random streams: initial weights, batches, augmentation.
         pretraining: Settings. Default: those of the kind of targets (`PRETRAINING`).
         machine: Device and precision. Default: the CPU in float32.

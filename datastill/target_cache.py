@@ -22,7 +22,7 @@ from datastill.core.errors import NotFiniteError
 from datastill.core.locks import file_lock
 from datastill.core.lookup import public_name
 from datastill.core.loop import run_steps
-from datastill.core.memory import fits_in_memory
+from datastill.core.machine import fits_in_memory
 from datastill.core.options import to_json
 from datastill.core.profile import profile_section
 from datastill.core.progress import logger
@@ -95,8 +95,8 @@ class TargetCache:
                 f" the others are computed at each use; all of them take"
                 f" {count * row_bytes / 1e9:.3g} GB"
             )
-        on_device = fits_in_memory(self.capacity * row_bytes, str(self.device))
-        storage = self.device if on_device or self.device.type == "cpu" else torch.device("cpu")
+        has_room = fits_in_memory(self.capacity * row_bytes, str(self.device))
+        storage = self.device if has_room else torch.device("cpu")
         shape = (max(1, self.capacity), target.dim)
         if mode == "full" and self.capacity and folder is not None and target.architecture:
             rows = torch.from_numpy(np.memmap(self._rows_file(folder), np.uint8, "c"))

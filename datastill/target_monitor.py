@@ -43,7 +43,7 @@ class TargetMonitor:
 
     train: ImageSet
     held_out: ImageSet
-    every_steps: int = option(100, "steps between two looks", at_least=1)
+    every_steps: int = option(100, "steps between two evaluations", at_least=1)
     neighbours: int = option(20, "k of the k-NN classifier", at_least=1)
     temperature: float = option(0.07, "how fast a neighbour's vote falls with its cosine", above=0)
     ridge_of_mean: float = option(1e-3, "ridge of the linear classifier", above=0)

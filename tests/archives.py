@@ -15,9 +15,10 @@ Bytes = NDArray[np.uint8]
 
 def write_archive(name: str, folder: Path) -> Path:
     """Lay out ten to thirty images of the data set `name` in `folder`; its own folder there."""
-    root = folder / FOLDERS.get(name, "")
+    write, extracted = WRITERS[name]
+    root = folder / extracted
     root.mkdir(parents=True, exist_ok=True)
-    WRITERS[name](root)
+    write(root)
     return root
 
 
@@ -161,14 +162,7 @@ def write_flowers(root: Path) -> None:
     write_mat(root / "setid.mat", parts)
 
 
-def write_folder(root: Path) -> None:
-    """Two classes; five training and three test images of each, in two formats."""
-    for i, image in enumerate(random_images(16, 40)):
-        split, suffix = ("test", "png") if i % 8 > 4 else ("train", "jpg")
-        save_image(root / split / f"class{i // 8}" / f"{i}.{suffix}", image[:, : 25 + i])
-
-
-def write_hf(root: Path) -> None:
+def write_class_folders(root: Path) -> None:
     """Two classes; five training and three test images of each, as class folders."""
     for i, image in enumerate(random_images(16, 40)):
         split = "test" if i % 8 > 4 else "train"
@@ -209,30 +203,18 @@ def write_tiny_imagenet(root: Path) -> None:
     write_lines(root / "words.txt", [f"{wnid}\tname of {wnid}, synonym" for wnid in wnids])
 
 
-FOLDERS = {  # what the published archive is extracted to
-    "aircraft": "fgvc-aircraft-2013b",
-    "cars": "stanford_cars",
-    "cifar10": "cifar-10-batches-bin",
-    "cifar100": "cifar-100-binary",
-    "cub": "CUB_200_2011",
-    "dogs": "stanford_dogs",
-    "flowers": "flowers-102",
-    "imagenet": "imagenet",
-    "imagenette": "imagenette2-320",
-    "tiny-imagenet": "tiny-imagenet-200",
-}
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "aircraft": write_aircraft,
-    "cars": write_cars,
-    "cifar10": write_cifar10,
-    "cifar100": write_cifar100,
-    "cub": write_cub,
-    "dogs": write_dogs,
-    "flowers": write_flowers,
-    "folder": write_folder,
-    "hf": write_hf,
-    "imagenet": write_imagenet,
-    "imagenette": write_imagenette,
-    "tiny-imagenet": write_tiny_imagenet,
+WRITERS: dict[str, tuple[Callable[[Path], None], str]] = {  # and what is extracted
+    "aircraft": (write_aircraft, "fgvc-aircraft-2013b"),
+    "cars": (write_cars, "stanford_cars"),
+    "cifar10": (write_cifar10, "cifar-10-batches-bin"),
+    "cifar100": (write_cifar100, "cifar-100-binary"),
+    "cub": (write_cub, "CUB_200_2011"),
+    "dogs": (write_dogs, "stanford_dogs"),
+    "flowers": (write_flowers, "flowers-102"),
+    "folder": (write_class_folders, ""),
+    "hf": (write_class_folders, ""),
+    "imagenet": (write_imagenet, "imagenet"),
+    "imagenette": (write_imagenette, "imagenette2-320"),
+    "tiny-imagenet": (write_tiny_imagenet, "tiny-imagenet-200"),
 }
 EMBEDDED = ("digits", "glyphs")

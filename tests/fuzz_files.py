@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["datastill"]):
     from factories import toy_set
     from test_damage import artefact, saved_state, target_model
 
-    from datastill.convert._torch_file import in_memory, read_torch
+    from datastill.convert.torch_file import in_memory, read_torch
     from datastill.core import tensor_file
     from datastill.core.errors import DatastillError
 

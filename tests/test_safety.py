@@ -35,7 +35,7 @@ UNSAFE_CALLS = {
     "exec",
     "__import__",
 }
-READER = ROOT / "convert" / "_torch_file.py"  # reads what torch.save wrote, weights alone
+READER = ROOT / "convert" / "torch_file.py"  # reads what torch.save wrote, weights alone
 every_file = pytest.mark.parametrize(
     "file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES]
 )

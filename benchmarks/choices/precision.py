@@ -44,7 +44,7 @@ def small() -> Recipe:
 def rows_of(
     recipe: Recipe, precision: PrecisionName, seed: int, out: Path, data: Path | None
 ) -> pd.DataFrame:
-    """The rows of a whole run, made now unless its folder has them."""
+    """The rows of a run, measured now unless its folder has them."""
     folder = out / f"{recipe.name}-{precision}-{seed}"
     chosen, machine = replace(recipe, precision=precision), Machine.find("auto", precision)
     run_recipe(Experiment(chosen, folder, seed, machine, data), resume=folder.exists())
@@ -53,7 +53,7 @@ def rows_of(
 
 def table(runs: dict[PrecisionName, list[pd.DataFrame]]) -> Iterator[str]:
     """A line per row of the recipe; a value is the mean over the networks of one run."""
-    columns = {precision: [by_row(rows) for rows in found] for precision, found in runs.items()}
+    columns = {precision: [by_row(rows) for rows in frames] for precision, frames in runs.items()}
     yield f"| row | {PLAIN} | {FAST} | {FAST} − {PLAIN}, paired | 95 % interval | n |"
     yield "|---|--:|--:|--:|--:|--:|"
     for name in columns[PLAIN][0]:
@@ -70,12 +70,12 @@ def table(runs: dict[PrecisionName, list[pd.DataFrame]]) -> Iterator[str]:
 
 
 def by_row(rows: pd.DataFrame) -> dict[str, float]:
-    found = defaultdict[str, list[float]](list)
+    values_of = defaultdict[str, list[float]](list)
     for row in rows.itertuples():
-        kind = "R²" if row.is_r_squared else "%"
+        unit = "R²" if row.is_r_squared else "%"
         task = f"{row.task} {row.setting}".strip()
-        found[f"{row.method}, {row.data}, {task}, {kind}"].append(row.value)
-    return {name: summarize(values).mean for name, values in found.items()}
+        values_of[f"{row.method}, {row.data}, {task}, {unit}"].append(row.value)
+    return {name: summarize(values).mean for name, values in values_of.items()}
 
 
 def main() -> None:
@@ -87,12 +87,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     recipes = {"quick": quick.recipe, "cifar100-small": small}
     parser.add_argument("--recipes", choices=recipes, nargs="+", default=list(recipes))
-    given = parser.parse_args()
-    for recipe in (recipes[name]() for name in given.recipes):
+    arguments = parser.parse_args()
+    for recipe in (recipes[name]() for name in arguments.recipes):
         runs: dict[PrecisionName, list[pd.DataFrame]] = {PLAIN: [], FAST: []}
-        for seed in range(given.seeds):
-            for precision, found in runs.items():
-                found.append(rows_of(recipe, precision, seed, given.out, given.data_root))
+        for seed in range(arguments.seeds):
+            for precision, frames in runs.items():
+                frames.append(rows_of(recipe, precision, seed, arguments.out, arguments.data_root))
         print(f"\n{recipe.name}\n", *table(runs), sep="\n", flush=True)
 
 

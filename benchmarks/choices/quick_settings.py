@@ -42,23 +42,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    target = ds.TargetModel.load(given.target)
+    arguments = parser.parse_args()
+    target = ds.TargetModel.load(arguments.target)
     source, test = (ds.source("glyphs").load(split) for split in ("train", "test"))
-    known, asked = ds.source("digits").load("train").split(0.3, seed=1)
-    digits = ds.TaskData("digits-validation", known, asked)
+    train, validation = ds.source("digits").load("train").split(0.3, seed=1)
+    digits = ds.TaskData("digits-validation", train, validation)
     held_out = HeldOut(test, target)
     rows = csv.writer(sys.stdout)
     rows.writerow(["candidate", "seed", "probe_output_percent", "probe_body_percent", "r_squared"])
-    for seed in range(given.seeds):
+    for seed in range(arguments.seeds):
         for name, method, count in candidates(50):
             problem = ds.Problem(source, target, count, seed=seed, network=RECIPE.network)
             distilled = ds.distill(method, problem)
-            pretraining = RECIPE.pretraining("representation")
+            pretraining = RECIPE.protocols[0].pretraining("representation")
             network = ds.pretrain(RECIPE.network, distilled, seed=seed, pretraining=pretraining)
-            found = [task.run(network, digits, seed=seed)[0].accuracy_percent for task in TASKS]
+            accuracies = [
+                task.run(network, digits, seed=seed)[0].accuracy_percent for task in TASKS
+            ]
             r2 = held_out.r2(network, ds.Machine())
-            rows.writerow([name, seed, *found, r2])
+            rows.writerow([name, seed, *accuracies, r2])
             sys.stdout.flush()
 
 

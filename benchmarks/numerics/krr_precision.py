@@ -8,7 +8,6 @@ float64 of predictions and of the gradient for y_syn, of a plain float32 solve (
 import argparse
 import csv
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,20 +28,23 @@ def float32_lu(query: Tensor, syn: Tensor, y: Tensor, *, ridge_of_trace: float) 
     return query @ syn.T @ torch.linalg.solve(gram + ridge * torch.eye(len(gram)), y)
 
 
-def errors(
-    solve: Callable[..., Tensor], tensors: list[Tensor], ridge: float
-) -> tuple[float, float]:
-    """(error of predictions, error of the gradient for y_syn), relative to float64."""
-    found = []
-    for run, precise in ((solve, False), (krr_predict, True)):
-        query, syn, y = (t.double() if precise else t for t in tensors)
-        y = y.detach().requires_grad_()
-        prediction = run(query, syn, y, ridge_of_trace=ridge)
+def float64(query: Tensor, syn: Tensor, y: Tensor, *, ridge_of_trace: float) -> Tensor:
+    """The solve of datastill."""
+    return krr_predict(query.double(), syn.double(), y, ridge_of_trace=ridge_of_trace)[0]
+
+
+def errors(tensors: list[Tensor], ridge: float) -> tuple[float, float]:
+    """Return (error of predictions, error of the gradient for y_syn), relative to float64."""
+    results = []
+    for solve, dtype in ((float32_lu, torch.float32), (float64, torch.float64)):
+        query, syn, y = tensors
+        y = y.to(dtype, copy=True).requires_grad_()
+        prediction = solve(query, syn, y, ridge_of_trace=ridge)
         (gradient,) = torch.autograd.grad(prediction.square().mean(), [y])
-        found.append((prediction.detach().double(), gradient.double()))
-    pairs = zip(*found, strict=True)
-    ours, reference = (float((a - b).norm() / b.norm()) for a, b in pairs)
-    return ours, reference
+        results.append((prediction.detach().double(), gradient.double()))
+    pairs = zip(*results, strict=True)
+    prediction_error, gradient_error = (float((a - b).norm() / b.norm()) for a, b in pairs)
+    return prediction_error, gradient_error
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def main() -> None:
             with torch.no_grad():
                 syn, query = with_bias(network.embed(x_syn)), with_bias(network.embed(x_real))
             for ridge in (1e-6, 1e-6 / count):
-                errs = [f"{e:.1e}" for e in errors(float32_lu, [query, syn, y], ridge)]
+                errs = [f"{e:.1e}" for e in errors([query, syn, y], ridge)]
                 name = "trained" if trained else "untrained"
                 table.writerow([count, syn.shape[1], name, f"{ridge:.1e}", *errs])
                 sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 python benchmarks/speed/drawn.py RECORD_FOLDER
 
-Beside the CSV files, SVG files that follow the reader's light or dark scheme.
+Writes SVG files beside the CSV files.
 """
 
 import argparse
@@ -12,24 +12,25 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 from scaling import STANDARD, VARIED
 
-from datastill.report.charts import LIGHT, drawing
+from datastill.report.charts import COLORS, STYLE, new_chart, to_svg
 
-COLORS = {
-    "released code": LIGHT["ink"],
-    "plain": LIGHT["muted"],
-    "plain loop": LIGHT["muted"],
-    "ours, float32": LIGHT["green"],
-    "ours, float32, cold bank": LIGHT["green"],
-    "ours, float32, warm bank": LIGHT["teal"],
-    "ours, bfloat16": LIGHT["second"],
-    "ours, bfloat16, cold bank": LIGHT["second"],
-    "ours, bfloat16, warm bank": LIGHT["accent"],
-    "ours, bfloat16, recorded": LIGHT["ink"],
-    "ours, bfloat16, warm bank, recorded": LIGHT["ink"],
+COLOR_OF = {
+    "released code": COLORS["ink"],
+    "plain": COLORS["muted"],
+    "plain loop": COLORS["muted"],
+    "ours, float32": COLORS["green"],
+    "ours, float32, cold bank": COLORS["green"],
+    "ours, float32, warm bank": COLORS["teal"],
+    "ours, bfloat16": COLORS["second"],
+    "ours, bfloat16, cold bank": COLORS["second"],
+    "ours, bfloat16, warm bank": COLORS["accent"],
+    "ours, bfloat16, recorded": COLORS["ink"],
+    "ours, bfloat16, warm bank, recorded": COLORS["ink"],
 }
 LABELS = {
     "count": "distilled images M",
@@ -52,20 +53,20 @@ def of_curve(rows: list[Row], varied: str) -> list[Row]:
 
 
 def by_contestant(rows: list[Row]) -> dict[str, list[Row]]:
-    found = defaultdict[str, list[Row]](list)
+    groups = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[row["contestant"]].append(row)
-    return found
+        groups[row["contestant"]].append(row)
+    return groups
 
 
 def draw_curve(axes: Axes, rows: list[Row], varied: str) -> None:
     """Median seconds of a step, and the range of its turns."""
-    for contestant, own in by_contestant(of_curve(rows, varied)).items():
+    for contestant, runs in by_contestant(of_curve(rows, varied)).items():
         turns = defaultdict[int, list[float]](list)
-        for row in own:
+        for row in runs:
             turns[int(row[varied])].append(float(row["seconds"]))
         at = sorted(turns)
-        color = COLORS[contestant]
+        color = COLOR_OF[contestant]
         medians = [statistics.median(turns[x]) for x in at]
         axes.plot(at, medians, color=color, marker="o", markersize=3, label=contestant)
         axes.vlines(at, [min(turns[x]) for x in at], [max(turns[x]) for x in at], color=color)
@@ -81,13 +82,13 @@ def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
     """How many times faster than the first contestant of a group: median and range."""
     labels = list[str]()
     for title, rows in groups.items():
-        for contestant, own in list(by_contestant(rows).items())[1:]:
-            ratios, y = [float(row["ratio"]) for row in own], -len(labels)
-            color = COLORS[contestant]
+        for contestant, runs in list(by_contestant(rows).items())[1:]:
+            ratios, y = [float(row["ratio"]) for row in runs], -len(labels)
+            color = COLOR_OF[contestant]
             axes.hlines(y, min(ratios), max(ratios), color=color)
             axes.plot(statistics.median(ratios), y, color=color, marker="o", markersize=4)
             labels.append(f"{title}: {contestant}")
-    axes.axvline(1, color=LIGHT["faint"])
+    axes.axvline(1, color=COLORS["faint"])
     axes.set_yticks([-y for y in range(len(labels))], labels)
     axes.set_xlabel("times faster, median and range of the turns")
     axes.set_xlim(left=0)
@@ -95,27 +96,27 @@ def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
 
 def grouped(rows: list[Row], names: tuple[str, ...], title: str) -> dict[str, list[Row]]:
     """Rows by the case they belong to."""
-    found = defaultdict[str, list[Row]](list)
+    groups = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[title.format(**{name: row[name] for name in names})].append(row)
-    return found
+        groups[title.format(**{name: row[name] for name in names})].append(row)
+    return groups
 
 
 def drawings(folder: Path) -> Iterator[tuple[str, str]]:
     """(file name, SVG) of everything the folder has rows for."""
     scaling = rows_of(folder / "scaling.csv")
     for varied in VARIED:
-        with drawing(3.75, 3.4) as made:
-            draw_curve(made.axes, scaling, varied)
-            made.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7)
-        yield f"scaling-{varied}.svg", made.svg
+        figure, axes = new_chart(3.75, 3.4)
+        draw_curve(axes, scaling, varied)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7)
+        yield f"scaling-{varied}.svg", to_svg(figure)
     steps = grouped(rows_of(folder / "outer_step.csv"), ("count", "batch"), "M {count}, B {batch}")
-    with drawing(6.5, 3.0) as made:
-        draw_ratios(made.axes, steps)
-    yield "outer_step.svg", made.svg
-    with drawing(6.5, 2.6) as made:
-        draw_ratios(made.axes, grouped(rows_of(folder / "loops.csv"), ("loop",), "{loop}"))
-    yield "loops.svg", made.svg
+    figure, axes = new_chart(6.5, 3.0)
+    draw_ratios(axes, steps)
+    yield "outer_step.svg", to_svg(figure)
+    figure, axes = new_chart(6.5, 2.6)
+    draw_ratios(axes, grouped(rows_of(folder / "loops.csv"), ("loop",), "{loop}"))
+    yield "loops.svg", to_svg(figure)
 
 
 def main() -> None:
@@ -124,9 +125,10 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for name, svg in drawings(folder):
-        (folder / name).write_text(svg)
-        print(folder / name)
+    with mpl.rc_context(STYLE):
+        for name, svg in drawings(folder):
+            (folder / name).write_text(svg)
+            print(folder / name)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 
 
 class OneByOne(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled images, each cropped, flipped and normalized when it is asked for."""
+    """Labelled images, each cropped, flipped and normalized when it is read."""
 
     def __init__(self, images: ImageSet) -> None:
         assert images.labels is not None
@@ -56,7 +56,7 @@ class OneByOne(Dataset[tuple[Tensor, Tensor]]):
 
 
 class TwoByTwo(Dataset[tuple[Tensor, Tensor]]):
-    """Two views of each image, made when it is asked for."""
+    """Two views of each image, made when it is read."""
 
     def __init__(self, images: ImageSet, views: ds.TwoViews) -> None:
         self.images, self.views = images, views
@@ -99,38 +99,38 @@ def plain(
         optimizer.step()
 
 
-def made(count: int) -> ImageSet:
+def synthetic_images(count: int) -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator).to(torch.uint8)
-    words, labels = tuple(map(str, range(10))), torch.arange(count) % 10
-    return ImageSet("made/train", pixels, Normalizer((0.5,) * 3, (0.25,) * 3), labels, words)
+    classes, labels = tuple(map(str, range(10))), torch.arange(count) % 10
+    return ImageSet("made/train", pixels, Normalizer((0.5,) * 3, (0.25,) * 3), labels, classes)
 
 
 def inner_steps(steps: int, device: str) -> dict[str, Contestant]:
     """Of one member of KRR-ST's pool, on 100 distilled images with 512 target numbers each."""
     x, y = torch.randn(100, 3, 32, 32).to(device), torch.randn(100, 512).to(device)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=512)
-    found: dict[str, Contestant] = {
+    contestants: dict[str, Contestant] = {
         "plain loop": lambda: plain(network, [(x, y)], F.mse_loss, steps, device)
     }
     for name, machine in machines(device).items():
         pool = ModelPool(
-            ds.Problem(made(100), None, 100, machine=machine),
+            ds.Problem(synthetic_images(100), None, 100, machine=machine),
             outputs=512,
             size=1,
             max_age=2**62,
             optimizer=Sgd(0.01, 0.9, 5e-4),
             loss=F.mse_loss,
         )
-        found[name] = lambda pool=pool: [  # type: ignore[misc]
+        contestants[name] = lambda pool=pool: [  # type: ignore[misc]
             pool.train_or_replace(0, x, y) for _ in range(steps)
         ]
-    return found
+    return contestants
 
 
 def pretraining(steps: int, device: str) -> dict[str, Contestant]:
     """On 1,000 distilled images with 512 target numbers each."""
-    images, targets = made(1000), torch.randn(1000, 512)
+    images, targets = synthetic_images(1000), torch.randn(1000, 512)
     distilled = DistilledSet(
         images.unit_pixels(slice(None)),
         targets,
@@ -142,36 +142,36 @@ def pretraining(steps: int, device: str) -> dict[str, Contestant]:
     pairs = TensorDataset(distilled.network_input(), targets)
     loader = DataLoader(pairs, BATCH, shuffle=True, drop_last=True)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=512)
-    found: dict[str, Contestant] = {
+    contestants: dict[str, Contestant] = {
         "plain loop": lambda: plain(network, loader, F.mse_loss, steps, device)
     }
     rows = ds.Pretraining(batch=250, steps=steps)
     for name, machine in machines(device).items():
-        found[name] = lambda m=machine: ds.pretrain(  # type: ignore[misc]
+        contestants[name] = lambda m=machine: ds.pretrain(  # type: ignore[misc]
             ds.ConvNet(), distilled, pretraining=rows, machine=m
         )
-    return found
+    return contestants
 
 
 def finetuning(steps: int, device: str) -> dict[str, Contestant]:
-    """On 10,000 labelled images, cropped and flipped; the accuracy of 2 is asked at the end."""
-    train, test = made(10_000), made(20).take(torch.arange(2))
+    """On 10,000 labelled images, cropped and flipped; tested on 2 images at the end."""
+    train, test = synthetic_images(10_000), synthetic_images(20).take(torch.arange(2))
     data = ds.TaskData("made", train, test)
     loader = DataLoader(OneByOne(train), BATCH, shuffle=True)
     network = ds.ConvNet()(image_size=32, channels=3, outputs=10)
-    found: dict[str, Contestant] = {
+    contestants: dict[str, Contestant] = {
         "plain loop": lambda: plain(network, loader, F.cross_entropy, steps, device)
     }
     for name, machine in machines(device).items():
         placed = machine.to_device(ds.ConvNet()(image_size=32, channels=3, outputs=512))
         start = TaskContext(placed, ds.ConvNet(), 0, machine)
-        found[name] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
-    return found
+        contestants[name] = lambda s=start: ds.Finetune(steps=steps).measure(s, data)  # type: ignore[misc]
+    return contestants
 
 
 def target_training(steps: int, device: str) -> dict[str, Contestant]:
     """On 1,000 images, seen in two views."""
-    images = made(1000)
+    images = synthetic_images(1000)
     training = ds.TargetTraining(batch=TARGET_BATCH, steps=max(1, steps // 4))
     loader = DataLoader(TwoByTwo(images, training.views), TARGET_BATCH, shuffle=True)
     network = ds.ResNet18()(image_size=32, channels=3, outputs=None).to(device)
@@ -186,17 +186,17 @@ def target_training(steps: int, device: str) -> dict[str, Contestant]:
             training.objective.compare(z_a, z_b).backward()
             optimizer.step()
 
-    found: dict[str, Contestant] = {"plain loop": plain_loop}
+    contestants: dict[str, Contestant] = {"plain loop": plain_loop}
     for name, machine in machines(device).items():
-        found[name] = lambda m=machine: ds.train_target(  # type: ignore[misc]
+        contestants[name] = lambda m=machine: ds.train_target(  # type: ignore[misc]
             images, training, machine=m
         )
-    return found
+    return contestants
 
 
 def bank_filling(steps: int, device: str) -> dict[str, Contestant]:
     """All representations of the crops and flips of 4 images; the number of steps is not used."""
-    images, crop_flip = made(4), CropFlip()
+    images, crop_flip = synthetic_images(4), CropFlip()
     network = ds.ResNet18()(image_size=32, channels=3, outputs=None).eval().to(device)
     each = ConcatDataset([OneByOne(images)] * crop_flip.views)
     loader = DataLoader(each, TARGET_BATCH)
@@ -206,13 +206,13 @@ def bank_filling(steps: int, device: str) -> dict[str, Contestant]:
         for x, _ in loader:
             network(x.to(device))
 
-    found: dict[str, Contestant] = {"plain loop": plain_loop}
+    contestants: dict[str, Contestant] = {"plain loop": plain_loop}
     for name, machine in machines(device).items():
         target = ds.TargetModel(deepcopy(network), images.normalizer, 32, machine=machine)
-        found[name] = lambda t=target: TargetCache(  # type: ignore[misc]
+        contestants[name] = lambda t=target: TargetCache(  # type: ignore[misc]
             t, images, crop_flip, mode="full"
         )
-    return found
+    return contestants
 
 
 LOOPS = {

@@ -2,10 +2,10 @@
 
 python benchmarks/speed/outer_step.py --count 100 --batch 128 --rounds 10 --out speed.csv
     [--released CHECKOUT]   the released code takes part, from a checkout of it
-    [--memory]              peak memory of each contestant, each in a process of its own
+    [--memory]              peak memory of each contestant, each in a separate process
 
 Ours is timed in float32 and bfloat16, with a bank that knows none and one that knows all of the
-representations asked for. Made images: the time does not depend on what they show.
+representations asked for. Synthetic images: the time does not depend on them.
 """
 
 import argparse
@@ -53,24 +53,24 @@ def contestants(arguments: argparse.Namespace) -> dict[str, Contestant]:
     kept = replace(method, bank="lazy")
     plain_problem = problem(arguments.size, arguments.count, Machine(arguments.device))
     state = started(method, plain_problem)
-    found: dict[str, Contestant] = {}
+    contestants: dict[str, Contestant] = {}
     if arguments.released:
         start = PlainKRRST(method, plain_problem, state)
-        found[RELEASED] = released_step(arguments.released, start, method)
-    found["plain"] = PlainKRRST(method, plain_problem, state).step
+        contestants[RELEASED] = released_step(arguments.released, start, method)
+    contestants["plain"] = PlainKRRST(method, plain_problem, state).step
     for precision in ("float32", "bfloat16"):
         of = problem(arguments.size, arguments.count, Machine(arguments.device, precision))
         cold, warm = started(kept, of), started(kept, of)
         kept.step(of, cold)  # the warm one draws what the cold one has drawn a turn before
-        found[f"ours, {precision}, cold bank"] = lambda of=of, s=cold: kept.step(of, s)
-        found[f"ours, {precision}, warm bank"] = lambda of=of, s=warm: kept.step(of, s)
-    return found
+        contestants[f"ours, {precision}, cold bank"] = lambda of=of, s=cold: kept.step(of, s)
+        contestants[f"ours, {precision}, warm bank"] = lambda of=of, s=warm: kept.step(of, s)
+    return contestants
 
 
 def report_memory(arguments: argparse.Namespace, names: list[str]) -> None:
     for name in names:
-        words = [sys.executable, __file__, *sys.argv[1:], "--alone", name]
-        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        command = [sys.executable, __file__, *sys.argv[1:], "--alone", name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         print(f"| {name} | {done.stdout.strip()} MB |")
 
 

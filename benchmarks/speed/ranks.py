@@ -48,9 +48,9 @@ def one_rank(count: int, batch: int) -> None:
 def timed(ranks: int, count: int, batch: int) -> tuple[float, int]:
     """The same, of a run with so many ranks."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    words = [__file__, "--rank", "--count", str(count), "--batch", str(batch)]
+    arguments = [__file__, "--rank", "--count", str(count), "--batch", str(batch)]
     done = subprocess.run(
-        [sys.executable, *torchrun, *words],
+        [sys.executable, *torchrun, *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,

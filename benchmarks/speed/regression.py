@@ -35,13 +35,13 @@ def main() -> None:
     add_case(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--record", type=Path, default=RECORD)
-    given = parser.parse_args()
-    case = {"count": given.count, "batch": given.batch, "size": given.size}
+    arguments = parser.parse_args()
+    case = {"count": arguments.count, "batch": arguments.batch, "size": arguments.size}
     machine = {"threads": torch.get_num_threads(), "processor": environment()["processor"]}
-    recorded = Race.read(given.record, case | machine).without(RELEASED)
+    recorded = Race.read(arguments.record, case | machine).without(RELEASED)
     if not recorded.seconds:
-        sys.exit(f"{given.record} has nothing of {case | machine}; record it by outer_step.py")
-    now = Race.run(contestants(given), given.rounds)
+        sys.exit(f"{arguments.record} has nothing of {case | machine}; record it by outer_step.py")
+    now = Race.run(contestants(arguments), arguments.rounds)
     print("recorded", *recorded.lines(), "", "now", *now.lines(), "", sep="\n")
     slower = [name for name, as_fast in verdicts(recorded, now).items() if not as_fast]
     print(f"slower than recorded: {', '.join(slower) or 'none'}")

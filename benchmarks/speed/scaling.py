@@ -3,7 +3,7 @@
 python benchmarks/speed/scaling.py --out scaling.csv [--rounds 3]
 
 One of the four is varied at a time, the others stay at M = 100, batch 128, 32 pixels and all
-cores. Each point is a run of outer_step.py in a process of its own.
+cores. Each point is a run of outer_step.py in a separate process.
 """
 
 import argparse
@@ -38,14 +38,21 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     for point in points():
         threads = str(point["threads"])
         print(point, flush=True)
-        words = [sys.executable, str(SCRIPT), "--rounds", str(given.rounds), "--out", given.out]
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            "--rounds",
+            str(arguments.rounds),
+            "--out",
+            arguments.out,
+        ]
         for name in ("count", "batch", "size"):
-            words += [f"--{name}", str(point[name])]
-        subprocess.run(words, check=True, env=os.environ | {"OMP_NUM_THREADS": threads})
+            command += [f"--{name}", str(point[name])]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": threads})
 
 
 if __name__ == "__main__":

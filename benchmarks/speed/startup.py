@@ -18,16 +18,16 @@ from interleaved import Contestant, Race
 DATASTILL = [sys.executable, "-m", "datastill"]
 
 
-def ended(*words: str) -> Contestant:
-    """The whole of a process."""
-    return lambda: subprocess.run(words, check=True, capture_output=True)
+def run_to_end(*command: str) -> Contestant:
+    """Run a process to its end."""
+    return lambda: subprocess.run(command, check=True, capture_output=True)
 
 
 def until(start: str) -> None:
     """`datastill run quick` until it says a line that starts so; then it is killed."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [*DATASTILL, "run", "quick", "--out", f"{folder}/quick"]
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        command = [*DATASTILL, "run", "quick", "--out", f"{folder}/quick"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             for line in process.stderr:
                 if line.startswith(start):
@@ -36,11 +36,11 @@ def until(start: str) -> None:
 
 
 CONTESTANTS: dict[str, Contestant] = {
-    "import torch": ended(sys.executable, "-c", "import torch"),
-    "datastill --help": ended(*DATASTILL, "--help"),
-    "datastill distill --help": ended(*DATASTILL, "distill", "--help"),
-    "datastill list methods": ended(*DATASTILL, "list", "methods"),
-    "import datastill": ended(sys.executable, "-c", "import datastill"),
+    "import torch": run_to_end(sys.executable, "-c", "import torch"),
+    "datastill --help": run_to_end(*DATASTILL, "--help"),
+    "datastill distill --help": run_to_end(*DATASTILL, "distill", "--help"),
+    "datastill list methods": run_to_end(*DATASTILL, "list", "methods"),
+    "import datastill": run_to_end(sys.executable, "-c", "import datastill"),
     "run quick: first line": partial(until, ""),
     "run quick: first line of training": partial(until, "target "),
 }
@@ -52,10 +52,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    race = Race.run(CONTESTANTS, given.rounds)
-    if given.out:
-        race.append_to(given.out, {"threads": torch.get_num_threads()})
+    arguments = parser.parse_args()
+    race = Race.run(CONTESTANTS, arguments.rounds)
+    if arguments.out:
+        race.append_to(arguments.out, {"threads": torch.get_num_threads()})
     print(*race.lines(), sep="\n")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from interleaved import Contestant, Race
-from loops import PRECISIONS, made
+from loops import PRECISIONS, synthetic_images
 
 import datastill as ds
 from datastill.core.machine import Machine
@@ -40,8 +40,10 @@ class Finetuning:
 
     @cached_property
     def data(self) -> ds.TaskData:
-        """Labelled images; the accuracy of two is asked at the end."""
-        return ds.TaskData("made", made(10_000), made(20).take(torch.arange(2)))
+        """Labelled images; two for the test at the end."""
+        return ds.TaskData(
+            "made", synthetic_images(10_000), synthetic_images(20).take(torch.arange(2))
+        )
 
 
 def doing(submit: Submit, kind: str, number: int) -> Contestant:
@@ -76,11 +78,11 @@ def main() -> None:
     work = Finetuning(arguments.steps, arguments.device)
     for network in NETWORKS:
         for precision in PRECISIONS:
-            found = race(work, f"{network} {precision}", arguments.number, arguments.rounds)
+            results = race(work, f"{network} {precision}", arguments.number, arguments.rounds)
             if arguments.out:
                 case = {"network": network, "precision": precision, "steps": arguments.steps}
-                found.append_to(arguments.out, case)
-            print(f"{network}, {precision}", *found.lines(), "", sep="\n")
+                results.append_to(arguments.out, case)
+            print(f"{network}, {precision}", *results.lines(), "", sep="\n")
 
 
 if __name__ == "__main__":

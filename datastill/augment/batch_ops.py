@@ -1,4 +1,4 @@
-"""Random numbers and image operations that treat every image of a batch by its own amount.
+"""Random numbers and image operations that change every image of a batch by another amount.
 
 All operations are vectorised over the batch and differentiable in the images.
 """
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from datastill.core.errors import ConfigError, DataError
+from datastill.core.errors import DataError
 
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
@@ -151,7 +151,7 @@ def gaussian_blur(
     distance = torch.arange(-radius, radius + 1, device=images.device)
     kernel = (-0.5 * (distance / sigma[:, None]).square()).softmax(1)  # (B, 2·radius + 1)
     kernel = kernel.repeat_interleave(channels, 0)[:, None]
-    # every channel of every image is a group of its own: a kernel per image in one call
+    # every channel of every image is a separate group: a kernel per image in one call
     groups = count * channels
     x = F.pad(images, [radius] * 4, mode="reflect").view(1, groups, -1, width + 2 * radius)
     x = F.conv2d(x, kernel[:, :, :, None], groups=groups)
@@ -170,14 +170,3 @@ def check_float_images(images: Tensor, *, caller: str) -> None:
             f"{caller} takes floating-point images (B, C, H, W),"
             f" got {images.dtype} {tuple(images.shape)}; divide bytes by 255 first"
         )
-
-
-def check_range(augmentation: object, low: float, high: float, *names: str) -> None:
-    """Check that the options `names` of an augmentation lie in [low, high].
-
-    Raises:
-        ConfigError: One does not.
-    """
-    for name in names:
-        if not low <= (value := getattr(augmentation, name)) <= high:
-            raise ConfigError(f"{name}={value} is outside of [{low:g}, {high:g}]")

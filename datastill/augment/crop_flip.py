@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from datastill.augment.batch_ops import gather_window
-from datastill.core.errors import ConfigError, DataError
+from datastill.core.errors import DataError
 from datastill.core.options import check_bounds, option
 
 
@@ -37,13 +37,11 @@ class CropFlip:
         torch.Size([8, 3, 32, 32])
     """
 
-    padding: int = option(4, "pixels added on each side before a crop of the old size")
+    padding: int = option(4, "pixels added on each side before a crop of the old size", at_least=0)
     flip: bool = option(True, "flip half of the views left to right; off for letters and digits")
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.padding < 0:
-            raise ConfigError(f"padding={self.padding} must be zero or more pixels")
 
     @property
     def views(self) -> int:

@@ -11,13 +11,11 @@ from torch import Generator, Tensor
 from datastill.augment.batch_ops import (
     BatchRandom,
     check_float_images,
-    check_range,
     gather_window,
     per_image,
     resample,
     rotation_matrix,
 )
-from datastill.core.errors import ConfigError
 from datastill.core.lookup import check_name
 from datastill.core.options import check_bounds, option
 
@@ -58,11 +56,19 @@ class Dsa:
     strategies: tuple[str, ...] = option(
         ("color", "crop", "cutout", "flip", "scale", "rotate"), "one of these is drawn per batch"
     )
-    flip_probability: float = option(0.5, "flip: share of images mirrored left to right")
-    scale: float = option(1.2, "scale: each side is shrunk or grown by up to this factor")
+    flip_probability: float = option(
+        0.5, "flip: share of images mirrored left to right", at_least=0, at_most=1
+    )
+    scale: float = option(
+        1.2, "scale: each side is shrunk or grown by up to this factor", at_least=1
+    )
     rotate_degrees: float = option(15.0, "rotate: largest angle, either way")
-    crop_of_side: float = option(0.125, "crop: largest shift, as a share of the side")
-    cutout_of_side: float = option(0.5, "cutout: side of the hole, as a share of the side")
+    crop_of_side: float = option(
+        0.125, "crop: largest shift, as a share of the side", at_least=0, at_most=1
+    )
+    cutout_of_side: float = option(
+        0.5, "cutout: side of the hole, as a share of the side", at_least=0, at_most=1
+    )
     brightness: float = option(1.0, "color: width of the interval of added brightness")
     saturation: float = option(2.0, "color: largest factor on differences between channels")
     contrast: float = option(0.5, "color: smallest factor on contrast; the largest is one more")
@@ -71,9 +77,6 @@ class Dsa:
         check_bounds(self)
         for name in self.strategies:
             check_name(name, _STRATEGIES, kind="strategies of Dsa")
-        check_range(self, 0, 1, "flip_probability", "crop_of_side", "cutout_of_side")
-        if self.scale < 1:
-            raise ConfigError(f"scale={self.scale} must be one or more")
 
     def __call__(self, x: Tensor, generator: Generator, *, siamese: bool = False) -> Tensor:
         """Augment a batch of images.
@@ -134,7 +137,7 @@ def _flip(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
 
 
 def _scale(dsa: Dsa, x: Tensor, random: BatchRandom) -> Tensor:
-    """Stretch width and height, each by a factor of its own."""
+    """Stretch width and height, each by another factor."""
     factors = [random.uniform(1 / dsa.scale, dsa.scale) for _ in range(2)]
     linear = torch.stack(factors, 1).diag_embed()
     return resample(x, linear, padding_mode="zeros", align_corners=True)

@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 from datastill.augment.batch_ops import (
     BatchRandom,
     check_float_images,
-    check_range,
     color_jitter,
     gaussian_blur,
     per_image,
@@ -60,29 +59,40 @@ class TwoViews:
     """
 
     crop_scale_min: float = option(
-        0.2, "a crop has at least this share of the area and is resized to the whole; 1 = off"
+        0.2,
+        "a crop has at least this share of the area and is resized to the whole; 1 = off",
+        at_least=0.01,
+        at_most=1,
     )
-    flip: float = option(0.5, "share mirrored left to right; 0 for letters and digits")
-    rotate_degrees: float = option(0.0, "largest rotation, either way")
-    shift: float = option(0.0, "largest shift, either way, as a share of the side")
+    flip: float = option(
+        0.5, "share mirrored left to right; 0 for letters and digits", at_least=0, at_most=1
+    )
+    rotate_degrees: float = option(0.0, "largest rotation, either way", at_least=0, at_most=180)
+    shift: float = option(
+        0.0, "largest shift, either way, as a share of the side", at_least=0, at_most=1
+    )
     jitter: tuple[float, float, float, float] = option(
         (0.4, 0.4, 0.2, 0.1),
         "largest change of brightness, contrast, saturation and hue (turns)",
         at_least=0,
     )
-    jitter_probability: float = option(0.8, "share of images whose colors are jittered")
-    grayscale: float = option(0.2, "share of images that lose their colors")
-    invert: float = option(0.0, "share of images turned into their negative")
-    blur: float = option(0.0, "share of images blurred, with a width of 0.1 to 2 pixels")
-    solarize: float = option(0.0, "share of images whose upper half of brightness is inverted")
-    noise_std: float = option(0.0, "standard deviation of added noise, in unit pixels")
+    jitter_probability: float = option(
+        0.8, "share of images whose colors are jittered", at_least=0, at_most=1
+    )
+    grayscale: float = option(0.2, "share of images that lose their colors", at_least=0, at_most=1)
+    invert: float = option(0.0, "share of images turned into their negative", at_least=0, at_most=1)
+    blur: float = option(
+        0.0, "share of images blurred, with a width of 0.1 to 2 pixels", at_least=0, at_most=1
+    )
+    solarize: float = option(
+        0.0, "share of images whose upper half of brightness is inverted", at_least=0, at_most=1
+    )
+    noise_std: float = option(
+        0.0, "standard deviation of added noise, in unit pixels", at_least=0, at_most=1
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        shares = ("flip", "jitter_probability", "grayscale", "invert", "blur", "solarize")
-        check_range(self, 0, 1, *shares, "shift", "noise_std")
-        check_range(self, 0.01, 1, "crop_scale_min")
-        check_range(self, 0, 180, "rotate_degrees")
         if max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
             raise ConfigError(
                 f"jitter={self.jitter} must be brightness, contrast and saturation in [0, 1]"

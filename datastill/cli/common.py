@@ -69,12 +69,13 @@ class RunOptions:
         if machine.ranks.is_main:
             RunFolder.check(self.out, saved(config), resume=self.resume)
 
-    def open_folder(self, config: Json, machine: Machine) -> RunFolder:
-        """Open the run folder, and write the configuration into it."""
+    def open_folder(self, config: Json, data: dict[str, str], machine: Machine) -> RunFolder:
+        """Open the run folder; write the configuration and the fingerprints of `data` into it."""
         return RunFolder.open(
             self.out,
             saved(config),
             resume=self.resume,
+            data=data,
             checkpoint_seconds=self.checkpoint_seconds,
             ranks=machine.ranks,
             profile=self.profile,
@@ -156,7 +157,7 @@ def joined_machine(config: Json, timeout_seconds: float = TIMEOUT_SECONDS) -> It
 
     Raises:
         ConfigError: The device does not exist, or the environment of torchrun is inconsistent.
-        RankLostError: Another rank crashed, or did not answer for `timeout_seconds`.
+        RankFailureError: Another rank crashed, or did not answer for `timeout_seconds`.
     """
     run = chosen(RunOptions, config)
     with (

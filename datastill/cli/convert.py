@@ -7,8 +7,8 @@ from pathlib import Path
 
 from datastill.cli.common import DATA_ROOT, DEVICE, chosen, component, data_source, path_or_none
 from datastill.cli.parser import CommandParser
-from datastill.convert.conversion import FORMATS, Asked, convert, guess_format
-from datastill.convert.format import Facts
+from datastill.convert.conversion import FORMATS, ConversionOptions, convert, guess_format
+from datastill.convert.format import Metadata
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
@@ -56,7 +56,7 @@ def run(config: Json) -> None:
     kept = {key: value for key, value in config.items() if key != "out"}
     RunFolder.check(flags.out, kept, resume=False)
     form = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
-    facts = Facts(
+    metadata = Metadata(
         flags.method,
         flags.source or (data_source(flags.data).name if flags.data else None),
         flags.pixel_space,
@@ -66,7 +66,7 @@ def run(config: Json) -> None:
     )
     machine = Machine.find(flags.device)
     target = TargetModel.load(flags.target, machine) if flags.target else None
-    options = Asked(facts, flags.data, path_or_none(flags.data_root), target)
+    options = ConversionOptions(metadata, flags.data, path_or_none(flags.data_root), target)
     distilled = convert(path, form, options)
     folder = RunFolder.open(flags.out, kept, resume=False)
     distilled.save(folder.path / "distilled.safetensors")

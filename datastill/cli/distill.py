@@ -9,7 +9,7 @@ from datastill.cli.parser import CommandParser
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
 from datastill.core.progress import logger
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import cache_folder
 from datastill.distill import Probe, distill
 from datastill.methods.method import Method, Problem
 from datastill.networks.architecture import Architecture
@@ -58,7 +58,10 @@ def run(config: Json) -> None:
             size, root = problem.images.image_size, common.path_or_none(source_options.data_root)
             held_out = common.data_source(source_options.data).load("test", size, root).unlabelled()
             probe = Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
-        folder = run_options.open_folder(config, machine)
+        data = {"source images": problem.images.fingerprint}
+        if problem.target is not None:
+            data["target model"] = problem.target.fingerprint
+        folder = run_options.open_folder(config, data, machine)
         distilled = distill(method, problem, folder=folder, probe=probe)
         logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
         print(folder.path / "distilled.safetensors")

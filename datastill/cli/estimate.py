@@ -19,8 +19,6 @@ class EstimateFlags:
 
     scale: Scale = option("full", "smoke, small or full, as for 'datastill run'")
     device: str = option("auto", DEVICE)
-    workers: int = option(1, "stages that run side by side and share the cores", at_least=1)
-    count_only: bool = option(False, "count operations and bytes only, for a busy machine")
 
 
 def make_parser(arguments: Sequence[str]) -> CommandParser:
@@ -39,7 +37,4 @@ def run(config: Json) -> None:
     recipe = get_recipe(config["recipe"], flags.scale)
     machine = Machine.find(flags.device, recipe.precision)
     logger.info(f"measuring {recipe.name} on {machine.device}; nothing is written")
-    workers, count_only = flags.workers, flags.count_only
-    print(estimate_table(recipe, machine, workers=workers, count_only=count_only))
-    if recipe.scale == "smoke":
-        print("The smoke scale shows that all works; its time says nothing of the full scale.")
+    print(estimate_table(recipe, machine))

@@ -11,13 +11,15 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
+import datastill
 from datastill.core import errors, lookup
+from datastill.core.progress import set_verbosity
 from datastill.core.signals import default_signal_handlers
 
 HELP = ("-h", "--help")
+VERBOSITY = {"--quiet": "warnings and errors only", "--verbose": "more details, with the time"}
 COMMANDS = {
     "Whole experiments": {
         "run": "Run a recipe: target model, distilled sets, transfer table and report.",
@@ -37,7 +39,8 @@ COMMANDS = {
     },
 }
 HINT = """'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows what
-there is to choose from. Start with: datastill run quick"""
+there is to choose from; --quiet and --verbose show less and more on the way.
+Start with: datastill run quick"""
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 SHARE_RANKS = ("target", "distill", "transfer")  # the processes of torchrun divide their work
 RESUMABLE = ("run", *SHARE_RANKS)
@@ -76,9 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             resumable = bool(arguments) and arguments[0] in RESUMABLE
-            hint = "; --resume continues the run" if resumable else ""
+            hint = (
+                "; --resume continues from the last checkpoint, if there is one"
+                if resumable
+                else ""
+            )
             _print_message(f"interrupted{hint}")
             return 130
+        finally:
+            set_verbosity("normal")
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -86,15 +95,18 @@ def _run(arguments: Sequence[str]) -> None:
         print(_help())
         return
     if arguments[0] == "--version":
-        print(version("datastill"))
+        print(datastill.__version__)
         return
     name, *rest = arguments
     lookup.check_name(name, NAMES, kind="commands")
     command = importlib.import_module(f"datastill.cli.{name}")
-    parser = command.make_parser([word for word in rest if word not in HELP])
+    parser = command.make_parser([word for word in rest if word not in (*HELP, *VERBOSITY)])
     if not set(HELP).isdisjoint(rest):
-        print(parser.help())
+        switches = [f"  {flag:33s}{text}" for flag, text in VERBOSITY.items()]
+        print("\n".join([parser.help(), "", "every command:", *switches]))
         return
+    if "--quiet" in rest or "--verbose" in rest:
+        set_verbosity("verbose" if "--verbose" in rest else "quiet")
     _check_ranks(name)
     command.run(parser.parse())
 

@@ -243,7 +243,11 @@ class CommandParser(ArgumentParser):
             if group in lookup.names(package) and not any(f"--{group}." in x for x in flags):
                 return f"{flag} needs {group} among the names of --{selecting}"
         same = [x for x in flags if x.rpartition(".")[2] == flag[2:].replace("-", "_")]
-        hint = f"; did you mean {same[0]}?" if same else _nearest(flag, [*flags, "--help"])
+        hint = (
+            f"; did you mean {same[0]}?"
+            if same
+            else _nearest(flag, [*flags, "--help", "--quiet", "--verbose"])
+        )
         return f"{self.prog} has no {flag}{hint or '; --help lists what it has'}"
 
 

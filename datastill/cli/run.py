@@ -18,7 +18,7 @@ from datastill.experiments.runner import Experiment, run_recipe
 from datastill.experiments.scale import Scale
 
 RUN = ("resume", "checkpoint_seconds", "config", "device")
-SCALE = "smoke: a few steps on made images, to test everything; small: for two CPU cores"
+SCALE = "smoke: a few steps on synthetic images, to test everything; small: for two CPU cores"
 REUSE = "take equal target models and distilled sets from this run folder"
 
 

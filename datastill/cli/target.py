@@ -71,9 +71,12 @@ def run(config: Json) -> None:
             training = replace(training, batch=min(training.batch, len(images)))
         training.check(images, machine.ranks.size)
         monitor = _monitor(flags.monitor_every, source_options, images)
-        folder = run_options.open_folder(config, machine)
+        if not training.objective.needs_labels:
+            images = images.unlabelled()
+        data = {"source images": images.fingerprint}
+        folder = run_options.open_folder(config, data, machine)
         target = train_target(
-            images if training.objective.needs_labels else images.unlabelled(),
+            images,
             training,
             seed=source_options.seed,
             machine=machine,

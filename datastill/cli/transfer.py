@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from datastill.cli import common
 from datastill.cli.parser import CommandParser
@@ -13,13 +12,12 @@ from datastill.core.machine import Machine
 from datastill.core.options import Json, option
 from datastill.distilled_set import DistilledSet
 from datastill.networks.architecture import Architecture
-from datastill.pretrain import PRETRAINING, Pretraining
-from datastill.protocols.protocol import protocol
+from datastill.protocols.protocol import Protocol, custom_protocol, protocol
 from datastill.report.build import build
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.held_out import HeldOut
-from datastill.transfer.origins import Origin, from_distilled, from_scratch, from_target
+from datastill.transfer.origins import Origin, from_scratch, from_target
 from datastill.transfer.task import TaskData
 
 EXAMPLE = "datastill transfer runs/mine scratch --to cifar10,folder:my-birds --seeds 3"
@@ -34,6 +32,8 @@ PROTOCOL = f"published settings ({', '.join(PROTOCOLS)}), instead of --network, 
 STEPS = "updates of pre-training; default: the paper's epochs"
 EPOCHS = "epochs of pre-training; default: as published; several: a sweep of the protocol"
 IMAGE_SIZE = "pixels per side; default: the origins', else the target data's"
+
+Source = DistilledSet | TargetModel
 
 
 @dataclass(frozen=True)
@@ -75,27 +75,55 @@ def run(config: Json) -> None:
     flags, texts = common.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
     run_options = common.chosen(common.RunOptions, config)
     run_options = replace(run_options, out=run_options.out or _default_out(texts[0]))
+    fixed = _protocol(flags, config)
+    network = common.component(NETWORKS, config["network"]) if "network" in config else None
     with common.joined_machine(config, timeout_seconds=ROW_SECONDS) as machine:
         run_options.check_folder(config, machine)
         files = [text for text in texts if text != SCRATCH and not common.timm_network(text)]
         loaded = {text: _load(text, machine) for text in files}
-        suite = _judges(flags, config, _image_size(flags, loaded), machine)
-        network = None
-        if "network" in config:
-            network = common.component(NETWORKS, config["network"])
-        make = _Origins(flags, network, loaded, suite.targets, machine)
-        origins = [origin for text in texts for origin in make(text)]
-        for origin in origins:
-            origin.architecture.check(suite.targets[0].train.image_size)
+        suite = _suite(flags, fixed, _image_size(flags, loaded), machine)
+        for text in filter(common.timm_network, texts):
+            loaded[text] = common.target_model(suite.targets[0].train, text, machine)
+        sources = [(text, loaded.get(text)) for text in texts]
+        origins = _origins(sources, fixed, flags.pretrain_epochs, network, suite.targets, machine)
         suite.check()
         for origin in origins:
+            origin.architecture.check(suite.targets[0].train.image_size)
             suite.check_origin(origin)
-        folder = run_options.open_folder(config, machine)
+        folder = run_options.open_folder(config, _fingerprints(suite, origins), machine)
         work = [(origin, range(flags.seeds)) for origin in origins]
         evaluate_networks(work, suite, machine=machine, folder=folder)
         if machine.ranks.is_main:
             report = build([folder.path], folder.path / "report")
             print(report.table_markdown.read_text(encoding="utf-8"))
+
+
+def _fingerprints(suite: EvaluationSuite, origins: Sequence[Origin]) -> dict[str, str]:
+    """Return the fingerprints of everything that is evaluated or evaluated on."""
+    data = {f"target data {n}": x.fingerprint for n, x in enumerate(suite.targets, start=1)}
+    if suite.held_out is not None:
+        data["held-out images"] = suite.held_out.images.fingerprint
+        data["target model"] = suite.held_out.target.fingerprint
+    return data | {f"origin {n}": x.artefact for n, x in enumerate(origins, start=1)}
+
+
+def _protocol(flags: Transfer, config: Json) -> Protocol:
+    """Return the published protocol of --protocol, or that of the other flags."""
+    epochs = flags.pretrain_epochs
+    if flags.protocol is not None:
+        return protocol(flags.protocol)
+    if epochs and flags.pretrain_steps is not None:
+        raise ConfigError(
+            "--pretrain-epochs and --pretrain-steps contradict; leave one of them out"
+        )
+    if len(epochs) > 1:
+        raise ConfigError(
+            f"--pretrain-epochs {','.join(map(str, epochs))}: several lengths are a sweep of a"
+            " protocol; pass --protocol too, or one length"
+        )
+    options = {name: config.get(name.replace("-", "_"), {}) for name in dict.fromkeys(flags.task)}
+    tasks = [common.component(TASKS, {"name": name, **v}) for name, v in options.items()]
+    return custom_protocol(*tasks, pretrain_steps=flags.pretrain_steps)
 
 
 def _default_out(first: str) -> str:
@@ -105,7 +133,7 @@ def _default_out(first: str) -> str:
     return str((path if path.is_dir() else path.parent) / "transfer")
 
 
-def _load(text: str, machine: Machine) -> DistilledSet | TargetModel:
+def _load(text: str, machine: Machine) -> Source:
     path = Path(text)
     if path.name == FILE_NAME or (path / FILE_NAME).exists():
         return TargetModel.load(path, machine)
@@ -117,7 +145,7 @@ def _load(text: str, machine: Machine) -> DistilledSet | TargetModel:
     return DistilledSet.load(path)
 
 
-def _image_size(flags: Transfer, loaded: dict[str, DistilledSet | TargetModel]) -> int:
+def _image_size(flags: Transfer, loaded: dict[str, Source]) -> int:
     """Return the pixels per side: those of the origins, which must agree, or of the target data."""
     sizes = {text: origin.image_size for text, origin in loaded.items()}
     if flags.image_size is not None:
@@ -128,93 +156,55 @@ def _image_size(flags: Transfer, loaded: dict[str, DistilledSet | TargetModel]) 
     return next(iter(sizes.values())) if sizes else common.data_source(flags.to[0]).size(None)
 
 
-def _judges(flags: Transfer, config: Json, image_size: int, machine: Machine) -> EvaluationSuite:
+def _suite(flags: Transfer, fixed: Protocol, image_size: int, machine: Machine) -> EvaluationSuite:
     """Load the target data, and the held-out images if --held-out is given."""
-    options = {name: config.get(name.replace("-", "_"), {}) for name in dict.fromkeys(flags.task)}
-    tasks: Sequence[Any] = [common.component(TASKS, {"name": k, **v}) for k, v in options.items()]
-    if flags.protocol is not None:
-        tasks = protocol(flags.protocol).tasks
     names, root = list(dict.fromkeys(flags.to)), common.path_or_none(flags.data_root)
     for name in names:
         common.data_source(name)
     targets = [TaskData.load(name, image_size, root) for name in names]
     if flags.held_out is None:
-        return EvaluationSuite(tasks, targets)
+        return EvaluationSuite(fixed.tasks, targets)
     if not flags.target:
         raise ConfigError("--held-out compares with a target model; pass its folder as --target")
     images = common.data_source(flags.held_out).load("test", image_size, root).unlabelled()
     target = common.target_model(images, flags.target, machine)
     target.check_images(images)
-    return EvaluationSuite(tasks, targets, HeldOut(images, target))
+    return EvaluationSuite(fixed.tasks, targets, HeldOut(images, target))
 
 
-@dataclass(frozen=True)
-class _Origins:
-    """Turns each argument into networks to be evaluated."""
-
-    flags: Transfer
-    network: Architecture | None  # of --network
-    loaded: dict[str, DistilledSet | TargetModel]
-    targets: Sequence[TaskData]
-    machine: Machine
-
-    def __call__(self, text: str) -> list[Origin]:
-        """Return one origin, or one for each length of pre-training."""
-        flags, origin, machine = self.flags, self.loaded.get(text), self.machine
-        if common.timm_network(text):
-            origin = common.target_model(self.targets[0].train, text, machine)
-        if origin is None:
-            return [self._scratch()]
-        channels = len(origin.normalizer.mean)
-        for data in self.targets:
-            if data.train.channels != channels:
+def _origins(
+    sources: Sequence[tuple[str, Source | None]],  # None: networks without pre-training
+    fixed: Protocol,
+    epochs: Sequence[int],
+    network: Architecture | None,
+    targets: Sequence[TaskData],
+    machine: Machine,
+) -> list[Origin]:
+    """Return the origins of each source: one, or one for each length of pre-training."""
+    sets = [source for _, source in sources if isinstance(source, DistilledSet)]
+    train, origins = targets[0].train, list[Origin]()
+    for text, source in sources:
+        channels = train.channels if source is None else len(source.normalizer.mean)
+        for data in targets:
+            if channels != data.train.channels:
                 raise ConfigError(
                     f"{text} has images of {channels} channels, {data.name} of"
                     f" {data.train.channels}; choose target data with as many channels"
                 )
-        if isinstance(origin, TargetModel):
-            return [from_target(origin, protocol=flags.protocol or "")]
-        network = self._network(origin)
-        if flags.protocol is None:
-            return [from_distilled(origin, network, machine, _pretraining(flags, origin))]
-        published, lengths = protocol(flags.protocol), dict.fromkeys(flags.pretrain_epochs)
-        return [published.origin(origin, network, machine, epochs=n) for n in lengths or [None]]
-
-    def _scratch(self) -> Origin:
-        """Return the networks without pre-training, with as many outputs as those with it."""
-        sets = [origin for origin in self.loaded.values() if isinstance(origin, DistilledSet)]
-        network, train = self._network(sets[0] if sets else None), self.targets[0].train
-        if self.flags.protocol is not None:
-            network = protocol(self.flags.protocol).network(train.image_size, network)
-        return from_scratch(
-            network,
-            self.machine,
-            image_size=train.image_size,
-            channels=train.channels,
-            dim=sets[0].outputs if sets else train.num_classes,
-            protocol=self.flags.protocol or "",
+        if isinstance(source, TargetModel):
+            origins.append(from_target(source, protocol=fixed.name))
+            continue
+        example = source or next(iter(sets), None)
+        used = example and example.provenance.get("network")
+        default = network or common.component(NETWORKS, used or {"name": "convnet"})
+        if source is not None:
+            lengths: list[int | None] = [*dict.fromkeys(epochs)] or [None]
+            origins += [fixed.origin(source, default, machine, epochs=n) for n in lengths]
+            continue
+        shape = {"image_size": train.image_size, "channels": train.channels}
+        outputs = example.outputs if example else train.num_classes
+        architecture = fixed.network(train.image_size, default)
+        origins.append(
+            from_scratch(architecture, machine, **shape, dim=outputs, protocol=fixed.name)
         )
-
-    def _network(self, distilled: DistilledSet | None) -> Architecture:
-        """Return the network of --network, else the one that the set was distilled with."""
-        if self.network is not None:
-            return self.network
-        used = None if distilled is None else distilled.provenance.get("network")
-        network: Architecture = common.component(NETWORKS, used or {"name": "convnet"})
-        return network
-
-
-def _pretraining(flags: Transfer, distilled: DistilledSet) -> Pretraining:
-    pretraining, epochs = PRETRAINING[distilled.target_kind], flags.pretrain_epochs
-    if epochs and flags.pretrain_steps is not None:
-        raise ConfigError(
-            "--pretrain-epochs and --pretrain-steps contradict; leave one of them out"
-        )
-    if len(epochs) > 1:
-        raise ConfigError(
-            f"--pretrain-epochs {','.join(map(str, epochs))}: several lengths are a sweep of a"
-            " protocol; pass --protocol too, or one length"
-        )
-    if epochs:
-        return replace(pretraining, epochs=epochs[0], steps=None)
-    return replace(pretraining, steps=flags.pretrain_steps or pretraining.steps)
+    return origins

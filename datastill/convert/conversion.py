@@ -1,4 +1,4 @@
-"""From files of another project to an artefact: what is implied, what is given, what is kept."""
+"""Convert files of another project to an artefact, which records where its metadata are from."""
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datastill.convert.format import Facts, Format, LoadedSet
+from datastill.convert.format import Format, LoadedSet, Metadata
 from datastill.core.atomic import sha256
 from datastill.core.errors import ArtefactError, ConfigError, DataError
 from datastill.core.lookup import find, names, public_name
@@ -33,10 +33,10 @@ FLAGS = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user passes beside the files of a set."""
+class ConversionOptions:
+    """Options of a conversion, beside the files of the set."""
 
-    facts: Facts = Facts()
+    metadata: Metadata = Metadata()  # those that the user knows
     data: str | None = None  # a source of ours, for its classes and statistics
     data_root: Path | None = None
     target: TargetModel | None = None  # makes the targets, where the format has none
@@ -55,18 +55,19 @@ def guess_format(path: Path) -> Format:
     fitting = [name for name, candidate in formats.items() if candidate.matches(path)]
     if len(fitting) != 1:
         fits = " and ".join(fitting) or "no format"
-        looks = "; ".join(f"{name}: {known.looks_like}" for name, known in formats.items())
+        looks = "; ".join(f"{name}: {each.looks_like}" for name, each in formats.items())
         raise ConfigError(f"{path} fits {fits} by its name; add --format NAME ({looks})")
     return formats[fitting[0]]
 
 
-def convert(path: Path, chosen: Format, asked: Asked) -> DistilledSet:
-    """Read a foreign set as an artefact; what is filled in, and why, is printed on stderr.
+def convert(path: Path, chosen: Format, options: ConversionOptions) -> DistilledSet:
+    """Read a foreign set as an artefact; metadata that are filled in are logged with the reason.
 
     Args:
         path: A file or folder of the set.
         chosen: Its format, such as `guess_format(path)`.
-        asked: Metadata that are given; they win over those that the format implies.
+        options: Metadata of the user, which win over those that the format implies, and where
+            others may come from.
 
     Returns:
         The set, with the history of its conversion in `provenance["converted"]`.
@@ -75,93 +76,92 @@ def convert(path: Path, chosen: Format, asked: Asked) -> DistilledSet:
         DatastillError: The files cannot be used, or metadata are missing.
     """
     name = public_name(chosen)
-    if asked.target is not None and not chosen.takes_target:
+    if options.target is not None and not chosen.takes_target:
         raise ConfigError(f"--target is for sets without targets; {name} has its own")
     if not path.exists():
         raise ArtefactError(f"there is no {path}")
-    loaded = chosen.read(path, asked.target)
-    given = _without_none(asked.facts)
-    filled, reasons = _fill_in(name, loaded, given, asked)
-    values = given | filled
-    missing = [*loaded.missing, *(flag for key, flag in FLAGS.items() if key not in values)]
-    if values.get("target_kind") != "hard-label":
-        missing = [flag for flag in missing if flag != FLAGS["num_classes"]]
-    if missing:
+    loaded = chosen.read(path, options.target)
+    passed = _without_none(options.metadata)
+    filled = _fill_in(name, loaded, passed, options)
+    values = passed | {key: value for key, (value, _) in filled.items()}
+    needed = set(FLAGS) - (set() if values.get("target_kind") == "hard-label" else {"num_classes"})
+    flags = [flag for key, flag in FLAGS.items() if key in needed - set(values)]
+    if missing := [*loaded.missing, *flags]:
         raise ConfigError(f"{path} does not say all that is needed; add {'; '.join(missing)}")
-    for key, value in filled.items():
-        logger.info(f"{key} {_json(value)}: {reasons[key]}")
+    for key, (value, reason) in filled.items():
+        logger.info(f"{key} {_json(value)}: {reason}")
     logger.info(f"pixels from {loaded.images.min():.3g} to {loaded.images.max():.3g}")
     history = {
         "format": {"name": name, **to_json(chosen)},
         "files": _digests(path, loaded.files),
-        "given": {key: _json(value) for key, value in given.items()},
-        "implied": {key: _json(value) for key, value in filled.items()},
+        "given": {key: _json(value) for key, value in passed.items()},
+        "implied": {key: _json(value) for key, (value, _) in filled.items()},
     }
-    return _to_artefact(loaded, Facts(**values), history)
+    return _to_artefact(loaded, Metadata(**values), history)
 
 
 def _fill_in(
-    name: str, loaded: LoadedSet, given: Json, asked: Asked
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values that are not given, and why they are what they are."""
-    filled = {key: v for key, v in _without_none(loaded.implied).items() if key not in given}
-    reasons = dict.fromkeys(filled, f"implied by {name} and its names")
+    name: str, loaded: LoadedSet, passed: Json, options: ConversionOptions
+) -> dict[str, tuple[Any, str]]:
+    """The values that were not passed, each with the reason for it."""
+    filled: dict[str, tuple[Any, str]] = {
+        key: (value, f"implied by {name} and its names")
+        for key, value in _without_none(loaded.implied).items()
+    }
+    source_name = passed.get("source") or loaded.implied.source or ""
+    if source_name in loaded.statistics:
+        reason = f"what the code of {name} uses for {source_name}"
+        filled.setdefault("normalizer", (loaded.statistics[source_name], reason))
+    if options.data is not None:
+        data = source(options.data)
+        if data.num_classes is not None:
+            filled.setdefault("num_classes", (data.num_classes, f"of {options.data}"))
+        if "normalizer" not in passed | filled:
+            images = data.load("train", loaded.images.shape[2], options.data_root)
+            reason = f"measured on {images.name} as prepared here"
+            filled["normalizer"] = (images.normalizer, reason)
+    return {key: entry for key, entry in filled.items() if key not in passed}
 
-    def add(key: str, value: Any, reason: str) -> None:
-        if value is not None and key not in given and key not in filled:
-            filled[key], reasons[key] = value, reason
 
-    source_name = str((given | filled).get("source", ""))
-    statistics = loaded.statistics.get(source_name)
-    add("normalizer", statistics, f"what the code of {name} uses for {source_name}")
-    if asked.data is not None:
-        ours = source(asked.data)
-        add("num_classes", ours.num_classes, f"of {asked.data}")
-        if "normalizer" not in given | filled:
-            images = ours.load("train", loaded.images.shape[2], asked.data_root)
-            add("normalizer", images.normalizer, f"measured on {images.name} as prepared here")
-    return filled, reasons
-
-
-def _to_artefact(loaded: LoadedSet, facts: Facts, history: Json) -> DistilledSet:
-    assert facts.target_kind and facts.pixel_space and facts.normalizer, "checked before"
-    channels, statistics = loaded.images.shape[1], len(facts.normalizer.mean)
+def _to_artefact(loaded: LoadedSet, metadata: Metadata, history: Json) -> DistilledSet:
+    assert metadata.target_kind and metadata.pixel_space and metadata.normalizer, "checked before"
+    channels, statistics = loaded.images.shape[1], len(metadata.normalizer.mean)
     if channels != statistics:
         raise ConfigError(
             f"the images have {channels} channels, mean and std {statistics};"
             " give --mean and --std with one number per channel, or another --data"
         )
-    is_hard, target = facts.target_kind == "hard-label", loaded.target
+    is_hard, target = metadata.target_kind == "hard-label", loaded.target
     return DistilledSet(
         loaded.images,
-        _checked_targets(loaded, facts),
-        target_kind=facts.target_kind,
-        pixel_space=facts.pixel_space,
-        normalizer=facts.normalizer,
+        _checked_targets(loaded, metadata),
+        target_kind=metadata.target_kind,
+        pixel_space=metadata.pixel_space,
+        normalizer=metadata.normalizer,
         provenance={
-            "method": {"name": facts.method, "variant": "converted", "options": {}},
-            "source": {"name": f"{facts.source}/train"},
+            "method": {"name": metadata.method, "variant": "converted", "options": {}},
+            "source": {"name": f"{metadata.source}/train"},
             "target": target and {"fingerprint": target.fingerprint, **target.provenance},
             "count": len(loaded.images),
-            "classes": list(loaded.classes) if facts.num_classes == len(loaded.classes) else [],
-            "num_classes": facts.num_classes if is_hard else 0,
+            "classes": list(loaded.classes) if metadata.num_classes == len(loaded.classes) else [],
+            "num_classes": metadata.num_classes if is_hard else 0,
             "converted": history,
             "versions": versions(),
         },
     )
 
 
-def _checked_targets(loaded: LoadedSet, facts: Facts) -> Tensor:
+def _checked_targets(loaded: LoadedSet, metadata: Metadata) -> Tensor:
     """The targets in the type of the artefact."""
     targets, file = loaded.targets, loaded.files[-1]
-    if (targets.dim() == 1) != (facts.target_kind == "hard-label"):
+    if (targets.dim() == 1) != (metadata.target_kind == "hard-label"):
         raise ArtefactError(
-            f"{file}: targets {tuple(targets.shape)} are no {facts.target_kind} targets; hard"
+            f"{file}: targets {tuple(targets.shape)} are no {metadata.target_kind} targets; hard"
             " labels are (M,), the other kinds (M, D); see --target-kind"
         )
-    if facts.target_kind != "hard-label":
+    if metadata.target_kind != "hard-label":
         return targets.to(torch.float32)
-    labels, classes = targets.to(torch.int64), facts.num_classes or 0
+    labels, classes = targets.to(torch.int64), metadata.num_classes or 0
     low, high = int(labels.min()), int(labels.max())
     if not torch.equal(labels.to(targets.dtype), targets) or low < 0 or high >= classes:
         raise DataError(
@@ -185,8 +185,8 @@ def _digests(root: Path, files: tuple[Path, ...]) -> list[Json]:
     return [{"name": f"{root.resolve().name}: {len(files)} files", "sha256": joint}]
 
 
-def _without_none(facts: Facts) -> dict[str, Any]:
-    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+def _without_none(metadata: Metadata) -> dict[str, Any]:
+    values = {field.name: getattr(metadata, field.name) for field in fields(metadata)}
     return {key: value for key, value in values.items() if value is not None}
 
 

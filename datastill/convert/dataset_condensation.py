@@ -7,33 +7,24 @@ Images are normalized, and every class has as many images as any other.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
-from datastill.convert._torch_file import read_torch
-from datastill.convert.format import (
-    Facts,
-    Format,
-    LoadedSet,
-    Statistics,
-    checked_pair,
-    class_count,
-)
+from datastill.convert.format import Format, LoadedSet, Metadata, checked_pair
+from datastill.convert.torch_file import read_torch
 from datastill.core.errors import ArtefactError, ConfigError
 from datastill.core.options import option
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
 NAME = re.compile(r"res_([A-Za-z0-9-]+)_([A-Za-z0-9-]+)_(.+)_(\d+)ipc\.pt")
-STATISTICS: Statistics = MappingProxyType(  # `get_dataset` in its utils.py
-    {
-        "mnist": Normalizer((0.1307,), (0.3081,)),
-        "fashion-mnist": Normalizer((0.2861,), (0.3530,)),
-        "svhn": Normalizer((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-        "cifar10": Normalizer((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-        "cifar100": Normalizer((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-        "tiny-imagenet": Normalizer((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    }
-)
+# `get_dataset` in its utils.py
+STATISTICS = {
+    "mnist": Normalizer((0.1307,), (0.3081,)),
+    "fashion-mnist": Normalizer((0.2861,), (0.3530,)),
+    "svhn": Normalizer((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": Normalizer((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": Normalizer((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tiny-imagenet": Normalizer((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 SOURCES = {"FashionMNIST": "fashion-mnist", "TinyImageNet": "tiny-imagenet"}
 
 
@@ -61,22 +52,19 @@ class DatasetCondensation(Format):
             )
         if not pairs:
             raise ArtefactError(f"{path} has no finished experiment in it; let the run finish one")
-        count, number = len(pairs), self.experiment or 0
-        if number >= count:
-            raise ConfigError(f"experiment={number}: {path} has {count}, from 0 to {count - 1}")
+        number, available = self.experiment or 0, f"{len(pairs)}, from 0 to {len(pairs) - 1}"
+        if number >= len(pairs):
+            raise ConfigError(f"experiment={number}: {path} has {available}")
         first, second = pairs[number]
         images, labels = checked_pair(first, second, (path,))
         name = NAME.fullmatch(path.name)
-        implied = Facts(
-            method=name[1].lower() if name else None,
-            source=SOURCES.get(name[2], name[2].lower()) if name else None,
-            pixel_space="normalized",
-            target_kind="hard-label",
-            num_classes=class_count(labels),
+        implied = Metadata(
+            name and name[1].lower(),
+            name and SOURCES.get(name[2], name[2].lower()),
+            "normalized",
+            "hard-label",
+            int(labels.max()) + 1 if labels.dim() == 1 else None,
         )
-        which = (
-            "--format dataset-condensation --format.experiment N"
-            f" (the file has {count}, from 0 to {count - 1})"
-        )
-        missing = (which,) if self.experiment is None and count > 1 else ()
+        flag = f"--format dataset-condensation --format.experiment N (the file has {available})"
+        missing = (flag,) if self.experiment is None and len(pairs) > 1 else ()
         return LoadedSet(images, labels, (path,), implied, missing, STATISTICS)

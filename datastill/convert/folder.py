@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from datastill.convert.format import Facts, Format, LoadedSet
+from datastill.convert.format import Format, LoadedSet, Metadata
 from datastill.core.errors import ArtefactError
 from datastill.core.options import option
 from datastill.data.decode import UnreadableImageError, decode_all, open_image
@@ -50,20 +50,29 @@ class FolderFormat(Format):
         files = tuple(path / file for file in relative)
         size = self.image_size or (target.image_size if target else _common_size(files))
         images = torch.from_numpy(decode_all(files, size or 1)[:])
-        unit = images.float() / 255
         missing = [] if size else [ASK_SIZE]
         if target is None:
             if not classes:
                 missing.append(ASK_TARGET)
-            labels = [classes.index(class_of(f)) if classes else 0 for f in relative]
-            implied = Facts("folder", None, "unit", "hard-label", len(classes))
-            return LoadedSet(
-                unit, torch.tensor(labels), files, implied, tuple(missing), classes=classes
+            targets = torch.tensor([classes.index(class_of(f)) if classes else 0 for f in relative])
+            implied = Metadata("folder", None, "unit", "hard-label", len(classes))
+        else:
+            image_set = ImageSet("the folder", images, target.normalizer)
+            targets = target.represent_images(image_set).cpu()
+            name = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0]
+            implied = Metadata(
+                "folder", name or None, "unit", "representation", None, target.normalizer
             )
-        targets = target.represent_images(ImageSet("the folder", images, target.normalizer)).cpu()
-        source = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0] or None
-        implied = Facts("folder", source, "unit", "representation", None, target.normalizer)
-        return LoadedSet(unit, targets, files, implied, tuple(missing), target=target)
+            classes = ()
+        return LoadedSet(
+            images.float() / 255,
+            targets,
+            files,
+            implied,
+            tuple(missing),
+            target=target,
+            classes=classes,
+        )
 
 
 def _common_size(files: tuple[Path, ...]) -> int | None:

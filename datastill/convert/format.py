@@ -1,27 +1,24 @@
-"""Foreign formats: how the files of a distilled set are recognized, read and understood."""
+"""Formats of other projects: recognize and read the files of a distilled set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from datastill.convert._torch_file import in_memory
+from datastill.convert.torch_file import in_memory
 from datastill.core.errors import ArtefactError, NotFiniteError
 from datastill.core.options import check_bounds
 from datastill.distilled_set import PixelSpace, TargetKind
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
-Statistics = Mapping[str, Normalizer]  # by the public names of sources
-
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """The metadata of a set beside its tensors; None where it is unknown."""
 
     method: str | None = None  # what made the set, such as dsa
@@ -39,9 +36,9 @@ class LoadedSet:
     images: Tensor  # (M, C, H, W) float32
     targets: Tensor  # (M,) or (M, D), of the type that the file has
     files: tuple[Path, ...]
-    implied: Facts
-    missing: tuple[str, ...] = ()  # what the format itself must be told: flags, with reasons
-    statistics: Statistics = field(default_factory=lambda: MappingProxyType({}))  # of the writer
+    implied: Metadata
+    missing: tuple[str, ...] = ()  # flags that the format itself needs, with reasons
+    statistics: Mapping[str, Normalizer] = field(default_factory=dict)  # the writer's, by source
     target: TargetModel | None = None  # whose representations the targets are
     classes: tuple[str, ...] = ()  # class names in label order, where they are known
 
@@ -74,17 +71,28 @@ def checked_pair(
 ) -> tuple[Tensor, Tensor]:  # (M, C, H, W) float32, and (M,) or (M, D)
     """Copies of the images in the precision of the artefact, and of the targets as they are.
 
+    Args:
+        images: What a file has in the place of images.
+        targets: What a file has in the place of labels or representations.
+        files: Where the images come from, then (perhaps the same file) the targets.
+
     Raises:
-        ArtefactError: they are no tensors, or their shapes or types make no distilled set.
-        NotFiniteError: a value is NaN or infinite.
+        ArtefactError: They are no tensors, or their shapes or types make no distilled set.
+        NotFiniteError: A value is NaN or infinite.
     """
-    named = (("images", images, files[0]), ("labels", targets, files[-1]))
-    for name, value, path in named:
-        if not isinstance(value, Tensor):
+    pair = []
+    for name, value, file in (("images", images, files[0]), ("labels", targets, files[-1])):
+        if not isinstance(value, Tensor) or value.is_complex():
+            content = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise ArtefactError(
-                f"{path}: the {name} are a {type(value).__name__}, not a tensor; is --format right?"
+                f"{file}: the {name} are {content}, not a tensor of numbers; is --format right?"
             )
-    images, targets = (in_memory(value, path) for _, value, path in named)
+        pair.append(in_memory(value, file))
+        if not bool(pair[-1].isfinite().all()):
+            raise NotFiniteError(
+                f"{file}: the {name} have values that are not finite; take those of an earlier step"
+            )
+    images, targets = pair
     if images.dim() != 4 or images.shape[2] != images.shape[3] or not images.is_floating_point():
         raise ArtefactError(
             f"{files[0]}: the images are {images.dtype} {tuple(images.shape)}; expected square"
@@ -95,16 +103,4 @@ def checked_pair(
             f"{files[-1]}: targets {tuple(targets.shape)} do not fit {len(images)} images; expected"
             " (M,) class labels or (M, D) numbers. Do both files come from the same step?"
         )
-    if targets.is_complex():
-        raise ArtefactError(f"{files[-1]}: the labels are complex numbers; is --format right?")
-    for name, tensor, path in (("images", images, files[0]), ("labels", targets, files[-1])):
-        if not bool(tensor.isfinite().all()):
-            raise NotFiniteError(
-                f"{path}: the {name} have values that are not finite; take those of an earlier step"
-            )
     return images.to(torch.float32), targets
-
-
-def class_count(labels: Tensor) -> int | None:
-    """K, for writers that have images of every class; None where the targets are no labels."""
-    return int(labels.max()) + 1 if labels.dim() == 1 else None

@@ -8,39 +8,30 @@ Relatives of MTT write soft labels: rows of probabilities.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from torch import Tensor
 
-from datastill.convert._torch_file import read_torch
-from datastill.convert.format import (
-    Facts,
-    Format,
-    LoadedSet,
-    Statistics,
-    checked_pair,
-    class_count,
-)
+from datastill.convert.format import Format, LoadedSet, Metadata, checked_pair
+from datastill.convert.torch_file import read_torch
 from datastill.core.errors import ArtefactError, ConfigError
 from datastill.core.options import option
+from datastill.distilled_set import PixelSpace
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
 NAME = re.compile(r"images_(zca_)?(best|\d+)\.pt")
 IMAGENET = Normalizer((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10 = Normalizer((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-MTT: Statistics = MappingProxyType(  # `get_dataset` in its utils.py; CIFAR-100 as CIFAR-10
-    {"cifar10": CIFAR10, "cifar100": CIFAR10, "tiny-imagenet": IMAGENET, "imagenet": IMAGENET}
-)
-MKDT: Statistics = MappingProxyType(  # `get_dataset` in its utils.py
-    {
-        "cifar10": CIFAR10,
-        "cifar100": Normalizer((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023)),
-        "tiny-imagenet": IMAGENET,
-        "imagenet": Normalizer((0.485, 0.456, 0.3868), (0.2309, 0.2262, 0.2237)),
-    }
-)
+# `get_dataset` in its utils.py; CIFAR-100 as CIFAR-10
+MTT = {"cifar10": CIFAR10, "cifar100": CIFAR10, "tiny-imagenet": IMAGENET, "imagenet": IMAGENET}
+# `get_dataset` in its utils.py
+MKDT = {
+    "cifar10": CIFAR10,
+    "cifar100": Normalizer((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023)),
+    "tiny-imagenet": IMAGENET,
+    "imagenet": Normalizer((0.485, 0.456, 0.3868), (0.2309, 0.2262, 0.2237)),
+}
 ASK_ZCA = "--format mtt --format.zca no|yes (whether MTT ran with --zca, which its files don't say)"
 
 
@@ -71,17 +62,15 @@ class Mtt(Format):
             )
         files = (file, file.with_name(f"labels_{step}.pt"))
         images, labels = checked_pair(read_torch(files[0]), read_torch(files[1]), files)
-        is_mkdt = labels.dim() == 2 and not _are_probabilities(labels)
-        implied = Facts(
-            method="mkdt" if is_mkdt else "mtt" if labels.dim() == 1 else None,
-            pixel_space="unit" if turned_back else "normalized",
-            target_kind=(
-                "representation" if is_mkdt else "hard-label" if labels.dim() == 1 else "soft-label"
-            ),
-            num_classes=class_count(labels),
-        )
-        missing = () if is_mkdt or turned_back or self.zca == "no" else (ASK_ZCA,)
-        return LoadedSet(images, labels, files, implied, missing, MKDT if is_mkdt else MTT)
+        pixel_space: PixelSpace = "unit" if turned_back else "normalized"
+        if labels.dim() == 2 and not _are_probabilities(labels):
+            implied = Metadata("mkdt", None, pixel_space, "representation")
+            return LoadedSet(images, labels, files, implied, statistics=MKDT)
+        implied = Metadata(None, None, pixel_space, "soft-label")
+        if labels.dim() == 1:
+            implied = Metadata("mtt", None, pixel_space, "hard-label", int(labels.max()) + 1)
+        missing = () if turned_back or self.zca == "no" else (ASK_ZCA,)
+        return LoadedSet(images, labels, files, implied, missing, MTT)
 
 
 def _are_probabilities(rows: Tensor) -> bool:  # (M, D)

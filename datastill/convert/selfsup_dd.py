@@ -6,14 +6,14 @@ published folders are called SOURCE/METHOD, and hold sets of other methods too.
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
-from datastill.convert._torch_file import read_torch
-from datastill.convert.format import Facts, Format, LoadedSet, Statistics, checked_pair
+from datastill.convert.format import Format, LoadedSet, Metadata, checked_pair
+from datastill.convert.torch_file import read_torch
 from datastill.distilled_set import TargetKind
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
+# `data/augmentation.py`, at the size of each source
 SOURCES = {
     "cifar100": "cifar100",
     "tinyimagenet": "tiny-imagenet",
@@ -26,14 +26,12 @@ TARGET_KINDS: dict[str, TargetKind] = {  # `test.py`: how it pre-trains on sets 
     "kip": "soft-label",
     **dict.fromkeys(("random", "kmeans", "dsa", "dm", "mtt"), "hard-label"),
 }
-STATISTICS: Statistics = MappingProxyType(  # `data/augmentation.py`, at the size of each source
-    {
-        "cifar100": Normalizer((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-        "tiny-imagenet": Normalizer((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
-        "imagenet": Normalizer((0.4810, 0.4574, 0.4078), (0.2633, 0.2560, 0.2708)),
-        "imagenette": Normalizer((0.4655, 0.4546, 0.4250), (0.2804, 0.2754, 0.2965)),
-    }
-)
+STATISTICS = {
+    "cifar100": Normalizer((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tiny-imagenet": Normalizer((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
+    "imagenet": Normalizer((0.4810, 0.4574, 0.4078), (0.2633, 0.2560, 0.2708)),
+    "imagenette": Normalizer((0.4655, 0.4546, 0.4250), (0.2804, 0.2754, 0.2965)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class SelfsupDD(Format):
         method: str | None = folder.name.replace("_", "-")
         if method not in TARGET_KINDS:
             method = "krr-st" if targets.dim() == 2 else None
-        implied = Facts(
+        implied = Metadata(
             method=method,
             source=SOURCES.get(folder.parent.name),
             pixel_space="raw" if method == "krr-st" else None,

@@ -95,14 +95,18 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """List the fields in which two JSON configurations differ, as `name: old, now new`."""
+    """List the fields in which two JSON configurations differ, as `name: old, now new`.
+
+    Objects with equal fingerprints are equal: images, say, whose folder was renamed.
+    """
     changes = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key, "absent"), new.get(key, "absent")
         if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
             before, after = ({str(n): v for n, v in enumerate(x)} for x in (before, after))
         if isinstance(before, dict) and isinstance(after, dict):
-            changes += differences(before, after, f"{prefix}{key}.")
+            if before.get("fingerprint", 0) != after.get("fingerprint", 1):
+                changes += differences(before, after, f"{prefix}{key}.")
         elif before != after:
             changes.append(f"{prefix}{key}: {before}, now {after}")
     return changes

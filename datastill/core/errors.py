@@ -9,8 +9,8 @@ DatastillError            the command line prints its message and exits with cod
 ├── NumericalError        a computation cannot continue
 │   ├── NotFiniteError    a NaN or an infinity appeared
 │   └── SingularKernelError  a kernel matrix could not be factorised, even with jitter
-├── RankLostError         another rank died or does not answer; exit code 1
-├── MemoryShortError      memory ran out
+├── RankFailureError      another rank died or does not answer; exit code 1
+├── InsufficientMemoryError  memory ran out
 └── GridError             stages of a recipe failed; exit code 1
 
 NumericalWarning          jitter was added to a kernel matrix; the message has the amount
@@ -35,6 +35,9 @@ class DatastillError(Exception):
     """Base of all errors of datastill; its message says what came, what was expected, what to do.
 
     The command line prints the message without a traceback and exits with `exit_code`.
+
+    Args:
+        message: One or two sentences.
 
     Example:
         >>> import datastill as ds

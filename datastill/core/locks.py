@@ -58,7 +58,7 @@ def exclusive_lock(path: Path, phase: str) -> Iterator[None]:
 
 
 def _acquire(lock: FileLock, path: Path, phase: str) -> None:
-    """Lock at once or raise Timeout; go on without a lock, and say so, where there are none."""
+    """Lock at once or raise Timeout; where the file system has no locks, log that and go on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

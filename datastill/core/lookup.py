@@ -5,7 +5,6 @@ component class in it; there is no registry. Files with a leading underscore hol
 do those that `NOT_COMPONENTS` in the `__init__.py` of the folder lists.
 """
 
-import dataclasses
 import difflib
 import importlib
 import inspect
@@ -45,16 +44,10 @@ def find(folder: str, name: str) -> type[Any]:
     check_name(name, names(folder), kind=folder.rpartition(".")[2])
     module = importlib.import_module(f"{folder}.{name.replace('-', '_')}")
     components = [
-        value
-        for value in vars(module).values()
-        if dataclasses.is_dataclass(value)
-        and isinstance(value, type)
-        and value.__module__ == module.__name__
-        and not inspect.isabstract(value)
-        and any(
-            inspect.isabstract(base) and base.__module__.rpartition(".")[0] == folder
-            for base in value.__mro__
-        )
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if cls.__module__ == module.__name__ and not inspect.isabstract(cls)
+        if any(inspect.isabstract(x) and x.__module__.startswith(f"{folder}.") for x in cls.__mro__)
     ]
     assert len(components) == 1, f"{module.__name__} must define one component, not {components}"
     return components[0]

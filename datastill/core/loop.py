@@ -1,7 +1,7 @@
 """The loop of every phase: step, log, show, checkpoint; and continue where it was killed.
 
 A phase is a state and a function that takes it one step further. Target training, distillation,
-pre-training and fine-tuning all run in `run_steps`, which knows nothing of images or networks.
+pre-training and fine-tuning all run in `run_steps`.
 """
 
 import math
@@ -63,7 +63,7 @@ class CheckpointConfig:
         path: The checkpoint, a safetensors file.
         identity: What the run is, as JSON values; only the same run can continue from the file.
         every_seconds: Seconds between checkpoints.
-        world: The ranks that share the state: the first one writes it, all of them read it.
+        ranks: The ranks that share the state: the first one writes it, all of them read it.
     """
 
     path: Path
@@ -146,7 +146,7 @@ def run_steps(
         SystemExit: SIGTERM (code 143) or SIGHUP (129) came.
         NotFiniteError: A metric became NaN or infinite; no checkpoint of that state is written.
         NumericalError: A step could not compute its result; its state is not written.
-        MemoryShortError: Memory ran out in a step; its state is not written.
+        InsufficientMemoryError: Memory ran out in a step; its state is not written.
         ResumeError: The checkpoint belongs to another run.
         ConfigError: Another process runs this phase in the same folder.
     """

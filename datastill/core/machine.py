@@ -19,18 +19,20 @@ Module = TypeVar("Module", bound=nn.Module)
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = PrecisionName | Literal["auto"]
 
-CHUNK_PIXELS = 2**16  # on a CPU: larger maps stay neither in caches nor in the allocator
+CHUNK_PIXELS = 2**16  # on a CPU: larger maps fit neither into caches nor into freed memory
+
+SHARE_OF_FREE = 0.5  # of a GPU's memory, for copies of data: networks need memory too
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Runs networks on one device, in float32 or with bfloat16 autocast, always channels-last.
+    """Run networks on one device, in float32 or with bfloat16 autocast, always channels-last.
 
     Args:
         device: "cpu", "cuda" or "cuda:NUMBER".
         precision: "float32" or "bfloat16".
-        world: The ranks that share the work, and which of them this process is.
-        pixels_at_once: Pixels (images x height x width) that a CPU evaluates at once.
+        ranks: The ranks that share the work, and which of them this process is.
+        chunk_pixels: Pixels (images x height x width) that a CPU evaluates at once.
 
     Raises:
         ConfigError: A value has the wrong type.
@@ -44,8 +46,8 @@ class Machine:
 
     device: str = "cpu"
     precision: PrecisionName = "float32"
-    ranks: Ranks = Ranks()  # the ranks among which work is shared, and which of them this one is
-    chunk_pixels: int = CHUNK_PIXELS  # of images that a CPU only evaluates
+    ranks: Ranks = Ranks()
+    chunk_pixels: int = CHUNK_PIXELS
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -62,7 +64,7 @@ class Machine:
             device: "cpu", "cuda" or "cuda:NUMBER"; "auto" takes a CUDA device where there is one.
                 Each of many ranks takes a CUDA device of its own, unless a number is given.
             precision: "auto" takes bfloat16 where the device has instructions for it.
-            world: The ranks that share the work. Default: this process alone.
+            ranks: The ranks that share the work. Default: this process alone.
 
         Returns:
             A machine whose device is not "auto".
@@ -82,8 +84,8 @@ class Machine:
             raise ConfigError(
                 f"--device {device}: PyTorch sees no CUDA device here; use cpu or auto"
             )
-        if device_type == "cuda" and int(number or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} devices")
+        if device_type == "cuda" and int(number or 0) >= (count := torch.cuda.device_count()):
+            raise ConfigError(f"--device {device}: PyTorch sees {count} CUDA devices, from cuda:0")
         if precision == "auto":
             precision = "bfloat16" if _has_bfloat16(device_type) else "float32"
         if device_type == "cuda":
@@ -115,7 +117,7 @@ class Machine:
 
     @torch.no_grad()
     def forward_in_chunks(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Like `run`, in chunks, without gradients, where no image depends on the others.
+        """Like `forward`, in chunks and without gradients, for networks that treat images singly.
 
         A CPU takes as many images at once as it is fastest with. Where memory runs out, a chunk is
         halved, and halved again; the outputs are equal but for rounding.
@@ -132,8 +134,16 @@ class Machine:
         return torch.cat([self.forward_in_chunks(network, half) for half in x.chunk(2)])
 
     def images_per_chunk(self, pixels: int) -> int:
-        """How many images of this number of pixels `run_each` passes to a network at once."""
+        """How many images of so many pixels `forward_in_chunks` passes to a network at once."""
         return max(1, self.chunk_pixels // pixels) if self.device == "cpu" else sys.maxsize
+
+
+def fits_in_memory(needed_bytes: float, device: str) -> bool:
+    """Whether a device has room for data that could stay on the host; a CPU always has."""
+    if not device.startswith("cuda"):
+        return True
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return needed_bytes <= SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + reserved)
 
 
 def _set_cuda_arithmetic(precision: PrecisionName) -> None:

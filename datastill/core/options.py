@@ -25,6 +25,7 @@ def option(
     help: str,  # noqa: A002 - the word of the command line
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     below: float | None = None,
     smoke: object = None,
@@ -35,6 +36,7 @@ def option(
         default: Value where none is given.
         help: What the option does, for `--help` and the documentation.
         at_least: Smallest value; of a tuple, of each item.
+        at_most: Largest value; of a tuple, of each item.
         above: Every value must be larger.
         below: Every value must be smaller.
         smoke: Value for smoke tests, which makes a run as short as can be. Default: no change.
@@ -54,7 +56,7 @@ def option(
         Traceback (most recent call last):
         datastill.core.errors.ConfigError: Blur: sigma=True: expected a number
     """
-    bounds = {"at_least": at_least, "above": above, "below": below}
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     bounds = {name: bound for name, bound in bounds.items() if bound is not None}
     metadata = {"help": help, "bounds": bounds, "smoke": smoke}
     declared: T = dataclasses.field(default=default, metadata=metadata)
@@ -129,6 +131,7 @@ def _within(value: Any, bounds: Mapping[str, float]) -> bool:
     return not isinstance(value, int | float) or (
         abs(value) <= LARGEST
         and value >= bounds.get("at_least", -math.inf)
+        and value <= bounds.get("at_most", math.inf)
         and value > bounds.get("above", -math.inf)
         and value < bounds.get("below", math.inf)
     )

@@ -34,7 +34,7 @@ def profile_section(
 
 
 def profiled(step: Callable[[int], Metrics], folder: RunFolder | None) -> Callable[[int], Metrics]:
-    """Wrap a step so that its third call is profiled, where the folder wants a profile.
+    """Wrap a step so that its third call is profiled, if the folder was opened for that.
 
     The folder gets `profile.txt` (seconds of each part, then of operations) and `profile.json` (a
     trace for chrome://tracing and Perfetto).

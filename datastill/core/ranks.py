@@ -27,7 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from datastill.core.errors import ConfigError, RankFailureError
 
-TIMEOUT_SECONDS = 60.0  # a rank that does not answer for so long is taken for dead
+TIMEOUT_SECONDS = 60.0  # of a collective: then another rank is taken for dead
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Ranks:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
-            raise ConfigError(f"rank {self.rank} of a world of {self.size}: expected 0 to size - 1")
+            raise ConfigError(f"rank {self.rank} of {self.size} ranks: expected 0 to size - 1")
 
     @property
     def is_main(self) -> bool:
@@ -138,15 +138,15 @@ def init_ranks(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Iterator[Ranks]:
-    """Join the ranks that `torchrun` started, until the block ends; without it, a world of one.
+    """Join the ranks that `torchrun` started, until the block ends; without it there is one rank.
 
     On GPUs (`device` other than cpu, where there are any) gradients go by NCCL, the rest by gloo.
 
     Raises:
         ConfigError: The environment names a rank or a size that cannot be.
-        RankLostError: Another rank has died, or does not answer for `patience_seconds`.
+        RankFailureError: Another rank has died, or does not answer for `timeout_seconds`.
     """
-    ranks = _world_of(os.environ if environment is None else environment)
+    ranks = _ranks_of(os.environ if environment is None else environment)
     if ranks.size == 1:
         yield ranks
         return
@@ -183,7 +183,7 @@ def _store(ranks: Ranks, timeout: timedelta) -> PrefixStore:
     return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
-def _world_of(environment: Mapping[str, str]) -> Ranks:
+def _ranks_of(environment: Mapping[str, str]) -> Ranks:
     defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     values = {name: environment.get(name, default) for name, default in defaults.items()}
     settings = ", ".join(f"{name}={value}" for name, value in values.items())

@@ -24,6 +24,8 @@ from datastill.core.ranks import Ranks
 from datastill.core.version import package_version
 
 REPRODUCIBILITY_KEYS = ("python", "versions", "processor", "threads", "gpu", "ranks")
+LOCATIONS = ("data_root", "target", "origins", "reuse", "out")  # options that are paths
+FOLDER = "folder:"  # the name of a data set that is a folder is this and its path
 PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensors")
 
 
@@ -34,7 +36,7 @@ class RunFolder:
     Args:
         path: The folder.
         checkpoint_seconds: Seconds between checkpoints.
-        world: The ranks that share the run.
+        ranks: The ranks that share the run.
         profile: Whether one step of distillation or target training is profiled.
     """
 
@@ -46,6 +48,8 @@ class RunFolder:
     @staticmethod
     def check(path: Path | str, config: Mapping[str, Any], *, resume: bool) -> None:
         """Refuse what `open` would refuse, without writing anything; call it before data are read.
+
+        Where data, target model and other files are is not compared: `open` compares what they are.
 
         Raises:
             ConfigError: The folder has other files in it, or a run, and `resume` is False.
@@ -67,6 +71,7 @@ class RunFolder:
         config: Mapping[str, Any],
         *,
         resume: bool,
+        data: Mapping[str, str] | None = None,
         checkpoint_seconds: float = 60.0,
         ranks: Ranks | None = None,
         profile: bool = False,
@@ -77,13 +82,15 @@ class RunFolder:
             path: The folder.
             config: All settings of the run, as JSON values.
             resume: Whether to continue where the folder has this run in it.
+            data: Fingerprints of the images and models that the run reads, by what they are, such
+                as "source images". Default: they are not compared.
             checkpoint_seconds: Seconds between checkpoints.
-            world: The ranks that share the run. Default: this process alone.
+            ranks: The ranks that share the run. Default: this process alone.
             profile: Whether to profile one step.
 
         Raises:
             ConfigError: As `check`, or another process opens the folder at this moment.
-            ResumeError: As `check`.
+            ResumeError: As `check`, or the run in the folder has other data.
             DataError: As `check`, or the disk is full.
         """
         folder = RunFolder(Path(path), checkpoint_seconds, ranks or Ranks(), profile)
@@ -91,8 +98,15 @@ class RunFolder:
             RunFolder.check(path, config, resume=resume)
             with exclusive_lock(folder.path / ".config.lock", "a run"):
                 RunFolder.check(path, config, resume=resume)  # it may be there since just now
+                folder._check_same_data(data or {})
+                if folder.config_file.exists() and (
+                    moved := differences(folder._config(), _plain(config))
+                ):
+                    logger.info(f"{path} is continued with other paths: {'; '.join(moved)}")
                 remove_stale_tempfiles(folder.path)
                 write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
+                if data and not folder.data_file.exists():
+                    write_json(folder.data_file, dict(data))
                 folder._record_environment()
         folder.ranks.barrier()
         return folder
@@ -111,11 +125,11 @@ class RunFolder:
         first = self.path / "environment.json"
         now = {**environment(), "ranks": self.ranks.size}
         try:
-            before: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            # older runs of one process lack the number of ranks
+            before: dict[str, Any] = {"ranks": 1, **json.loads(first.read_text(encoding="utf-8"))}
+        except (OSError, TypeError, ValueError):  # missing, no JSON, or no JSON object
             write_json(first, now)
             return
-        before = {"ranks": 1, **before}  # older runs of one process lack it
         old, new = (
             {k: v for k, v in x.items() if k in REPRODUCIBILITY_KEYS} for x in (before, now)
         )
@@ -134,6 +148,10 @@ class RunFolder:
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def data_file(self) -> Path:
+        return self.path / "data.json"
 
     @property
     def writes(self) -> bool:
@@ -187,19 +205,59 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} has a run in it; pass --resume to continue it, or another --out"
             )
-        try:
-            old = dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise ResumeError(f"{self.config_file} is damaged; choose another --out") from error
-        if changes := differences(old, config):
+        old = _without_locations(self._config())
+        if changes := differences(old, _without_locations(config)):
             raise ResumeError(
                 f"{self.path} has another run in it; it differs in {'; '.join(changes)}."
                 " Give the same options, or another --out"
             )
 
+    def _config(self) -> dict[str, Any]:
+        try:
+            return dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise ResumeError(f"{self.config_file} is damaged; choose another --out") from error
+
+    def data(self) -> dict[str, str]:
+        """Read the fingerprints of the data of the run; none where an older version started it.
+
+        Raises:
+            ResumeError: The file is damaged.
+        """
+        if not self.data_file.exists():
+            return {}
+        try:
+            return dict(json.loads(self.data_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ResumeError(f"{self.data_file} is damaged; choose another --out") from error
+
+    def _check_same_data(self, data: Mapping[str, str]) -> None:
+        old = self.data()
+        changed = [name for name in sorted({*old, *data}) if old.get(name) != data.get(name)]
+        if old and data and changed:
+            raise ResumeError(
+                f"{self.path} has a run in it whose {' and '.join(changed)} had other contents;"
+                " restore them, or choose another --out"
+            )
+
 
 def _open_no_link(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _without_locations(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without paths: files may move, their contents are compared by fingerprints."""
+
+    def without_path(value: Any) -> Any:
+        if isinstance(value, list):
+            return [without_path(item) for item in value]
+        return FOLDER if isinstance(value, str) and value.startswith(FOLDER) else value
+
+    return {
+        key: without_path(value)
+        for key, value in config.items()
+        if key not in LOCATIONS or isinstance(value, dict)
+    }
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +267,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Describe what decides the results of a run: versions, machine, threads, command."""
+    """Describe where a run computes: command, versions, machine and threads."""
     return {
         "command": shlex.join(["datastill", *sys.argv[1:]]),
         "commit": _commit(),
@@ -224,7 +282,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide the results."""
+    """Versions of the packages on which results depend."""
     return {name: package_version(name) for name in PACKAGES}
 
 
@@ -241,9 +299,17 @@ def _commit() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        git = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
         return None
-    return git.stdout.strip() or None
+    return commit + ("-dirty" if changes else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """The output of a git command that writes nothing, not even a refreshed index."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=10, check=True
+    ).stdout.strip()

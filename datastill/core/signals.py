@@ -1,4 +1,4 @@
-"""Signals that stop a run or save it: a handler only sets a flag, at which the loop looks.
+"""Signals that stop a run or save it: a handler only sets a flag, which the loop reads.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP stop after the current step, with a checkpoint where the phase
 writes any; a second SIGINT stops at once. SIGUSR1, which schedulers can send some time before they
@@ -28,8 +28,8 @@ class SignalState:
 
     Attributes:
         shared: Whether many ranks decide together when to stop, so that none may do so alone.
-        stop: The signal that asked to stop.
-        save: Whether a signal asked for a checkpoint.
+        stop: The signal that stops the loop, if one came.
+        save: Whether a signal for a checkpoint came.
     """
 
     shared: bool = False
@@ -62,7 +62,7 @@ def capture_signals(*, shared: bool = False) -> Iterator[SignalState]:
     """Collect signals while the block runs; restore the previous handlers after it.
 
     Only the main thread can have handlers; in another one no signal is ever noted. A signal that is
-    ignored stays so: a shell starts jobs in the background with SIGINT ignored.
+    ignored stays ignored: a shell starts jobs in the background with SIGINT ignored.
     """
     state = SignalState(shared)
     stops = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -75,7 +75,7 @@ def capture_signals(*, shared: bool = False) -> Iterator[SignalState]:
 
 
 def exit_for_signal(stop: signal.Signals) -> NoReturn:
-    """Leave as a program does that this signal ended.
+    """Leave the program as the default handler of this signal would.
 
     Raises:
         KeyboardInterrupt: For SIGINT.

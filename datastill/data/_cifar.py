@@ -12,17 +12,16 @@ from typing import ClassVar
 import numpy as np
 
 from datastill.core.errors import DataError
-from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_lines
-from datastill.data._raw import Bytes, DataLocation, RawImages
+from datastill.data.archives import ArchiveSource
+from datastill.data.cache import Bytes, RawImages
 from datastill.data.decode import resize_images
-from datastill.data.source import ImageSource
+from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_lines
 
 SIDE = 32  # pixels
 
 
 @dataclass(frozen=True)
-class Cifar(ImageSource):
+class Cifar(ArchiveSource):
     """Either data set in its binary version: files of records, read in their order.
 
     Fewer records than the official ones are accepted: `datastill data check` compares the counts.
@@ -36,17 +35,13 @@ class Cifar(ImageSource):
         " Technical report, University of Toronto, 2009."
     )
     counts = MappingProxyType({"train": 50_000, "test": 10_000})
-    archive: ClassVar[Archive]
     files: ClassVar[Mapping[str, tuple[str, ...]]]  # of every split
     class_file: ClassVar[str]  # K names
     label_bytes: ClassVar[int]  # the last of them is the class
     max_records: ClassVar[int]  # of the longest official file
 
-    def _find(self, data_root: Path | None) -> DataLocation:
-        return find_archive(self.archive, data_root)
-
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        root = open_archive(self.archive, location)
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        (root,) = roots
         expected = [root / file for files in self.files.values() for file in files]
         check_no_extra_files(root.glob("*.bin"), expected, f"the files of {self.name}")
         classes = read_lines(root / self.class_file)

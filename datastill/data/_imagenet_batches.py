@@ -4,8 +4,8 @@ A Downsampled Variant of ImageNet as an Alternative to the CIFAR datasets (Chrab
 
 The official files are pickles (`train_data_batch_1`) or numpy's zip files (`...1.npz`), 1.6 GB each
 at 64 pixels. Unpickling may run any program and would take that much memory. Here a pickle is only
-scanned: of the three names that numpy's arrays need, each becomes the same inert note of what stood
-in the file, every other name is refused, and long byte strings are skipped, their place noted.
+scanned: each of the three names that numpy's arrays need is replaced by an inert record of its
+arguments, every other name is refused, and long byte strings are skipped, their offsets recorded.
 """
 
 import io
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from datastill.core.errors import DataError
-from datastill.data._raw import Bytes, Labels
+from datastill.data.cache import Bytes, Labels
 
 AGAIN = "extract the official archive again"
 NAMES = {
@@ -28,7 +28,7 @@ NAMES = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
 }
-PLACE = struct.Struct("<q")
+OFFSET = struct.Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -77,40 +77,40 @@ def open_batch(file: Path) -> Batch:
     return Batch(file, side, start, labels - 1)
 
 
-class _Note:
-    """What a pickle says of an array or of its type; nothing in it is run."""
+class _Record:
+    """The arguments of an array or of its type in a pickle; nothing in it is run."""
 
-    def __init__(self, *words: Any) -> None:
-        self.words, self.state = words, ()
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments, self.state = arguments, ()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class _Scanner(pickle.Unpickler):
-    """Makes notes of the names of numpy and refuses every other one."""
+    """Records the names of numpy and refuses every other one."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
             raise DataError(f"it names {module}.{name}, which no batch of ImageNet needs")
-        return _Note
+        return _Record
 
 
 class _Skipping:
-    """A file whose byte strings are not read: each is replaced by its place in the file."""
+    """A file whose byte strings are not read: each is replaced by its offset in the file."""
 
     def __init__(self, opened: io.BufferedReader, size: int) -> None:
         self.read, self.readline = opened.read, opened.readline
         self._opened, self._size = opened, size
-        self.places: set[int] = set()
+        self.offsets: set[int] = set()
 
     def readinto(self, buffer: memoryview) -> int:
-        place = self._opened.tell()
-        if len(buffer) < PLACE.size:
+        offset = self._opened.tell()
+        if len(buffer) < OFFSET.size:
             return self._opened.readinto(buffer)
-        PLACE.pack_into(buffer, 0, place)
-        self.places.add(place)
-        return self._opened.seek(min(place + len(buffer), self._size)) - place
+        OFFSET.pack_into(buffer, 0, offset)
+        self.offsets.add(offset)
+        return self._opened.seek(min(offset + len(buffer), self._size)) - offset
 
 
 def _scan_pickle(file: Path) -> tuple[tuple[int, ...], int, Labels]:
@@ -120,9 +120,9 @@ def _scan_pickle(file: Path) -> tuple[tuple[int, ...], int, Labels]:
             skipping = _Skipping(opened, file.stat().st_size)
             batch = _Scanner(skipping).load()
         _, shape, dtype, fortran, pixels = batch["data"].state
-        (start,) = PLACE.unpack_from(pixels)
-        assert start in skipping.places, "pickle protocol 3 is expected"
-        assert dtype.words[0] == "u1" and not fortran, "unsigned bytes in rows are expected"
+        (start,) = OFFSET.unpack_from(pixels)
+        assert start in skipping.offsets, "pickle protocol 3 is expected"
+        assert dtype.arguments[0] == "u1" and not fortran, "unsigned bytes in rows are expected"
         return tuple(map(int, shape)), start, np.array(batch["labels"], np.int64)
     except Exception as error:  # a foreign pickle fails in as many ways as there are
         raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {AGAIN}") from error
@@ -132,8 +132,10 @@ def _scan_npz(file: Path) -> tuple[tuple[int, ...], int, Labels]:
     """Shape of the images, where they start, and their labels."""
     try:
         with zipfile.ZipFile(file) as pack, file.open("rb") as opened:
-            with pack.open("labels.npy") as found:
-                labels = np.lib.format.read_array(found, allow_pickle=False).astype(np.int64)
+            with pack.open("labels.npy") as opened_labels:
+                labels = np.lib.format.read_array(opened_labels, allow_pickle=False).astype(
+                    np.int64
+                )
             member = pack.getinfo("data.npy")
             if member.compress_type != zipfile.ZIP_STORED:
                 raise DataError("it is compressed, save it with numpy.savez")

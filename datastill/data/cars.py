@@ -9,17 +9,10 @@ import numpy as np
 
 from datastill.core.errors import DataError
 from datastill.core.options import Json
-from datastill.data._archives import (
-    Archive,
-    Collection,
-    describe_files,
-    find_local,
-    open_collection,
-)
-from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
-from datastill.data._raw import DataLocation, RawImages
-from datastill.data.cache_folder import cache_folder
+from datastill.data.archives import Archive, describe_files, find_local, open_archives
+from datastill.data.cache import DataLocation, RawImages, cache_folder
 from datastill.data.decode import decode_all
+from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
 from datastill.data.source import ImageSource
 
 SITE = "https://ai.stanford.edu/~jkrause"  # dead since 2023: nothing is downloaded from there
@@ -27,26 +20,17 @@ ANNOTATIONS = "cars_annos.mat"
 TEST_ANNOTATIONS = "cars_test_annos_withlabels.mat"
 DEVKIT = ("devkit/cars_meta.mat", "devkit/cars_train_annos.mat")
 FOLDER = "stanford_cars"
-JOINT = Collection(  # all images in one folder; annotations say which are for testing
-    FOLDER,
-    (
-        Archive(f"{SITE}/{ANNOTATIONS}", "b407c6086d669747186bd1d764ff9dbc", "", (ANNOTATIONS,)),
-        Archive(f"{SITE}/car_ims.tgz", "d5c8f0aa497503f355e17dc7886c3f14", "", ("car_ims",)),
-    ),
+JOINT = (  # all images in one folder; annotations say which are for testing
+    Archive(f"{SITE}/{ANNOTATIONS}", "b407c6086d669747186bd1d764ff9dbc", "", (ANNOTATIONS,)),
+    Archive(f"{SITE}/car_ims.tgz", "d5c8f0aa497503f355e17dc7886c3f14", "", ("car_ims",)),
 )
-APART = Collection(  # a folder and an annotation file for each split
-    FOLDER,
-    (
-        Archive(f"{SITE}/car_devkit.tgz", "c3b158d763b6e2245038c8ad08e45376", "", DEVKIT),
-        Archive(
-            f"{SITE}/{TEST_ANNOTATIONS}",
-            "b0a2b23655a3edd16d84508592a98d10",
-            "",
-            (TEST_ANNOTATIONS,),
-        ),
-        Archive(f"{SITE}/cars_train.tgz", "065e5b463ae28d29e77c1b4b166cfe61", "", ("cars_train",)),
-        Archive(f"{SITE}/cars_test.tgz", "4ce7ebf6a94d07f1952d94dd34c4d501", "", ("cars_test",)),
+APART = (  # a folder and an annotation file for each split
+    Archive(f"{SITE}/car_devkit.tgz", "c3b158d763b6e2245038c8ad08e45376", "", DEVKIT),
+    Archive(
+        f"{SITE}/{TEST_ANNOTATIONS}", "b0a2b23655a3edd16d84508592a98d10", "", (TEST_ANNOTATIONS,)
     ),
+    Archive(f"{SITE}/cars_train.tgz", "065e5b463ae28d29e77c1b4b166cfe61", "", ("cars_train",)),
+    Archive(f"{SITE}/cars_test.tgz", "4ce7ebf6a94d07f1952d94dd34c4d501", "", ("cars_test",)),
 )
 BY_HAND = "https://github.com/pytorch/vision/issues/7545"  # users tell of living copies
 
@@ -71,46 +55,49 @@ class Cars(ImageSource):
 
     def _find(self, data_root: Path | None) -> DataLocation:
         for layout in (JOINT, APART):
-            if origin := find_local(layout, data_root):
-                return origin
+            if location := find_local(FOLDER, layout, data_root):
+                return location
         where = cache_folder() / "downloads" if data_root is None else data_root
         raise DataError(
             f"Stanford Cars is not in {where}, and its official address is dead: get it by hand"
             f" ({BY_HAND} tells where) and put into a folder {FOLDER} there either"
-            f" {describe_files(*JOINT.parts)}; or {describe_files(*APART.parts)}"
+            f" {describe_files(*JOINT)}; or {describe_files(*APART)}"
         )
 
     def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
         assert location is not None  # only embedded sources have none
-        read = _read_joint if ANNOTATIONS in location.facts else _read_apart
-        files, numbers, names, annotations = read(split, location)
-        labels = class_labels(numbers, len(names), annotations)
+        layout = JOINT if ANNOTATIONS in location.facts else APART
+        roots = open_archives(layout, location)
+        read = _list_joint if layout is JOINT else _list_apart
+        files, numbers, names, table = read(split, *roots)
+        labels = class_labels(numbers, len(names), table)
         return RawImages(decode_all(files, image_size), labels, names)
 
 
-Listed = tuple[list[Path], list[int], tuple[str, ...], Path]
+Listed = tuple[list[Path], list[int], tuple[str, ...], Path]  # images, classes from 1, names, table
 
 
-def _read_joint(split: str, location: DataLocation) -> Listed:
-    lists, images = open_collection(JOINT, location)
-    content = read_mat(lists / ANNOTATIONS, ("annotations", "class_names"))
-    rows = _rows(content, lists / ANNOTATIONS, ("relative_im_path", "class", "test"))
-    known = [images / row["relative_im_path"] for row in rows]
-    check_no_extra_files((images / "car_ims").glob("*.jpg"), known, f"the images of {ANNOTATIONS}")
+def _list_joint(split: str, lists: Path, images: Path) -> Listed:
+    file = lists / ANNOTATIONS
+    content = read_mat(file, ("annotations", "class_names"))
+    rows = _rows(content, file, ("relative_im_path", "class", "test"))
+    listed = [images / row["relative_im_path"] for row in rows]
+    check_no_extra_files((images / "car_ims").glob("*.jpg"), listed, f"the images of {ANNOTATIONS}")
     chosen = [row for row in rows if bool(row["test"]) == (split == "test")]
     files = [images / row["relative_im_path"] for row in chosen]
-    return files, [row["class"] for row in chosen], _names(content), lists / ANNOTATIONS
+    return files, [row["class"] for row in chosen], _names(content), file
 
 
-def _read_apart(split: str, location: DataLocation) -> Listed:
-    devkit, lists, train, test = open_collection(APART, location)
+def _list_apart(split: str, devkit: Path, lists: Path, train: Path, test: Path) -> Listed:
     names = _names(read_mat(devkit / DEVKIT[0], ("class_names",)))
     file = lists / TEST_ANNOTATIONS if split == "test" else devkit / DEVKIT[1]
     folder = test / "cars_test" if split == "test" else train / "cars_train"
+    if (folder / folder.name).is_dir():  # as some mirrors pack it
+        folder /= folder.name
     rows = _rows(read_mat(file, ("annotations",)), file, ("fname", "class"))
-    files = [folder / row["fname"] for row in rows]
-    check_no_extra_files(folder.glob("*.jpg"), files, f"the images of {file.name}")
-    return files, [row["class"] for row in rows], names, file
+    listed = [folder / row["fname"] for row in rows]
+    check_no_extra_files(folder.glob("*.jpg"), listed, f"the images of {file.name}")
+    return listed, [row["class"] for row in rows], names, file
 
 
 def _rows(content: Json, file: Path, fields: tuple[str, ...]) -> list[Json]:

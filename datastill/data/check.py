@@ -1,4 +1,4 @@
-"""What `datastill data prepare` and `datastill data check` do and report."""
+"""Prepare and check data sets: `datastill data prepare` and `datastill data check`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +26,21 @@ def prepare(
     image_size: int | None = None,
     data_root: str | Path | None = None,
 ) -> list[PreparedSplit]:
-    """Read, resize and cache every split that is there, and say where it lies.
+    """Read, resize and cache every split that is there, and return where each is.
 
     Raises:
-        DataError: files are missing or damaged.
+        DataError: Files are missing or damaged.
     """
     size = source.size(image_size)
-    embedded, splits = _splits(source, size, data_root)
+    is_cached, sets = _load_all(source, size, data_root)
     return [
         PreparedSplit(
             split,
-            len(source.load(split, size, data_root)),
+            len(images),
             source.official_count(split),
-            None if embedded else source.prepared(split, size).path,
+            source.prepared(split, size).path if is_cached else None,
         )
-        for split in splits
+        for split, images in sets.items()
     ]
 
 
@@ -51,20 +51,29 @@ def check(
 ) -> Json:
     """Verify every byte of the cache and compare counts with the official ones; JSON values.
 
-    `complete` is None where no official count is known.
+    `complete` is None where no official count is published.
 
     Raises:
-        DataError: files are missing or damaged.
-        ChecksumError: a cached file has changed since it was written.
+        DataError: Files are missing or damaged.
+        ChecksumError: A cached file has changed since it was written.
     """
     size = source.size(image_size)
-    embedded, splits = _splits(source, size, data_root)
-    sets = {split: source.load(split, size, data_root) for split in splits}
-    facts = {split: _facts(source, split, images) for split, images in sets.items()}
-    for split in splits:
+    is_cached, sets = _load_all(source, size, data_root)
+    summaries = {}
+    for split, images in sets.items():
+        count, official, per_class = len(images), source.official_count(split), None
+        if images.labels is not None:
+            counts = torch.bincount(images.labels, minlength=len(images.classes))
+            per_class = [int(counts.min()), int(counts.max())]  # fewest and most
         prepared = source.prepared(split, size)
-        facts[split]["path"] = None if embedded else str(prepared.path)
-        facts[split]["sha256"] = {} if embedded else prepared.verify()
+        summaries[split] = {
+            "count": count,
+            "official_count": official,
+            "complete": None if official is None else count == official,
+            "images_per_class": per_class,
+            "path": str(prepared.path) if is_cached else None,
+            "sha256": prepared.verify() if is_cached else {},
+        }
     train = sets["train"]
     return {
         "source": source.name,
@@ -75,7 +84,7 @@ def check(
         "classes": list(train.classes),
         "official_classes": source.num_classes,
         "normalizer": train.normalizer.statistics,
-        "splits": facts,
+        "splits": summaries,
     }
 
 
@@ -98,27 +107,10 @@ def contact_sheet(images: ImageSet, rows: int = 20, columns: int = 10) -> tuple[
     return sheet.flatten(0, 1), [images.classes[label] for label in chosen]
 
 
-def _splits(
+def _load_all(
     source: ImageSource, size: int, data_root: str | Path | None
-) -> tuple[bool, tuple[str, ...]]:
-    """Is the source embedded, and which splits does it have here?"""
+) -> tuple[bool, dict[str, ImageSet]]:
+    """Load every split that is there; False where the source is embedded and needs no cache."""
     location = source.origin(size, data_root)
-    return location is None, source.splits if location is None else location.splits
-
-
-def _facts(source: ImageSource, split: str, images: ImageSet) -> Json:
-    official = source.official_count(split)
-    return {
-        "count": len(images),
-        "official_count": official,
-        "complete": None if official is None else len(images) == official,
-        "images_per_class": _range(images.labels, len(images.classes)),
-    }
-
-
-def _range(labels: Tensor | None, num_classes: int) -> list[int] | None:
-    """Fewest and most images of a class."""
-    if labels is None:
-        return None
-    counts = torch.bincount(labels, minlength=num_classes)
-    return [int(counts.min()), int(counts.max())]
+    splits = source.splits if location is None else location.splits
+    return location is not None, {split: source.load(split, size, data_root) for split in splits}

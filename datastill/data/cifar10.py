@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from datastill.data._archives import Archive
 from datastill.data._cifar import Cifar
+from datastill.data.archives import Archive
 
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 
@@ -18,9 +18,11 @@ class Cifar10(Cifar):
     class_file = "batches.meta.txt"
     label_bytes = 1
     max_records = 10_000
-    archive = Archive(
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        md5="c32a1d4ab5d03f1284b67883e8d87530",
-        folder="cifar-10-batches-bin",
-        files=(*TRAIN, "test_batch.bin", class_file),
+    archives = (
+        Archive(
+            url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+            folder="cifar-10-batches-bin",
+            files=(*TRAIN, "test_batch.bin", class_file),
+        ),
     )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from datastill.data._archives import Archive
 from datastill.data._cifar import Cifar
+from datastill.data.archives import Archive
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,11 @@ class Cifar100(Cifar):
     class_file = "fine_label_names.txt"
     label_bytes = 2  # a coarse label, then a fine one
     max_records = 50_000
-    archive = Archive(
-        url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-        md5="03b5dce01913d631647c71ecec9e9cb8",
-        folder="cifar-100-binary",
-        files=("train.bin", "test.bin", class_file),
+    archives = (
+        Archive(
+            url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            md5="03b5dce01913d631647c71ecec9e9cb8",
+            folder="cifar-100-binary",
+            files=("train.bin", "test.bin", class_file),
+        ),
     )

@@ -5,23 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from datastill.core.errors import DataError
-from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._lists import check_no_extra_files, class_labels, read_pairs
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.archives import Archive, ArchiveSource
+from datastill.data.cache import RawImages
 from datastill.data.decode import decode_all
-from datastill.data.source import ImageSource
+from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_pairs
 
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
-ARCHIVE = Archive(
-    url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-    md5="97eceeb196236b17998738112f37df78",
-    folder="CUB_200_2011",
-    files=(*TABLES, "images"),
-)
 
 
 @dataclass(frozen=True)
-class Cub(ImageSource):
+class Cub(ArchiveSource):
     """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
 
     num_classes = 200
@@ -33,24 +26,28 @@ class Cub(ImageSource):
         " Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011."
     )
     counts = MappingProxyType({"train": 5_994, "test": 5_794})
+    archives = (
+        Archive(
+            url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+            md5="97eceeb196236b17998738112f37df78",
+            folder="CUB_200_2011",
+            files=(*TABLES, "images"),
+        ),
+    )
 
-    def _find(self, data_root: Path | None) -> DataLocation:
-        return find_archive(ARCHIVE, data_root)
-
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        root = open_archive(ARCHIVE, location)
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        (root,) = roots
         files, classes, is_train, names = (dict(read_pairs(root / table)) for table in TABLES)
         if not files.keys() == classes.keys() == is_train.keys():
-            raise DataError(
-                f"{root}: {', '.join(TABLES[:3])} do not list the same images;"
-                " extract the archive again"
-            )
-        known = [root / "images" / file for file in files.values()]
-        check_no_extra_files((root / "images").glob("*/*.jpg"), known, f"the images of {TABLES[0]}")
-        wanted = "1" if split == "train" else "0"
-        chosen = [key for key in files if is_train[key] == wanted]
+            raise DataError(f"{root}: {', '.join(TABLES[:3])} do not list the same images; {AGAIN}")
+        listed = {number: root / "images" / file for number, file in files.items()}
+        among = f"the images of {TABLES[0]}"
+        check_no_extra_files((root / "images").glob("*/*.jpg"), listed.values(), among)
+        flag = "1" if split == "train" else "0"
+        chosen = [number for number in files if is_train[number] == flag]
         order = {number: k for k, number in enumerate(names, start=1)}
-        numbers = [order.get(classes[key], 0) for key in chosen]
+        numbers = [order.get(classes[number], 0) for number in chosen]
         labels = class_labels(numbers, len(names), root / TABLES[1])
-        images = decode_all([root / "images" / files[key] for key in chosen], image_size)
-        return RawImages(images, labels, tuple(name.partition(".")[2] for name in names.values()))
+        species = tuple(name.partition(".")[2] for name in names.values())
+        images = decode_all([listed[number] for number in chosen], image_size)
+        return RawImages(images, labels, species)

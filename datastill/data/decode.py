@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datastill.core.errors import DataError
-from datastill.data._raw import Bytes, LazyImages
+from datastill.core.progress import progress_bar
+from datastill.data.cache import Bytes, LazyImages
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,33 +89,41 @@ def open_image(file: Path | bytes) -> Image.Image:
     return image
 
 
-def decode_files(files: Sequence[Path | bytes], image_size: int) -> Decoded:
+def decode_files(
+    files: Sequence[Path | bytes], image_size: int, phase: str | None = None
+) -> Decoded:
     """Decode many files, or their contents, on all cores; those that are no images are set apart.
 
+    Args:
+        files: Paths or contents of the files.
+        image_size: Pixels on a side.
+        phase: Title of a progress bar; None where the caller shows one.
+
     Raises:
-        DataError: the system cannot read a file now (permission, disk or network failure).
+        DataError: The system cannot read a file now (permission, disk or network failure).
     """
     results = _in_threads(lambda file: _try_decode(file, image_size), files)
     images = np.empty((len(files), 3, image_size, image_size), np.uint8)
     decoded = Decoded(images, [], {}, Counter(), 0)
     strips = 0
-    for position, result in enumerate(results):
-        if isinstance(result, str):
-            decoded.unreadable[position] = result
-            continue
-        image, mode, is_strip = result
-        images[len(decoded.readable)] = image
-        decoded.readable.append(position)
-        strips += is_strip
-        if mode != "RGB":
-            decoded.converted[mode] += 1
+    with progress_bar(phase, 0, len(files), "images") if phase else nullcontext() as bar:
+        for position, result in enumerate(results):
+            if bar is not None and bar.due():
+                bar.update(position, {})
+            if isinstance(result, str):
+                decoded.unreadable[position] = result
+                continue
+            image, mode, is_strip = result
+            images[len(decoded.readable)] = image
+            decoded.readable.append(position)
+            strips += is_strip
+            if mode != "RGB":
+                decoded.converted[mode] += 1
     count = len(decoded.readable)
     return Decoded(images[:count], decoded.readable, decoded.unreadable, decoded.converted, strips)
 
 
-def decode_all(
-    files: Sequence[Path | str], image_size: int, *, root: Path | None = None
-) -> LazyImages:
+def decode_all(files: Sequence[Path | str], image_size: int, *, root: Path = Path()) -> LazyImages:
     """The images of an official archive, (N, 3, S, S); all must be readable once they are read.
 
     Names in `files` may be relative to `root`: a million strings take less memory than paths.
@@ -124,7 +133,7 @@ def decode_all(
     """
 
     def read(start: int, stop: int) -> Bytes:
-        part = [(root or Path()) / file for file in files[start:stop]]
+        part = [root / file for file in files[start:stop]]
         decoded = decode_files(part, image_size)
         for position, reason in decoded.unreadable.items():
             raise DataError(
@@ -149,8 +158,11 @@ def resize_images(images: Bytes, image_size: int) -> Bytes:  # (N, 3, H, W) -> (
 def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
     # Pillow decodes and resizes without holding the interpreter lock
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
+    pool = ThreadPoolExecutor(cores)
+    try:
         yield from pool.map(work, items)
+    finally:  # after Ctrl-C too: what has not begun is dropped
+        pool.shutdown(cancel_futures=True)
 
 
 def _try_decode(file: Path | bytes, image_size: int) -> tuple[Bytes, str, bool] | str:

@@ -2,14 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from datastill.core.rng import derive
-from datastill.data._distortions import picture
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.cache import DataLocation, RawImages
+from datastill.data.glyphs import picture
 from datastill.data.source import ImageSource
 
 TRAIN = 1000
@@ -32,9 +31,6 @@ class Digits(ImageSource):
         " UCI Machine Learning Repository, 1998."
     )
     counts = MappingProxyType({"train": TRAIN, "test": 797})
-
-    def _find(self, data_root: Path | None) -> DataLocation | None:
-        return None
 
     def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
         digits = importlib.import_module("sklearn.datasets").load_digits()  # takes a second

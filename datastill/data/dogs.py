@@ -7,25 +7,17 @@ from types import MappingProxyType
 import numpy as np
 
 from datastill.core.errors import DataError
-from datastill.data._archives import Archive, Collection, find_collection, open_collection
-from datastill.data._lists import check_no_extra_files, class_labels, read_mat
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.archives import Archive, ArchiveSource
+from datastill.data.cache import RawImages
 from datastill.data.decode import decode_all
-from datastill.data.source import ImageSource
+from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 LISTS = {"train": "train_list.mat", "test": "test_list.mat"}
-COLLECTION = Collection(
-    "stanford_dogs",
-    (
-        Archive(f"{SITE}/images.tar", "1bb1f2a596ae7057f99d7d75860002ef", "", ("Images",)),
-        Archive(f"{SITE}/lists.tar", "edbb9f16854ec66506b5f09b583e0656", "", tuple(LISTS.values())),
-    ),
-)
 
 
 @dataclass(frozen=True)
-class Dogs(ImageSource):
+class Dogs(ArchiveSource):
     """Stanford Dogs, whole photographs; its two archives lie in one folder.
 
     All of them are images of ImageNet: a source that holds ImageNet has seen them.
@@ -40,21 +32,30 @@ class Dogs(ImageSource):
         " Categorization. First Workshop on Fine-Grained Visual Categorization, CVPR, 2011."
     )
     counts = MappingProxyType({"train": 12_000, "test": 8_580})
+    folder = "stanford_dogs"
+    archives = (
+        Archive(f"{SITE}/images.tar", "1bb1f2a596ae7057f99d7d75860002ef", "", ("Images",)),
+        Archive(f"{SITE}/lists.tar", "edbb9f16854ec66506b5f09b583e0656", "", tuple(LISTS.values())),
+    )
 
-    def _find(self, data_root: Path | None) -> DataLocation:
-        return find_collection(COLLECTION, data_root)
-
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        images, lists = open_collection(COLLECTION, location)
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        images, lists = roots[0] / "Images", roots[1]
         rows = {name: _rows(lists / file) for name, file in LISTS.items()}
-        known = [images / "Images" / file for part in rows.values() for file, _ in part]
+        both = [row for part in rows.values() for row in part]
         among = f"the images of {' and '.join(LISTS.values())}"
-        check_no_extra_files((images / "Images").glob("*/*.jpg"), known, among)
-        breeds = _breeds(lists, [row for part in rows.values() for row in part])
+        check_no_extra_files(images.glob("*/*.jpg"), [images / file for file, _ in both], among)
+        # names of the breeds are written in the names of their folders alone
+        pairs = {(number, file.partition("/")[0].partition("-")[2]) for file, number in both}
+        breeds = dict(sorted(pairs))
+        if len(breeds) != len(pairs) or list(breeds) != list(range(1, len(pairs) + 1)):
+            raise DataError(
+                f"{lists}: the labels of {' and '.join(LISTS.values())} do not number the breeds'"
+                f" folders from 1; {AGAIN}"
+            )
         numbers = [number for _, number in rows[split]]
         labels = class_labels(numbers, len(breeds), lists / LISTS[split])
-        decoded = decode_all([images / "Images" / file for file, _ in rows[split]], image_size)
-        return RawImages(decoded, labels, breeds)
+        files = [images / file for file, _ in rows[split]]
+        return RawImages(decode_all(files, image_size), labels, tuple(breeds.values()))
 
 
 def _rows(file: Path) -> list[tuple[str, int]]:
@@ -62,19 +63,5 @@ def _rows(file: Path) -> list[tuple[str, int]]:
     content = read_mat(file, ("file_list", "labels"))
     names, numbers = np.atleast_1d(content["file_list"]), np.atleast_1d(content["labels"])
     if len(names) != len(numbers):
-        raise DataError(
-            f"{file} has {len(numbers)} labels for {len(names)} images; extract the archive again"
-        )
+        raise DataError(f"{file} has {len(numbers)} labels for {len(names)} images; {AGAIN}")
     return [(str(name), int(number)) for name, number in zip(names, numbers, strict=True)]
-
-
-def _breeds(lists: Path, rows: list[tuple[str, int]]) -> tuple[str, ...]:
-    """Names of the breeds by number; they are written in the names of the folders alone."""
-    pairs = {(number, name.partition("/")[0].partition("-")[2]) for name, number in rows}
-    breeds = dict(sorted(pairs))
-    if len(breeds) != len(pairs) or list(breeds) != list(range(1, len(pairs) + 1)):
-        raise DataError(
-            f"{lists}: the labels of {' and '.join(LISTS.values())} do not number the breeds'"
-            " folders from 1; extract the archive again"
-        )
-    return tuple(breeds.values())

@@ -9,28 +9,19 @@ import numpy as np
 
 from datastill.core.errors import DataError
 from datastill.core.options import check_bounds, option
-from datastill.data._archives import Archive, Collection, find_collection, open_collection
-from datastill.data._lists import AGAIN, check_no_extra_files, class_labels, read_mat
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.archives import Archive, ArchiveSource
+from datastill.data.cache import RawImages
 from datastill.data.decode import decode_all
-from datastill.data.source import ImageSource
+from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 LABELS, SETS = "imagelabels.mat", "setid.mat"
 PARTS = {"train": "trnid", "val": "valid", "test": "tstid"}  # variables of setid.mat
-COLLECTION = Collection(
-    "flowers-102",
-    (
-        Archive(f"{SITE}/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa", "", ("jpg",)),
-        Archive(f"{SITE}/{LABELS}", "e0620be6f572b9609742df49c70aed4d", "", (LABELS,)),
-        Archive(f"{SITE}/{SETS}", "a5357ecc9cb78c4bef273ce3793fc85c", "", (SETS,)),
-    ),
-)
 NUM_CLASSES = 102
 
 
 @dataclass(frozen=True)
-class Flowers(ImageSource):
+class Flowers(ArchiveSource):
     """Oxford Flowers-102, whole photographs; classes are numbers, their names are not published.
 
     Which images train is a choice (docs/fidelity.md#flowers): flowers, or flowers:train+val.
@@ -45,6 +36,12 @@ class Flowers(ImageSource):
         " Classes. Indian Conference on Computer Vision, Graphics and Image Processing, 2008."
     )
     counts = MappingProxyType({"train": 1_020, "train:train+val": 2_040, "test": 6_149})
+    folder = "flowers-102"
+    archives = (
+        Archive(f"{SITE}/102flowers.tgz", "52808999861908f626f3c1f4e79d11fa", "", ("jpg",)),
+        Archive(f"{SITE}/{LABELS}", "e0620be6f572b9609742df49c70aed4d", "", (LABELS,)),
+        Archive(f"{SITE}/{SETS}", "a5357ecc9cb78c4bef273ce3793fc85c", "", (SETS,)),
+    )
 
     images: Literal["train", "train+val"] = option(
         "train", "official parts that train: train has 1,020 images, train+val has 2,040"
@@ -53,19 +50,16 @@ class Flowers(ImageSource):
     def __post_init__(self) -> None:
         check_bounds(self)
 
-    def _find(self, data_root: Path | None) -> DataLocation:
-        return find_collection(COLLECTION, data_root)
-
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        packed, label_folder, set_folder = open_collection(COLLECTION, location)
-        numbers = np.atleast_1d(read_mat(label_folder / LABELS, ("labels",))["labels"])
-        files = [packed / "jpg" / f"image_{i + 1:05d}.jpg" for i in range(len(numbers))]
-        check_no_extra_files((packed / "jpg").glob("*.jpg"), files, f"those labelled by {LABELS}")
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        images, label_file, set_file = roots[0] / "jpg", roots[1] / LABELS, roots[2] / SETS
+        numbers = np.atleast_1d(read_mat(label_file, ("labels",))["labels"])
+        files = [images / f"image_{i + 1:05d}.jpg" for i in range(len(numbers))]
+        check_no_extra_files(images.glob("*.jpg"), files, f"those labelled by {LABELS}")
         parts = ("test",) if split == "test" else tuple(self.images.split("+"))
-        chosen = _positions(set_folder / SETS, parts, len(files))
-        labels = class_labels(numbers[chosen], NUM_CLASSES, label_folder / LABELS)
-        decoded = decode_all([files[i] for i in chosen], image_size)
-        return RawImages(decoded, labels, tuple(str(k + 1) for k in range(NUM_CLASSES)))
+        chosen = _positions(set_file, parts, len(files))
+        labels = class_labels(numbers[chosen], NUM_CLASSES, label_file)
+        classes = tuple(str(k + 1) for k in range(NUM_CLASSES))
+        return RawImages(decode_all([files[i] for i in chosen], image_size), labels, classes)
 
 
 def _positions(file: Path, parts: tuple[str, ...], count: int) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from datastill.core.errors import DataError
 from datastill.core.options import option
 from datastill.core.rng import derive
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.cache import DataLocation, RawImages
 from datastill.data.decode import STRIP, SUFFIXES, Decoded, decode_files, is_image_name
 from datastill.data.source import ImageSource
 
@@ -64,7 +64,8 @@ class ImageFolderSource(ImageSource):
             why = layout.test_problem or f"it needs {LABELLED_LAYOUT}"
             raise DataError(f"{root} has no {split} images; {why}")
         files = layout.files[split]
-        decoded = decode_files([root / file for file in files], image_size)
+        paths = [root / file for file in files]
+        decoded = decode_files(paths, image_size, f"read {root.name}/{split}")
         warnings = (*layout.warnings, *_decode_warnings(root, decoded, files))
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)
@@ -168,30 +169,30 @@ def _layout_of_splits(
 ) -> Layout:
     train, test_name = folders["train"], next((t for t in TEST_FOLDERS if t in folders), "")
     classes = _class_folders(root, train, 2, warnings)
-    ignored = sorted({f.parts[0] for f in listing.files} - {"train", test_name})
-    if ignored:
+    if ignored := sorted({f.parts[0] for f in listing.files} - {"train", test_name}):
         warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
     if classes:
         _warn_of_empty(root, listing, classes, warnings)
-    if not test_name:
-        return Layout({"train": train}, classes, tuple(warnings))
-    test = folders[test_name]
-    if test_name != "test":
-        warnings.append(f"{root} has no folder test and is tested on {test_name}")
-    if classes and any(len(file.parts) != 3 for file in test):
-        problem = (
-            f"{test_name} has no class folders as train has: labelled data need {LABELLED_LAYOUT}"
-        )
-        warnings.append(f"{root}: {test_name} is not read, because it has no class folders")
-        return Layout({"train": train}, classes, tuple(warnings), problem)
-    if classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
-        problem = (
-            f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
-            f" add them to train or remove them from {test_name}"
-        )
-        warnings.append(f"{root}: {test_name} is not read, because {problem}")
-        return Layout({"train": train}, classes, tuple(warnings), problem)
-    return Layout({"train": train, "test": test}, classes, tuple(warnings))
+    splits, problem = {"train": train}, ""
+    if test_name:
+        test = splits["test"] = folders[test_name]
+        if test_name != "test":
+            warnings.append(f"{root} has no folder test and is tested on {test_name}")
+        if classes and any(len(file.parts) != 3 for file in test):
+            reason = "it has no class folders"
+            problem = (
+                f"{test_name} has no class folders as train has: labelled data need"
+                f" {LABELLED_LAYOUT}"
+            )
+        elif classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
+            reason = problem = (
+                f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
+                f" add them to train or remove them from {test_name}"
+            )
+        if problem:
+            del splits["test"]
+            warnings.append(f"{root}: {test_name} is not read, because {reason}")
+    return Layout(splits, classes, tuple(warnings), problem)
 
 
 def _class_folders(
@@ -277,8 +278,8 @@ def listing_digest(root: Path, files: Sequence[Path]) -> str:
     for file in files:
         try:
             status = (root / file).stat()
-            facts = f"\0{status.st_size}\0{status.st_mtime_ns}\n"
+            version = f"\0{status.st_size}\0{status.st_mtime_ns}\n"
         except OSError as error:  # a link to nowhere: reading it will tell
-            facts = f"\0{error.errno}\n"
-        digest.update(os.fsencode(file) + facts.encode())
+            version = f"\0{error.errno}\n"
+        digest.update(os.fsencode(file) + version.encode())
     return digest.hexdigest()

@@ -12,15 +12,15 @@ import numpy as np
 
 from datastill.core.errors import ConfigError, DataError, DataWarning
 from datastill.core.options import Json, option
-from datastill.data._raw import Bytes, DataLocation, Labels, RawImages
-from datastill.data.cache_folder import cache_folder
+from datastill.core.progress import ProgressBar, progress_bar
+from datastill.data.cache import Bytes, DataLocation, Labels, RawImages, cache_folder
 from datastill.data.decode import decode_files
 from datastill.data.folder import listing_digest
 from datastill.data.source import ImageSource
 
 HUB = Path("huggingface.co/datasets")  # the location of data sets that are on no local disk
 HELD_OUT = ("test", "validation", "valid", "val")  # the first of them that has labels is our test
-WORDS = ("config", "image", "label")
+SETTINGS = ("config", "image", "label")  # after ? in the name
 CHUNK = 512  # images that are in memory, still encoded, at a time
 SAVED = ("dataset_dict.json", "state.json")  # written by `save_to_disk`
 
@@ -63,62 +63,63 @@ class Hf(ImageSource):
 
     def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
         assert location is not None  # only embedded sources have none
-        library, words = _library(), self._words()
+        library, settings = _library(), self._settings()
         rows = self._splits(location.path if location.path.is_dir() else None)[split]
-        image = _column(rows.features, library.Image, words.get("image"), "image")
+        image = _column(rows.features, library.Image, settings.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")
-        images = _decode(rows.cast_column(image, library.Image(decode=False)), image, image_size)
-        label = _column(rows.features, library.ClassLabel, words.get("label"), "label")
+        encoded = rows.cast_column(image, library.Image(decode=False))
+        with progress_bar(f"read {self.name}/{split}", 0, len(rows), "images") as bar:
+            images = _decode(encoded, image, image_size, bar)
+        label = _column(rows.features, library.ClassLabel, settings.get("label"), "label")
         if label is None:
             return RawImages(images)
         return RawImages(images, _labels(rows, label), tuple(rows.features[label].names))
 
-    def _words(self) -> dict[str, str]:
+    def _settings(self) -> dict[str, str]:
         text = self.dataset.partition("?")[2]
-        words = dict(parse_qsl(text, keep_blank_values=True))
-        if (text and not words) or set(words) - set(WORDS):
+        settings = dict(parse_qsl(text, keep_blank_values=True))
+        if (text and not settings) or set(settings) - set(SETTINGS):
             raise ConfigError(
-                f"hf:{self.dataset}: after ? come {', '.join(f'{w}=' for w in WORDS)}"
+                f"hf:{self.dataset}: after ? come {', '.join(f'{s}=' for s in SETTINGS)}"
             )
-        return words
+        return settings
 
     def _splits(self, folder: Path | None) -> dict[str, Any]:
-        """Our splits, each a memory-mapped table of `datasets`; the hub is asked where needed."""
-        words, library = self._words(), _library()
-        place = self.dataset.partition("?")[0] if folder is None else str(folder)
+        """Our splits, each a memory-mapped table of `datasets`; the hub is read where needed."""
+        settings, library = self._settings(), _library()
+        name = self.dataset.partition("?")[0] if folder is None else str(folder)
         try:
             if folder is not None and any((folder / file).exists() for file in SAVED):
-                loaded = library.load_from_disk(place)
+                tables = library.load_from_disk(name)
             else:
-                tables = cache_folder() / "huggingface"  # beside all else that can be made again
-                loaded = library.load_dataset(place, words.get("config"), cache_dir=str(tables))
+                cache = str(cache_folder() / "huggingface")  # beside all that can be made again
+                tables = library.load_dataset(name, settings.get("config"), cache_dir=cache)
         except Exception as error:  # the library, the network and the file formats have many
             raise DataError(
-                f"hf:{place} cannot be loaded ({type(error).__name__}: {error});"
+                f"hf:{name} cannot be loaded ({type(error).__name__}: {error});"
                 " is it the name of a data set on huggingface.co/datasets or a folder?"
             ) from error
-        if not isinstance(loaded, dict):  # one table, saved without a name
-            return {"train": loaded}
-        return self._chosen(loaded, library)
-
-    def _chosen(self, loaded: Mapping[str, Any], library: Any) -> dict[str, Any]:
-        if "train" not in loaded:
-            raise DataError(f"{self.name} has no split train, only {', '.join(loaded)}")
-        held_out = [split for split in HELD_OUT if split in loaded]
-        train, wanted = loaded["train"], self._words().get("label")
-        label = _column(train.features, library.ClassLabel, wanted, "label")
-        told = [s for s in held_out if label is None or (_labels(loaded[s], label) >= 0).all()]
-        if not told:
+        if not isinstance(tables, dict):  # one table, saved without a name
+            return {"train": tables}
+        if "train" not in tables:
+            raise DataError(f"{self.name} has no split train, only {', '.join(tables)}")
+        train = tables["train"]
+        label = _column(train.features, library.ClassLabel, settings.get("label"), "label")
+        labelled = [
+            split
+            for split in HELD_OUT
+            if split in tables and (label is None or (_labels(tables[split], label) >= 0).all())
+        ]
+        if not labelled:
             return {"train": train}
-        if told[0] != "test":
-            said = (
-                "whose test split has no labels" if "test" in loaded else "which has no test split"
+        if labelled[0] != "test":
+            reason = (
+                "whose test split has no labels" if "test" in tables else "which has no test split"
             )
-            warnings.warn(
-                f"{self.name}, {said}, is tested on its split {told[0]}", DataWarning, stacklevel=2
-            )
-        return {"train": train, "test": loaded[told[0]]}
+            message = f"{self.name}, {reason}, is tested on its split {labelled[0]}"
+            warnings.warn(message, DataWarning, stacklevel=2)
+        return {"train": train, "test": tables[labelled[0]]}
 
 
 def _library() -> Any:
@@ -128,19 +129,22 @@ def _library() -> Any:
         raise DataError("hf:NAME needs another package; pip install 'datastill[hf]'") from error
 
 
-def _column(features: Mapping[str, Any], kind: type, wanted: str | None, word: str) -> str | None:
-    """The column of a type, or the one asked for; None where there is none."""
-    names = [name for name, feature in features.items() if isinstance(feature, kind)]
-    if wanted is not None and wanted not in names:
+def _column(
+    features: Mapping[str, Any], feature: type, chosen: str | None, setting: str
+) -> str | None:
+    """The column of a type, or the chosen one; None where there is none."""
+    names = [name for name, value in features.items() if isinstance(value, feature)]
+    if chosen is not None and chosen not in names:
         raise DataError(
-            f"{word}={wanted} is no {kind.__name__} column; the columns are {_columns(features)}"
+            f"{setting}={chosen} is no {feature.__name__} column; the columns are"
+            f" {_columns(features)}"
         )
-    if wanted is None and len(names) > 1:
+    if chosen is None and len(names) > 1:
         raise DataError(
-            f"which {word} column, {' or '.join(names)}? Write hf:NAME?{word}={names[0]};"
+            f"which {setting} column, {' or '.join(names)}? Write hf:NAME?{setting}={names[0]};"
             f" the columns are {_columns(features)}"
         )
-    return wanted or (names[0] if names else None)
+    return chosen or (names[0] if names else None)
 
 
 def _columns(features: Mapping[str, Any]) -> str:
@@ -152,7 +156,7 @@ def _labels(rows: Any, column: str) -> Labels:  # (N,); -1 where a label is with
     return np.array([-1 if value is None else value for value in values], np.int64)
 
 
-def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
+def _decode(rows: Any, column: str, image_size: int, bar: ProgressBar) -> Bytes:  # (N, 3, S, S)
     """Decode as every source is decoded, a chunk of encoded files at a time."""
     images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
     table = rows.select_columns(column)
@@ -163,6 +167,8 @@ def _decode(rows: Any, column: str, image_size: int) -> Bytes:  # (N, 3, S, S)
             row = start + position
             raise DataError(f"row {row} of column {column} is no readable image: {reason}")
         images[start : start + len(cells)] = decoded.images
+        if bar.due():
+            bar.update(start + len(cells), {})
     return images
 
 

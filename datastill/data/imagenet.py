@@ -11,8 +11,14 @@ import numpy as np
 from datastill.core.errors import DataError
 from datastill.core.options import Json
 from datastill.data._imagenet_batches import Batch, open_batch
-from datastill.data._raw import Bytes, DataLocation, LazyImages, RawImages, file_signature
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import (
+    Bytes,
+    DataLocation,
+    LazyImages,
+    RawImages,
+    cache_folder,
+    file_signature,
+)
 from datastill.data.decode import decode_all, is_image_name, resize_images
 from datastill.data.source import ImageSource
 
@@ -91,16 +97,16 @@ def read_class_folders(root: Path, split: str, image_size: int) -> RawImages:
     """The images of one split, read when they are needed, in the order of their names.
 
     Raises:
-        DataError: there are images outside of class folders, or classes that train has not.
+        DataError: There are images outside of class folders, or classes that train has not.
     """
-    wnids = _class_names(root / "train")
-    folder = root / SPLIT_FOLDERS[split]
-    if foreign := sorted(set(_class_names(folder)) - set(wnids)):
-        raise DataError(f"{folder} has classes that train has not: {', '.join(foreign[:5])}")
+    wnids, folder = _class_names(root / "train"), root / SPLIT_FOLDERS[split]
+    if unknown := sorted(set(_class_names(folder)) - set(wnids)):
+        raise DataError(f"{folder} has classes that train has not: {', '.join(unknown[:5])}")
     files = {wnid: _images(folder / wnid) for wnid in wnids}
-    names = [f"{wnid}/{name}" for wnid, found in files.items() for name in found]
-    labels = np.repeat(np.arange(len(wnids)), [len(found) for found in files.values()])
-    return RawImages(decode_all(names, image_size, root=folder), labels, wnids)
+    labels = np.repeat(np.arange(len(wnids)), [len(names) for names in files.values()])
+    # a million strings take less memory than paths
+    relative = [f"{wnid}/{name}" for wnid, names in files.items() for name in names]
+    return RawImages(decode_all(relative, image_size, root=folder), labels, wnids)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -141,18 +147,18 @@ def _batch_files(root: Path) -> list[Path]:
         DataError: some are there and others are not.
     """
     names = [name for split in BATCHES.values() for name in split]
-    found = {name: _first(root, name) for name in names}
-    files = [file for file in found.values() if file is not None]
+    by_name = {name: _first(root, name) for name in names}
+    files = [file for file in by_name.values() if file is not None]
     if files and len(files) < len(names):
-        missing = ", ".join(name for name, file in found.items() if file is None)
+        missing = ", ".join(name for name, file in by_name.items() if file is None)
         raise DataError(f"{root} lacks {missing}; extract the archives that hold them too")
     return files
 
 
 def _first(root: Path, name: str) -> Path | None:
     patterns = (name, f"{name}.npz", f"*/{name}", f"*/{name}.npz")
-    places = (file for pattern in patterns for file in sorted(root.glob(pattern)))
-    return next((file for file in places if file.is_file()), None)
+    paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _joined(batches: Sequence[Batch], image_size: int) -> LazyImages:

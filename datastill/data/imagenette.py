@@ -4,18 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from datastill.data._archives import Archive, find_archive, open_archive
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.archives import Archive, ArchiveSource
+from datastill.data.cache import RawImages
 from datastill.data.imagenet import read_class_folders
-from datastill.data.source import ImageSource
 
 NOISY = "noisy_imagenette.csv"  # in the archive beside the folders; not read
-ARCHIVE = Archive(
-    url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
-    md5="3df6f0d01a2c9592104656642f5e78a3",
-    folder="imagenette2-320",
-    files=("train", "val", NOISY),
-)
 NAMES = {
     "n01440764": "tench",
     "n02102040": "English springer",
@@ -31,7 +24,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Imagenette(ImageSource):
+class Imagenette(ArchiveSource):
     """Imagenette, second version, shorter side 320 pixels; its validation is the test split.
 
     The folder of the full-size archive, imagenette2, is read too where --data-root says it.
@@ -44,9 +37,15 @@ class Imagenette(ImageSource):
     citation = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
     counts = MappingProxyType({"train": 9_469, "test": 3_925})
 
-    def _find(self, data_root: Path | None) -> DataLocation:
-        return find_archive(ARCHIVE, data_root)
+    archives = (
+        Archive(
+            url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
+            md5="3df6f0d01a2c9592104656642f5e78a3",
+            folder="imagenette2-320",
+            files=("train", "val", NOISY),
+        ),
+    )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        raw = read_class_folders(open_archive(ARCHIVE, location), split, image_size)
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        raw = read_class_folders(roots[0], split, image_size)
         return replace(raw, classes=tuple(NAMES.get(wnid, wnid) for wnid in raw.classes))

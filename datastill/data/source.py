@@ -18,8 +18,7 @@ from datastill.core import lookup
 from datastill.core.errors import ConfigError, DataError, DataWarning, SubsetWarning
 from datastill.core.options import to_json
 from datastill.core.rng import derive
-from datastill.data._prepared import Arrays, Prepared, arrays_of
-from datastill.data._raw import DataLocation, RawImages
+from datastill.data.cache import Arrays, DataLocation, Prepared, RawImages, arrays_of
 from datastill.images import ImageSet, Normalizer
 
 SMOKE_CLASSES = 10
@@ -29,8 +28,9 @@ SMOKE_CLASSES = 10
 class ImageSource(ABC):
     """A data set: where its files are, how they are read, and its metadata.
 
-    A subclass defines the class attributes below and two methods: `_find` locates the files,
-    `_read` decodes one split of them. Everything else (cache, statistics, checks) is done here.
+    A subclass defines the class attributes below and two methods: `_find` locates the files (an
+    embedded data set needs none), `_read` decodes one split of them. Everything else (cache,
+    statistics, checks) is done here.
 
     Example:
         >>> digits = source("digits")
@@ -50,9 +50,9 @@ class ImageSource(ABC):
     # official images per split, or per SPLIT:OPTION
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
-    @abstractmethod
     def _find(self, data_root: Path | None) -> DataLocation | None:
         """Locate the files on this machine, or download them; None for embedded sources."""
+        return None
 
     @abstractmethod
     def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:

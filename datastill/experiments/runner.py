@@ -8,12 +8,12 @@ from math import inf
 from pathlib import Path
 
 from datastill.core.atomic import write_json
-from datastill.core.errors import GridError
+from datastill.core.errors import ConfigError, GridError
 from datastill.core.locks import exclusive_lock
 from datastill.core.machine import Machine
 from datastill.core.progress import logger
 from datastill.core.run_folder import RunFolder
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import cache_folder
 from datastill.data.source import source
 from datastill.distill import Probe, distill
 from datastill.distilled_set import DistilledSet
@@ -46,6 +46,7 @@ from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin, from_scratch, from_target
 from datastill.transfer.task import TaskData
 
+SOURCE = "source images"
 RESULTS = ("target.safetensors", "distilled.safetensors")  # of finished stages, for `reuse`
 
 
@@ -77,7 +78,8 @@ def run_recipe(
         ray: Address of a Ray cluster that runs the stages instead.
 
     Raises:
-        ConfigError: `out` holds another run.
+        ConfigError: `out` holds another run, or the images of `reuse` are others.
+        ResumeError: The run in `out` has other images.
         DataError: Images are missing.
         GridError: Stages failed; the message names the first.
     """
@@ -95,7 +97,12 @@ def run_recipe(
     RunFolder.check(out, config, resume=resume)
     runner = ExperimentRunner(experiment)
     runner.read_images()
-    RunFolder.open(out, config, resume=resume)
+    data = runner.fingerprints()
+    if reuse is not None:
+        reused = RunFolder(reuse).data()
+        if reused.get(SOURCE, data[SOURCE]) != data[SOURCE]:
+            raise ConfigError(f"{reuse} has a run of other {SOURCE}; leave --reuse out")
+    RunFolder.open(out, config, resume=resume, data=data)
     depends_on = {name: stage.depends_on for name, stage in runner.stages.items()}
     with exclusive_lock(out / ".recipe.lock", recipe.name):
         with _executor(runner, workers, ray) as submit:
@@ -164,6 +171,11 @@ class ExperimentRunner:
         logger.info(
             f"{self.images.name} {len(self.images)}, held out {len(self.test_images)}; {targets}"
         )
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprints of all images of the recipe."""
+        images = {SOURCE: self.images.fingerprint, "held-out images": self.test_images.fingerprint}
+        return images | {f"target data {data.name}": data.fingerprint for data in self.data}
 
     @cached_property
     def data(self) -> list[TaskData]:

@@ -128,7 +128,9 @@ def in_subprocesses(run_stage: RunStage, workers: int) -> Iterator[Submit]:
 
 def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> None:
     receiver, sender = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_subprocess_main, args=(run_stage, name, threads, sender))
+    process = SPAWN.Process(
+        target=_subprocess_main, args=(run_stage, name, threads, logger.level, sender)
+    )
     process.start()
     sender.close()  # so that `recv` ends when the process dies without sending a result
     try:
@@ -141,9 +143,12 @@ def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> None:
         raise StageError(message)
 
 
-def _subprocess_main(run_stage: RunStage, name: str, threads: int, sender: Connection) -> None:
+def _subprocess_main(
+    run_stage: RunStage, name: str, threads: int, level: int, sender: Connection
+) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    logger.setLevel(level)  # of --quiet or --verbose
     try:
         sender.send(attempt(run_stage, name))
     except KeyboardInterrupt:  # Ctrl-C reaches all processes; the parent reports it

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Architecture
 
 # (channels in units of width, side of the kernel, whether max-pooling follows)
@@ -30,9 +30,6 @@ class AlexNet(Architecture):
     width: int = option(
         64, "unit of channels: layers have 2, 3, 4, 3 and 3 times as many", at_least=1
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def min_size(self) -> int:
         return 8

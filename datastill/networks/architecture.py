@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
+from datastill.core.options import check_bounds
 
 
 class Network(nn.Module):
@@ -68,7 +69,7 @@ class Architecture(ABC):
     """How to build a network; a value whose fields are the hyperparameters.
 
     Subclass it in a new file of `datastill/networks` to add a network: implement `build_body` and
-    `min_size`.
+    `min_size`. Types and bounds of the fields are checked when an object is made.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Architecture(ABC):
         >>> network.head
         Linear(in_features=192, out_features=10, bias=True)
     """
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @abstractmethod
     def build_body(self, image_size: int, channels: int) -> tuple[nn.Module, int]:

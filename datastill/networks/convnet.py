@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks._fused_pool import FusedReLUAvgPool
 from datastill.networks.architecture import Architecture
 
@@ -42,7 +42,7 @@ class ConvNet(Architecture):
     norm: Literal["batch", "instance", "none"] = option("batch", "normalisation layer")
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         if self.widths and not (len(self.widths) <= 5 and min(self.widths) > 0):
             raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Architecture
 
 # (expansion, channels in quarters of width, blocks, stride of the first block), as released for
@@ -70,7 +70,7 @@ class MobileNet(Architecture):
     width: int = option(32, "channels of the stem, a multiple of 4; all others scale", at_least=4)
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         if self.width % 4:
             raise ConfigError(f"width must be a multiple of 4, got {self.width}")
 

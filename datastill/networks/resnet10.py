@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks._resnet import resnet_body
 from datastill.networks.architecture import Architecture
 
@@ -31,9 +31,6 @@ class ResNet10(Architecture):
     zero_init_residual: bool = option(
         True, "blocks start as their shortcuts, as the released test networks do"
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def min_size(self) -> int:
         return 8

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks._resnet import Stem, resnet_body
 from datastill.networks.architecture import Architecture
 
@@ -37,9 +37,6 @@ class ResNet18(Architecture):
     stem: Stem = option(
         "small", "3x3 of stride 1, or large: 7x7 of stride 2 and max-pooling, for photographs"
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def min_size(self) -> int:
         return 8 if self.stem == "small" else 32

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Architecture
 
 
@@ -43,9 +43,6 @@ class Timm(Architecture):
     model: str = option(
         "resnet10t", "name in timm, such as resnet18 or vit_tiny_patch16_224.augreg_in21k"
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def min_size(self) -> int:
         """Return 1 after checking that timm has the model, whose limits show when it is built.

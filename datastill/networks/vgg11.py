@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Architecture
 
 CONVOLUTIONS = (1, 1, 2, 2, 2)  # number in each stage
@@ -35,7 +35,7 @@ class VGG11(Architecture):
     )
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         if not (1 <= len(self.widths) <= 5 and min(self.widths) > 0):
             raise ConfigError(f"widths must be 1 to 5 positive numbers, got {list(self.widths)}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.objectives.objective import JointEmbedding, check_pairs, mlp, off_diagonal
 
 
@@ -42,9 +42,6 @@ class BarlowTwins(JointEmbedding):
         0.005, "weight of the off-diagonal terms, λ of the paper", at_least=0
     )
     scale: float = option(1.0, "factor on the whole loss", above=0)
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def head(self, dim: int) -> nn.Module:
         return mlp(dim, self.projector)

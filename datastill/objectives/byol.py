@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Network
 from datastill.objectives.objective import Objective, Views, check_pairs, mlp
 
@@ -64,9 +64,6 @@ class BYOL(Objective):
         below=1,
     )
 
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
     def heads(self, network: Network, num_classes: int) -> BYOLHeads:
         dim = (network.outputs, *self.projector)[-1]
         projector = mlp(network.outputs, self.projector)
@@ -82,7 +79,7 @@ class BYOL(Objective):
         return distance(p_a, z_b) + distance(p_b, z_a)
 
     def after_step(self, heads: nn.Module, network: Network, *, progress: float) -> None:
-        """Move the target network towards the online one; its batch statistics stay its own."""
+        """Move the target network towards the online one; its batch statistics are not averaged."""
         assert isinstance(heads, BYOLHeads)
         online = nn.Sequential(network, heads.projector)
         with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datastill.core.errors import DataError
 from datastill.core.machine import Machine
+from datastill.core.options import check_bounds
 from datastill.networks.architecture import Network
 
 
@@ -77,6 +78,9 @@ class Objective(ABC):
     """
 
     needs_labels: ClassVar[bool] = False  # whether the source must have labels
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @abstractmethod
     def heads(self, network: Network, num_classes: int) -> nn.Module:

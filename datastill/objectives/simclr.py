@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.objectives.objective import JointEmbedding, check_pairs, mlp
 
 
@@ -40,9 +40,6 @@ class SimCLR(JointEmbedding):
     temperature: float = option(
         0.5, "divides cosines; the paper: 0.5 for CIFAR-10, 0.1 for ImageNet", above=0
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def head(self, dim: int) -> nn.Module:
         return mlp(dim, self.projector, batch_norm=False)

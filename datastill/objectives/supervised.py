@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.core.errors import DataError
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.networks.architecture import Network
 from datastill.objectives.objective import Objective, Views
 
@@ -38,9 +38,6 @@ class Supervised(Objective):
     label_smoothing: float = option(
         0.0, "share of each label that is spread over all classes", at_least=0, below=1
     )
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def heads(self, network: Network, num_classes: int) -> nn.Module:
         return nn.Linear(network.outputs, num_classes)

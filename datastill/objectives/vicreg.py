@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.objectives.objective import JointEmbedding, check_pairs, mlp, off_diagonal
 
 
@@ -45,9 +45,6 @@ class VICReg(JointEmbedding):
         25.0, "weight of the variance, μ; the released code halves the term: 12.5", at_least=0
     )
     covariance: float = option(1.0, "weight of the covariances, ν of the paper", at_least=0)
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
     def head(self, dim: int) -> nn.Module:
         return mlp(dim, self.projector)

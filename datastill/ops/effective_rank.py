@@ -45,7 +45,7 @@ def normalized_std(z: Tensor) -> float:  # (N, D)
         z: (N, D) representations, N at least 2.
 
     Returns:
-        1 if the rows point in all directions alike, 0 if all point in the same one.
+        1 if the directions of the rows are uniform, 0 if all are equal.
 
     Raises:
         DataError: `z` is not a matrix of two rows or more.

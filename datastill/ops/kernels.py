@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-COLLINEAR = 1e-14  # a cosine this close to ±1 differs from it by rounding alone
+COLLINEAR = 1e-14  # a cosine this close to ±1 differs from it only by rounding
 SMALLEST = 1e-100  # smallest second moment: keeps images of zeros without biases finite
 
 

@@ -37,9 +37,9 @@ def r_squared(
             f"R² needs two (N, D) tensors of one shape;"
             f" got {tuple(prediction.shape)} and {tuple(truth.shape)}"
         )
-    wanted = truth.double()
-    unexplained = (wanted - prediction.double()).square().sum()
-    total = (wanted - wanted.mean(0)).square().sum()
+    target = truth.double()
+    unexplained = (target - prediction.double()).square().sum()
+    total = (target - target.mean(0)).square().sum()
     if float(total) == 0:
         raise NumericalError("R² has no value: all rows of the truth are equal")
     return float(1 - unexplained / total)

@@ -1,7 +1,7 @@
 """Learning-rate schedules as values: the factor on the full rate is a pure function of the step.
 
 Step 0 is the first update and step `length - 1` the last one. A schedule has no state, so that a
-run resumes from the number of its next step alone.
+run resumes from nothing but the number of its next step.
 """
 
 import math

@@ -20,7 +20,7 @@ class SyncBatchNorm(nn.Module):
 
     Args:
         batch_norm: Its parameters and buffers are taken over and keep their names.
-        world: The ranks.
+        ranks: The ranks.
     """
 
     weight: Tensor  # (C,), as all of these but the last
@@ -75,7 +75,7 @@ def convert_sync_batch_norm(module: nn.Module, ranks: Ranks) -> None:
 
     Args:
         module: The network.
-        world: The ranks.
+        ranks: The ranks.
 
     Raises:
         ConfigError: A batch norm is a subclass of torch's, such as those of timm that include an

@@ -88,7 +88,7 @@ class Protocol:
     def title(self, kind: TargetKind, epochs: int | None = None) -> str:
         """Return the name, and the epochs if they were changed: `mkdt, 100 epochs`."""
         unchanged = self.pretraining(kind, epochs) == self.pretraining(kind)
-        return self.name if unchanged else f"{self.name}, {epochs} epochs"
+        return self.name if unchanged or not self.name else f"{self.name}, {epochs} epochs"
 
     def origin(
         self,
@@ -120,7 +120,12 @@ class Protocol:
 
 
 def custom_protocol(*tasks: Task, pretrain_steps: int | None = None) -> Protocol:
-    """Return a protocol without a name: the published pre-training, for so many updates."""
+    """Return a protocol without a name: the published pre-training, and tasks of your choice.
+
+    Args:
+        tasks: How the pre-trained networks are evaluated.
+        pretrain_steps: Updates of pre-training. Default: as published.
+    """
     rows = {
         kind: row if pretrain_steps is None else replace(row, steps=pretrain_steps)
         for kind, row in PRETRAINING.items()
@@ -136,10 +141,21 @@ def custom_protocol(*tasks: Task, pretrain_steps: int | None = None) -> Protocol
 
 
 def protocol(name: str) -> Protocol:
-    """Return the protocol of that name, such as "paper" or "mkdt".
+    """Return a published evaluation protocol.
+
+    Args:
+        name: Such as "paper", "mkdt", "labelled" or "equal-budget".
+
+    Returns:
+        The protocol; `dataclasses.replace` makes variants of it.
 
     Raises:
-        ConfigError: There is none; the message has the nearest name.
+        ConfigError: There is none of that name; the message has the nearest one.
+
+    Example:
+        >>> import datastill as ds
+        >>> [type(task).__name__ for task in ds.protocol("paper").tasks]
+        ['Finetune']
     """
     lookup.check_name(name, lookup.names(FOLDER), kind="protocols")
     module = importlib.import_module(f"{FOLDER}.{name.replace('-', '_')}")

@@ -1,17 +1,11 @@
-"""Charts: matplotlib figures as SVG that follow the reader's light or dark colour scheme, and PNG.
-
-Colours are written in the light palette and afterwards replaced by CSS variables, which a style
-sheet inside the SVG sets for either scheme. Figures are made without pyplot.
-"""
+"""Charts: matplotlib figures as SVG for the page and as PNG; they are made without pyplot."""
 
 import io
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from itertools import cycle
 from textwrap import wrap
 from typing import Any
@@ -26,6 +20,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from datastill.report.folders import Run
 from datastill.report.formatting import (
+    METHODS,
     natural_sort_key,
     protocol_family,
     protocol_title,
@@ -33,32 +28,28 @@ from datastill.report.formatting import (
 )
 from datastill.report.tables import ResultTable
 
-CSS = files("datastill.report").joinpath("chart.css").read_text("utf-8")
-LIGHT = dict(re.findall(r"--(\w+): (#\w+)", CSS.partition("@media")[0]))  # name: colour
+COLORS = {
+    **{"ink": "#26282c", "muted": "#73767d", "faint": "#bcbfc5", "grid": "#e7e8eb"},
+    **{"accent": "#1d5fa8", "second": "#b3541e", "green": "#1b7f5c", "violet": "#7d3f98"},
+    **{"gold": "#9a7400", "teal": "#12808f", "rose": "#c2426a", "olive": "#5f6b1f"},
+}
 STYLE: dict[Any, Any] = {  # the names of newer matplotlibs are a type of their own
     "svg.fonttype": "none",  # text stays text: selectable, and in the font of the page
     "svg.hashsalt": "datastill",  # the same input gives the same bytes
     "text.parse_math": False,  # a $ in a name is a $
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
-    "text.color": LIGHT["ink"],
+    "text.color": COLORS["ink"],
     **{f"axes.spines.{side}": False for side in ("top", "right")},
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), LIGHT["faint"]),
-    **{f"{name}labelcolor": LIGHT["muted"] for name in ("axes.", "xtick.", "ytick.")},
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLORS["faint"]),
+    **{f"{name}labelcolor": COLORS["muted"] for name in ("axes.", "xtick.", "ytick.")},
     **{f"{x}tick.{level}.size": 0.0 for x in "xy" for level in ("major", "minor")},
-    **{f"{name}.facecolor": "none" for name in ("axes", "figure")},
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": LIGHT["grid"],
+    "grid.color": COLORS["grid"],
 }
-LOOKS = {  # colour and mark of a method, the same in every report
-    **{"scratch": "muted:X", "random-subset": "ink:s", "k-means": "gold:D", "herding": "olive:p"},
-    **{"dc": "olive:h", "dsa": "green:^", "dm": "violet:v", "mtt": "second:P", "kip": "teal:p"},
-    **{"frepo": "rose:h", "mkdt": "gold:*", "krr-st": "accent:o"},
-    **{"full-source": "muted:^", "target-model": "muted:*"},
-}
-OTHER_LOOKS = [f"{color}:{mark}" for mark in "<>d8" for color in list(LIGHT)[4:]]
-MAX_POINTS = 2000  # in one curve, so that 160,000 steps stay a small file
+OTHER_LOOKS = [f"{color}:{mark}" for mark in "<>d8" for color in list(COLORS)[4:]]
+MAX_POINTS = 1000  # in one curve, so that 160,000 steps stay a small file
 LEGEND_CHARACTERS = 90  # on a line of legend or title
 RESULTS, NETWORKS, LENGTHS, SIZES = "results", "networks", "lengths", "sizes"
 KINDS = {  # kind of plot: title on the page, column of x, label of x
@@ -69,41 +60,32 @@ KINDS = {  # kind of plot: title on the page, column of x, label of x
 }
 
 
-class Drawing:
-    """One pair of axes and, once `drawing` has closed it, its SVG and PNG."""
-
-    def __init__(self, width: float, height: float) -> None:  # in inches
-        self.figure = Figure(figsize=(width, height), layout="constrained")
-        self.axes: Axes = self.figure.add_subplot()
-        self.svg = ""
-        self.png = b""  # in the light palette
-
-    @property
-    def uri(self) -> str:
-        """The SVG as a data URI; shorter as quoted text than in base64."""
-        return f"data:image/svg+xml,{quote(self.svg, safe=' =(){}:;,/!@*+$[]|^`~')}"
+def new_chart(width: float = 3.75, height: float = 2.3) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches with its axes; call it and draw within `STYLE`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
-@contextmanager
-def drawing(width: float = 3.75, height: float = 2.3, *, png_title: str = "") -> Iterator[Drawing]:
-    """Yield axes in the style of the report; render them as SVG when the block ends.
+def to_svg(figure: Figure) -> str:
+    """Return a figure as the text of an SVG, without prolog and DTD."""
+    svg = _saved(figure, format="svg", metadata={"Date": None}).decode()
+    return svg[svg.index("<svg") :].replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif")
 
-    With `png_title` there is a PNG too, which has the title in it.
-    """
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+
+def to_uri(figure: Figure) -> str:
+    """Return a figure as SVG in a data URI; shorter as quoted text than in base64."""
+    return f"data:image/svg+xml,{quote(to_svg(figure), safe=' =(){}:;,/!@*+$[]|^`~')}"
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    out = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's font may well have it
-        result = Drawing(width, height)
-        yield result
-        text, png = io.StringIO(), io.BytesIO()
-        result.figure.savefig(text, format="svg", metadata={"Date": None})
-        result.svg = _themed(text.getvalue())
-        if png_title:
-            result.axes.set_title(png_title, fontsize=9, loc="left")
-            no_date = {"Software": None}
-            result.figure.savefig(png, format="png", dpi=200, facecolor="white", metadata=no_date)
-            result.png = png.getvalue()
+        figure.savefig(out, **options)
+    return out.getvalue()
 
 
+@mpl.rc_context(STYLE)
 def curves(run: Run) -> list[tuple[str, str, str]]:
     """Draw all metrics that a run has; return (title, SVG data URI, caption) of each."""
     titles = {
@@ -119,22 +101,22 @@ def curves(run: Run) -> list[tuple[str, str, str]]:
         values = values[values.between(1e-100, 1e100)] if is_logarithmic else values
         if values.empty:
             continue
-        with drawing() as chart:
-            mean = values.rolling(2 * (len(values) // 40) + 1, center=True, min_periods=1).mean()
-            every = slice(None, None, -(-len(values) // MAX_POINTS))
-            chart.axes.plot(values[every], ".", color=LIGHT["faint"], markersize=2)
-            chart.axes.plot(mean[every], color=LIGHT["accent"], linewidth=1.6)
-            if is_logarithmic:
-                chart.axes.set_yscale("log")
-                chart.axes.yaxis.set_minor_formatter("")
-                chart.axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                chart.axes.yaxis.set_major_formatter("{x:g}")
-            chart.axes.set_xlabel("step")
-            chart.axes.xaxis.set_major_formatter("{x:,.0f}")
+        mean = values.rolling(2 * (len(values) // 40) + 1, center=True, min_periods=1).mean()
+        every = slice(None, None, -(-len(values) // MAX_POINTS))
+        figure, axes = new_chart()
+        axes.plot(values[every], ".", color=COLORS["faint"], markersize=2)
+        axes.plot(mean[every], color=COLORS["accent"], linewidth=1.6)
+        if is_logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter("")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         caption = f"Running mean from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}"
         if metric == "age":
             caption += f"; {100 * (values == 0).mean():.1f} % of the steps used an untrained model"
-        drawn.append((title, chart.uri, caption))
+        drawn.append((title, to_uri(figure), caption))
     return drawn
 
 
@@ -156,7 +138,7 @@ def scatter_plots(tables: Sequence[ResultTable]) -> list[Plot]:
     series = points[["method", "series"]].drop_duplicates().itertuples(index=False, name=None)
     others, looks = cycle(OTHER_LOOKS), dict[str, str]()
     for method, name in series:
-        look = LOOKS.get(method, "")
+        look = METHODS.get(method, "")
         looks[name] = next(others) if look in ["", *looks.values()] else look
     plots: list[Plot] = []
     column = ["task", "differing", "source", "unit", "data", "setting", "data_fingerprint"]
@@ -199,6 +181,7 @@ def _points(tables: Sequence[ResultTable]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+@mpl.rc_context(STYLE)
 def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int) -> Plot:
     first = points.iloc[0]
     names = protocol_title(first["family" if kind == LENGTHS else "protocol"])
@@ -216,34 +199,37 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
     longest = max(len(str(key[0])) for key, _ in groups)
     legend_columns = max(1, min(len(groups), LEGEND_CHARACTERS // (longest + 10 + 12 * len(shown))))
     height = 2.7 + 0.18 * math.ceil(len(groups) / legend_columns)
+    figure, axes = new_chart(6.2, height)
+    for k, (key, part) in enumerate(groups):
+        shift = (k + 0.5) / len(groups) - 0.5  # series with the same x stand side by side
+        varying = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in shown)
+        label = f"{key[0]} ({varying})" if shown and part["count"].iloc[0] else str(key[0])
+        part = part[np.isfinite(part["mean"])]
+        if isinstance(ticks[0], str):
+            x = part["x"].map(ticks.index) + 0.8 * shift
+        else:
+            x = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift)
+        color, mark = looks[str(key[0])].split(":")
+        axes.errorbar(
+            x,
+            part["mean"],
+            yerr=part["half_width95"].fillna(0),
+            color=COLORS[color],
+            marker=mark,
+            markersize=4.5,
+            linestyle="none" if isinstance(ticks[0], str) else "-",
+            linewidth=0.9,
+            label=label,
+        )
+    axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
+    _set_ticks(axes, kind, ticks)
+    figure.legend(loc="outside lower center", ncols=legend_columns, frameon=False)
+    uri = to_uri(figure)
     png_title = "\n".join([title, *wrap(context_text, LEGEND_CHARACTERS)]).strip()
-    with drawing(6.2, height, png_title=png_title) as chart:
-        for k, (key, part) in enumerate(groups):
-            shift = (k + 0.5) / len(groups) - 0.5  # series with the same x stand side by side
-            facts = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in shown)
-            label = f"{key[0]} ({facts})" if shown and part["count"].iloc[0] else str(key[0])
-            part = part[np.isfinite(part["mean"])]
-            if isinstance(ticks[0], str):
-                x = part["x"].map(ticks.index) + 0.8 * shift
-            else:
-                x = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift)
-            color, mark = looks[str(key[0])].split(":")
-            chart.axes.errorbar(
-                x,
-                part["mean"],
-                yerr=part["half_width95"].fillna(0),
-                color=LIGHT[color],
-                marker=mark,
-                markersize=4.5,
-                linestyle="none" if isinstance(ticks[0], str) else "-",
-                linewidth=0.9,
-                label=label,
-            )
-        chart.axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
-        _set_ticks(chart.axes, kind, ticks)
-        chart.figure.legend(loc="outside lower center", ncols=legend_columns, frameon=False)
+    axes.set_title(png_title, fontsize=9, loc="left")  # the page has it as text
+    png = _saved(figure, format="png", dpi=200, metadata={"Software": None})
     slug = re.sub(r"[^a-z0-9]+", "-", f"{kind}-{number:02}-{first['data']}".lower()).strip("-")
-    return Plot(slug[:50], kind, title or context_text, context_text, chart.uri, chart.png)
+    return Plot(slug[:50], kind, title or context_text, context_text, uri, png)
 
 
 def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
@@ -258,21 +244,3 @@ def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if is_logarithmic else MaxNLocator(6))
     axes.xaxis.set_major_formatter(EngFormatter("B") if kind == SIZES else "{x:,.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _themed(svg: str) -> str:
-    """Shorten an SVG and replace its colours by the variables of the style sheet."""
-    svg = svg[svg.index("<svg") :]  # without prolog and DTD
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]*>", _shortened, svg)
-    svg = re.sub(r">\s+<", "><", svg).replace("<g/>", "")
-    for name, color in LIGHT.items():
-        svg = svg.replace(color, f"var(--{name})")
-    return re.sub(r"(<svg[^>]*>)", rf"\1<style>{' '.join(CSS.split())}</style>", svg, count=1)
-
-
-def _shortened(tag: re.Match[str]) -> str:
-    """A tag with coordinates to a hundredth of a point, in the font of the page."""
-    text = re.sub(r"^<g id=\S+?(?=/?>| )", "<g", " ".join(tag[0].split()))
-    text = re.sub(r"font-family: (&#39;|')DejaVu Sans\1; ", "", text)
-    return re.sub(r"(\.\d\d)\d+", r"\1", text)

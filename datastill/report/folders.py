@@ -1,4 +1,4 @@
-"""Run folders: find them, and read what they hold without stopping at damaged files.
+"""Run folders: find them, and read their files without stopping at damaged files.
 
 Functions append to `problems` a sentence about each file or folder that they leave out.
 """
@@ -23,7 +23,7 @@ RUN_FILES = {
     *("config.yaml", "environment.json", "metrics.jsonl", "phases.jsonl"),
     *("initial.safetensors", "distilled.safetensors"),
 }
-WANTED = RUN_FILES | {"rows.jsonl", "failed.json"}
+FILES = RUN_FILES | {"rows.jsonl", "failed.json"}
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class RunLocation:
     """A folder with files of a run."""
 
     path: Path
-    name: str  # from the given folder downwards, such as quick/target
+    name: str  # relative to the searched folder, such as quick/target
     files: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run folder holds; every part may be missing."""
+    """The files of one run folder; every part may be missing."""
 
     name: str
     config: str  # YAML text
@@ -81,10 +81,10 @@ def find_runs(folders: Sequence[Path], problems: list[str]) -> list[RunLocation]
             path, resolved = Path(parent), Path(parent).resolve()
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             links |= {path / f: (path / f).resolve() for f in subfolders if (path / f).is_symlink()}
-            wanted = [name for name in sorted(WANTED & set(files)) if resolved not in visited]
+            names = [name for name in sorted(FILES & set(files)) if resolved not in visited]
             visited.add(resolved)
-            regular = {f for f in wanted if (path / f).is_file() and not (path / f).is_symlink()}
-            problems += [f"{path / f} is no regular file" for f in wanted if f not in regular]
+            regular = {f for f in names if (path / f).is_file() and not (path / f).is_symlink()}
+            problems += [f"{path / f} is no regular file" for f in names if f not in regular]
             if regular:
                 name = (Path(root.resolve().name) / path.relative_to(root)).as_posix()
                 locations[resolved] = RunLocation(path, name, frozenset(regular))

@@ -1,4 +1,4 @@
-"""How a report shows names and numbers: order, titles, number formats."""
+"""Order, titles and number formats of a report."""
 
 import math
 import re
@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from datastill.report.statistics import Difference, Summary
 
-METHODS = (  # in the order of the tables; other methods come before krr-st
-    *("scratch", "random-subset", "k-means", "herding", "dc", "dsa", "dm", "mtt", "kip", "frepo"),
-    *("mkdt", "krr-st", "full-source", "target-model"),
-)
+METHODS = {  # in the order of tables, others before krr-st; colour and mark in every chart
+    **{"scratch": "muted:X", "random-subset": "ink:s", "k-means": "gold:D", "herding": "olive:p"},
+    **{"dc": "olive:h", "dsa": "green:^", "dm": "violet:v", "mtt": "second:P", "kip": "teal:p"},
+    **{"frepo": "rose:h", "mkdt": "gold:*", "krr-st": "accent:o"},
+    **{"full-source": "muted:^", "target-model": "muted:*"},
+}
 TASKS = {
     "linear-probe": "Linear probe",
     "finetune": "Fine-tuning",
@@ -51,7 +53,7 @@ def task_title(task: str) -> str:
 
 
 def protocol_order(protocol: str) -> tuple[object, ...]:
-    """Sort key: known protocols first, then others, custom settings last."""
+    """Sort key: protocols of datastill first, then others, custom settings last."""
     family = protocol_family(protocol)
     rank = list(PROTOCOLS).index(family) if family in PROTOCOLS else len(PROTOCOLS) + (not family)
     return rank, natural_sort_key(protocol)
@@ -60,12 +62,12 @@ def protocol_order(protocol: str) -> tuple[object, ...]:
 def method_order(method: str) -> tuple[int, str]:
     """Sort key: scratch, random subsets, other methods, krr-st, then the upper references."""
     names = list(METHODS)
-    names.insert(names.index("krr-st"), "")  # place of unknown methods
+    names.insert(names.index("krr-st"), "")  # unknown methods stand here
     return names.index(method if method in METHODS else ""), method
 
 
 def task_order(task: str) -> tuple[int, str]:
-    """Sort key: known tasks first, then others by name."""
+    """Sort key: tasks of datastill first, then others by name."""
     return (list(TASKS).index(task) if task in TASKS else len(TASKS)), task
 
 
@@ -104,7 +106,7 @@ def format_difference(gap: Difference, digits: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return 0.4 s or 3:20:00; "–" where not known."""
+    """Return 0.4 s or 3:20:00; "–" for NaN."""
     if not math.isfinite(seconds):
         return "–"
     return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

@@ -22,7 +22,7 @@ def read_rows(locations: Sequence[RunLocation], problems: list[str]) -> pd.DataF
     """Read all rows, one line per measurement, in an order that does not depend on the folders.
 
     A measurement that occurs more than once with one result counts once; one with several results
-    counts once with their mean. Both are told as problems, as are lines that are no rows.
+    counts once with their mean. Both are reported as problems, as are lines that are no rows.
 
     Returns:
         Columns `MEASUREMENT` and `VALUES`. `settings` of the networks and `task_options` are JSON
@@ -62,7 +62,9 @@ def _row(line: Json) -> dict[str, Any]:
     if line["method"] == "target-model":
         settings["target"] = artefact
     elif settings.pop("distillation_seed", None) is None and "method" in settings:
-        settings["artefact"] = artefact  # a converted set: nobody knows whether another is a seed
+        settings["artefact"] = (
+            artefact  # a converted set: without a seed, no other set is a repetition
+        )
     if "pretraining" in options:
         settings["pretraining"] = options["pretraining"]
     settings["steps"] = int(line.get("steps") or 0)  # of the task

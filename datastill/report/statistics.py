@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]  # scipy has no types
 
-from datastill.core.errors import DataError
-
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
+class Interval:
+    """A mean with its 95 % interval."""
 
     mean: float
     half_width95: float  # NaN where a single value gives no interval
@@ -27,7 +25,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Summary(Estimate):
+class Summary(Interval):
     """Mean of n independent values with Student's interval."""
 
     std: float  # of the sample (n - 1); NaN where n is 1
@@ -35,7 +33,7 @@ class Summary(Estimate):
 
 
 @dataclass(frozen=True)
-class Difference(Estimate):
+class Difference(Interval):
     """A difference of two means."""
 
     paired: bool  # by seed; otherwise Welch's interval
@@ -47,18 +45,13 @@ class Difference(Estimate):
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Compute mean, sample standard deviation and Student's 95 % interval.
-
-    Raises:
-        DataError: There are no values.
+    """Compute mean, sample standard deviation and Student's 95 % interval of one or more values.
 
     Example:
         >>> summary = summarize([48.0, 50.0, 52.0])
         >>> f"{summary.mean} ± {summary.half_width95:.2f}"
         '50.0 ± 4.97'
     """
-    if len(values) == 0:
-        raise DataError("a mean needs at least one value")
     x = np.asarray(values, np.float64)
     if len(x) == 1:
         return Summary(float(x[0]), math.nan, math.nan, 1)
@@ -76,12 +69,10 @@ def difference(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Diffe
         paired: Use the differences per seed, in which what both owe to the seed cancels. Otherwise
             the variances may differ (Welch, 1947).
 
-    Raises:
-        DataError: A paired difference has sides of different length.
+    Returns:
+        The difference; without interval where a side has a single value.
     """
     if paired:
-        if len(a) != len(b):
-            raise DataError(f"pairs need as many values of both; got {len(a)} and {len(b)}")
         pairs = summarize([x - y for x, y in zip(a, b, strict=True)])
         return Difference(pairs.mean, pairs.half_width95, paired=True)
     one, two = summarize(a), summarize(b)

@@ -13,9 +13,15 @@ from datastill.report import formatting
 from datastill.report.formatting import CONTROLS, RANDOM, REFERENCES, natural_sort_key
 from datastill.report.statistics import Difference, Summary, difference, summarize
 
-MIN_N = 3  # measurements that compete for the mark; an interval of fewer tells nothing
+MIN_N = 3  # measurements of a line that may be bold; an interval of fewer is too wide
 OF_CONTROL = ("image_size", "source", "outputs", "precision", "pretraining.")  # must be the same
-FINGERPRINTS = ("source", "target", "artefact", "outputs", "set_bytes")  # say little to people
+FINGERPRINTS = (
+    "source",
+    "target",
+    "artefact",
+    "outputs",
+    "set_bytes",
+)  # shown only where nothing else differs
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Column:
-    """What the networks were tested on."""
+    """Data and setting that the networks were tested on."""
 
     data: str
     setting: str = ""
@@ -75,7 +81,7 @@ class Column:
 
 
 TABLE = ["protocol", "task", "network", "source", "is_r_squared"]
-LINE, COLUMN = ([part.name for part in fields(kind)] for kind in (Line, Column))
+LINE, COLUMN = ([part.name for part in fields(key)] for key in (Line, Column))
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class ResultTable:
         return len({column.setting for column in self.columns}) > 1
 
     def label(self, part: Line | Column) -> str:
-        """Name a line or column by what it has for itself."""
+        """Name a line or column by its name and the options in which it differs."""
         if isinstance(part, Line):
             name = part.name
         else:
@@ -146,19 +152,21 @@ class ResultTable:
         return ", ".join(filter(None, [name, self.suffixes.get(part, "")]))
 
     @cached_property
-    def facts(self) -> dict[str, list[str]]:
-        """What is known of each line beside its name: kind of targets, updates, M and size."""
-        kinds = [formatting.TARGET_KINDS.get(x.target_kind, x.target_kind) for x in self.lines]
+    def details(self) -> dict[str, list[str]]:
+        """Columns beside the names of lines: kind of targets, updates, M and size."""
+        target_kinds = [
+            formatting.TARGET_KINDS.get(x.target_kind, x.target_kind) for x in self.lines
+        ]
         texts = {
-            "targets": [kind or "–" for kind in kinds],
+            "targets": [target_kind or "–" for target_kind in target_kinds],
             "updates": [formatting.format_count(line.pretrain_steps) for line in self.lines],
             "M": [formatting.format_count(line.count) for line in self.lines],
             "size": [formatting.format_bytes(line.set_bytes) for line in self.lines],
         }
-        return {title: known for title, known in texts.items() if set(known) != {"–"}}
+        return {title: column for title, column in texts.items() if set(column) != {"–"}}
 
     def not_significantly_worse_than_best(self, column: Column) -> set[Line]:
-        """Find the best line of each M and all that Welch's 95 % interval does not tell from it.
+        """Find the best line of each M and all not significantly worse (Welch, 95 %).
 
         References (scratch, full source, target model) and lines with fewer than `MIN_N`
         measurements do not compete; a line without competitor is not marked.
@@ -181,7 +189,7 @@ class ResultTable:
     def control_of(self, line: Line) -> Line | None:
         """Find random images of the same M, targets, updates and data settings.
 
-        Where kinds of targets were not recorded, only random images without a variant will do: a
+        Where kinds of targets were not recorded, only random images without a variant count: a
         variant may have other targets.
         """
         is_regressed = line.target_kind == "representation"
@@ -218,7 +226,7 @@ def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
     """Arrange rows into tables, in the order of protocols, tasks, networks and sources.
 
     Rows are averaged only where nothing but seeds differs. Lines, columns and tables that would
-    look the same show the options in which they differ, as few as are needed.
+    look the same show as few of the options in which they differ as are needed.
     """
     groups = _replicate_reference_rows(rows).groupby(TABLE)
     tables = [_table(part) for _, group in groups for part in _split(group)]
@@ -231,10 +239,10 @@ def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
 def differing_options(
     labels: Sequence[Hashable], options: Sequence[dict[str, object]]
 ) -> list[str]:
-    """Name, for things of one label, as few options as tell them apart.
+    """Choose, for members of one label, as few options as distinguish them.
 
     Args:
-        labels: What is shown anyway.
+        labels: Shown in any case.
         options: All flat options of each.
 
     Returns:
@@ -254,7 +262,7 @@ def differing_options(
 
 
 def _separating_keys(options: Sequence[dict[str, object]]) -> list[str]:
-    """Choose keys greedily until as many members are told apart as all keys tell."""
+    """Choose keys greedily until they distinguish as many members as all keys do."""
 
     def num_groups(keys: Sequence[str]) -> int:
         return len({json.dumps([one.get(key, "missing") for key in keys]) for one in options})
@@ -297,7 +305,7 @@ def _table(rows: pd.DataFrame) -> ResultTable:
         sets = len(set(group["artefact"]) - {""})
         cells[line, column] = Cell(tuple(group["seed"]), tuple(group["value"]), sets)
     table = ResultTable(**{key: rows[key].iloc[0] for key in TABLE}, cells=cells)
-    visible = list(zip((line.name for line in table.lines), *table.facts.values(), strict=True))
+    visible = list(zip((line.name for line in table.lines), *table.details.values(), strict=True))
     lines = differing_options(visible, [line.options for line in table.lines])
     data: list[dict[str, object]] = [{"data": c.data_fingerprint} for c in table.columns]
     columns = differing_options([table.label(column) for column in table.columns], data)

@@ -39,7 +39,7 @@ MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\|*`["} | {"<": "&lt;"
 
 @dataclass(frozen=True)
 class ReportWarnings:
-    """What a reader must know before any number."""
+    """Warnings that stand before any number."""
 
     smoke: str = ""  # that runs are at smoke scale
     failures: str = ""  # how many parts have failed
@@ -113,11 +113,11 @@ def headline(tables: Sequence[ResultTable]) -> Headline:
 
 def text_tables(table: ResultTable) -> list[TextTable]:
     """Return the numbers of a table and, where there are any, its differences as texts."""
-    head = [*table.facts, *map(table.label, table.columns)]
+    head = [*table.details, *map(table.label, table.columns)]
     best = {column: table.not_significantly_worse_than_best(column) for column in table.columns}
     rows, bold = [], set[tuple[int, int]]()
     for k, line in enumerate(table.lines):
-        row = [table.label(line), *(texts[k] for texts in table.facts.values())]
+        row = [table.label(line), *(texts[k] for texts in table.details.values())]
         for column in table.columns:
             if line in best[column]:
                 bold.add((k, len(row)))
@@ -141,20 +141,20 @@ def _differences(
     reference: Callable[[Line], Line | None],
     missing: str,
 ) -> TextTable:
-    varying = {  # of the facts in the table above
+    varying = {  # details that differ
         title: texts
-        for title, texts in table.facts.items()
+        for title, texts in table.details.items()
         if title == "M" or (title != "size" and len(set(texts) - {"–"}) > 1)
     }
     rows = []
     for line in lines:
         gaps = table.differences(line, reference)
-        facts = [texts[table.lines.index(line)] for texts in varying.values()]
+        details = [texts[table.lines.index(line)] for texts in varying.values()]
         texts = [
             format_difference(gaps[column], table.digits) if column in gaps else missing
             for column in table.columns
         ]
-        rows.append([table.label(line), *facts, *texts])
+        rows.append([table.label(line), *details, *texts])
     head = ["difference", *varying, *map(table.label, table.columns)]
     is_missing = any("– †" in row for row in rows)
     return TextTable(title, head, rows, set(), NO_CONTROL if is_missing else "")

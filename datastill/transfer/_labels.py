@@ -1,7 +1,7 @@
 """Choose the training images that keep their labels: all, a share, or a number per class.
 
 Every class keeps at least one image. Only a share "at random", which is drawn over all images as in
-the released code of MKDT, may leave classes out; a message then says so.
+the released code of MKDT, may leave classes out, which is logged.
 """
 
 import re
@@ -58,7 +58,7 @@ def choose_labelled(data: TaskData, labels: str, seed: int) -> ImageSet:
     """Draw a subset of the training images, class by class unless it is drawn "at random".
 
     Raises:
-        DataError: A class has fewer images than `labels` asks for, or all images drawn at random
+        DataError: A class has fewer images than `labels` needs, or all images drawn at random
             are of one class.
     """
     match = PATTERN.fullmatch(labels)
@@ -70,13 +70,13 @@ def choose_labelled(data: TaskData, labels: str, seed: int) -> ImageSet:
     chosen = []
     for k in range(data.train.num_classes):
         members = (labels_of(data.train) == k).nonzero()[:, 0]
-        wanted = max(each, round(len(members) * share / 100))
-        if len(members) < wanted:
+        needed = max(each, round(len(members) * share / 100))
+        if len(members) < needed:
             raise DataError(
                 f"{data.name}: class {data.train.classes[k]} has {len(members)} training images,"
-                f" fewer than the {wanted} asked for by labels={labels}"
+                f" fewer than the {needed} that labels={labels} needs"
             )
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:needed]])
     return data.train if labels == "all" else data.train.take(torch.cat(chosen))
 
 
@@ -86,7 +86,7 @@ def _at_random(data: TaskData, labels: str, share: float, generator: Generator) 
     if _classes_in(chosen) < 2:
         raise DataError(
             f"{data.name}: labels={labels} are {count} of {len(data.train)} training images, with"
-            " fewer than two classes among them; ask for a larger share"
+            " fewer than two classes among them; choose a larger share"
         )
     return chosen
 

@@ -11,7 +11,7 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.core.rng import derive
 from datastill.images import ImageSet
 from datastill.transfer._labels import check_enough, check_labels, choose_labelled, labels_of
@@ -41,7 +41,7 @@ class FeatureProbe(Task):
     draws: int = option(1, "draws of labelled images, whose accuracies are averaged", at_least=1)
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         check_labels(self.labels)
 
     @abstractmethod

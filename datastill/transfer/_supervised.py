@@ -13,7 +13,7 @@ from datastill.core.loop import run_steps
 from datastill.core.machine import Machine
 from datastill.core.rng import fork, seeded
 from datastill.images import ImageSet
-from datastill.networks.architecture import Network, copy_body
+from datastill.networks.architecture import Architecture, Network, copy_body
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import Sgd
 from datastill.ops.schedules import Cosine, set_learning_rates
@@ -77,10 +77,14 @@ class Supervised:
 def with_new_head(start: TaskContext, data: TaskData) -> Network:
     """Return a copy of the network whose head is new and has one output per class of the data."""
     with seeded(start.seed, "new-head", data.name):
-        network = start.architecture(
-            image_size=data.train.image_size,
-            channels=data.train.channels,
-            outputs=data.train.num_classes,
-        )
+        network = new_classifier(start.architecture, data)
     copy_body(start.network, into=network)
     return start.machine.to_device(network)
+
+
+def new_classifier(architecture: Architecture, data: TaskData) -> Network:
+    """Make a network for the images of the data, with one output per class."""
+    train = data.train
+    return architecture(
+        image_size=train.image_size, channels=train.channels, outputs=train.num_classes
+    )

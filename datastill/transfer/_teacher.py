@@ -15,7 +15,7 @@ from datastill.core.rng import seeded
 from datastill.networks.architecture import Architecture, Network
 from datastill.ops.metrics import accuracy_percent
 from datastill.transfer._labels import labels_of
-from datastill.transfer._supervised import Supervised
+from datastill.transfer._supervised import Supervised, new_classifier
 from datastill.transfer.task import TaskContext, TaskData
 
 
@@ -33,7 +33,8 @@ class Teacher:
         With a folder in `start` it is trained once for each data set, architecture, seed and
         settings: later calls load its file, and an interrupted training continues.
         """
-        network = self._build(start, data)
+        with seeded(self.seed, "teacher", data.name):
+            network = start.machine.to_device(new_classifier(self.architecture, data))
         if start.folder is None:
             return self._train(network, replace(start, saving=None), data)
         identity = self._identity(start, data)
@@ -46,19 +47,13 @@ class Teacher:
             else:
                 start_time = time.monotonic()
                 self._train(network, replace(start, saving=saving), data)
-                _log_accuracy(name, network, start, data, time.monotonic() - start_time)
+                accuracy = _log_accuracy(network, start, data)
+                seconds = round(time.monotonic() - start_time, 3)
+                row = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
+                start.folder.append("teachers.jsonl", {**row, "wall_seconds": seconds})
                 checkpoint.write(file, network, identity)
             saving.clear()
         return network.eval()
-
-    def _build(self, start: TaskContext, data: TaskData) -> Network:
-        with seeded(self.seed, "teacher", data.name):
-            network = self.architecture(
-                image_size=data.train.image_size,
-                channels=data.train.channels,
-                outputs=data.train.num_classes,
-            )
-        return start.machine.to_device(network)
 
     def _train(self, network: Network, start: TaskContext, data: TaskData) -> Network:
         logger.info(f"training a {public_name(self.architecture)} teacher on {data.name}")
@@ -77,13 +72,8 @@ class Teacher:
         }
 
 
-def _log_accuracy(
-    name: str, network: Network, start: TaskContext, data: TaskData, seconds: float
-) -> None:
-    """Log the test accuracy of the teacher, and append it to teachers.jsonl."""
+def _log_accuracy(network: Network, start: TaskContext, data: TaskData) -> float:
     logits = data.test.predict(network, start.machine)
     accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
     logger.info(f"the teacher's test accuracy on {data.name} is {accuracy:.1f} %")
-    row = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
-    if start.folder is not None:
-        start.folder.append("teachers.jsonl", {**row, "wall_seconds": round(seconds, 3)})
+    return accuracy

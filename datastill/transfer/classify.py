@@ -1,4 +1,4 @@
-"""Classification: the network's own outputs are judged, and nothing more is trained.
+"""Classification by the network's own outputs; nothing more is trained.
 
 This is how distilled sets of class labels are compared: train from scratch on the set, test on the
 test split of the data that the set was distilled from (Zhao, Mopuri and Bilen, ICLR 2021).

@@ -17,7 +17,7 @@ from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
 from datastill.core.loop import run_steps
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.core.rng import fork
 from datastill.networks.architecture import Network
 from datastill.networks.resnet18 import ResNet18
@@ -113,7 +113,7 @@ class DataFreeKd(Task):
     teacher_flip: bool = option(True, "random horizontal flips for the teacher")
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         Dsa(self.strategies)  # refuses unknown ones
 
     def check(self, data: TaskData) -> None:
@@ -121,7 +121,11 @@ class DataFreeKd(Task):
         check_enough(data, ("all",))
 
     def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
-        context = self._make_context(start, self._teacher().make(start, data), data)
+        teacher = self._teacher().make(start, data).train(self.batch_norm == "train")
+        context = KDContext(start, teacher, None, self.noise_count)
+        if start.distilled is not None:
+            pixels = start.distilled.network_input().to(start.machine.device)
+            context = KDContext(start, teacher, pixels, len(pixels))
         student = self._learn(context, with_new_head(start, data), data)
         student.train(self.batch_norm == "train")
         logits = data.test.predict(student, start.machine, batch=self.batch)
@@ -134,13 +138,6 @@ class DataFreeKd(Task):
         views = CropFlip(self.teacher_crop_padding, self.teacher_flip)
         training = Supervised(self.teacher_steps, self.teacher_batch, sgd, views)
         return Teacher(ResNet18(self.teacher_width), training, self.teacher_seed)
-
-    def _make_context(self, start: TaskContext, teacher: Network, data: TaskData) -> KDContext:
-        teacher.train(self.batch_norm == "train")
-        if start.distilled is None:
-            return KDContext(start, teacher, None, self.noise_count)
-        pixels = start.distilled.network_input().to(start.machine.device)
-        return KDContext(start, teacher, pixels, len(pixels))
 
     def _learn(self, context: KDContext, student: Network, data: TaskData) -> Network:
         seed, lr = context.start.seed, self.lr if context.pixels is not None else self.noise_lr

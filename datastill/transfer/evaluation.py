@@ -36,6 +36,7 @@ from datastill.transfer.task import (
 )
 
 Key = tuple[str, ...]
+HELD_OUT = "held-out-r2"  # the task of rows that have a held-out R²
 ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
 
 
@@ -67,23 +68,19 @@ class EvaluationSuite:
                 output per class and the networks have other outputs.
         """
         for task in self.tasks:
-            if task.evaluates_outputs:
-                self._check_classes(task, origin)
-            if task.trains_on_distilled and origin.artefact and origin.distilled is None:
+            if origin.distilled is not None:
+                for data in self.targets if task.evaluates_outputs else ():
+                    check_same_classes(origin.distilled, data)
+            elif origin.artefact and task.evaluates_outputs:
+                raise ConfigError(
+                    f"{public_name(task)} needs one output per class, and {origin.title} gives"
+                    " representations; give distilled sets with class labels, or scratch"
+                )
+            elif origin.artefact and task.trains_on_distilled:
                 raise ConfigError(
                     f"{public_name(task)} trains on distilled images, and {origin.title} has none;"
                     " give distilled sets, or scratch for Gaussian noise"
                 )
-
-    def _check_classes(self, task: Task, origin: Origin) -> None:
-        if origin.distilled is not None:
-            for data in self.targets:
-                check_same_classes(origin.distilled, data)
-        elif origin.artefact:
-            raise ConfigError(
-                f"{public_name(task)} needs one output per class, and {origin.title} gives"
-                " representations; give distilled sets with class labels, or scratch"
-            )
 
 
 def evaluate_networks(
@@ -101,7 +98,7 @@ def evaluate_networks(
 
     Args:
         work: Origins, each with its seeds.
-        judges: Tasks and data.
+        suite: Tasks and data.
         machine: Device and precision.
         folder: Keeps the rows and checkpoints.
         shared: Keeps what several folders share, such as a teacher. Default: `folder`.
@@ -111,31 +108,46 @@ def evaluate_networks(
     """
     for origin, _ in work:
         suite.check_origin(origin)
-    ranks, own = folder.ranks, replace(folder, ranks=Ranks())
+    ranks, folder_of_rank = folder.ranks, replace(folder, ranks=Ranks())
     pairs = [(origin, seed) for origin, seeds in work for seed in seeds]
     jobs = [
-        _Job(origin, seed, machine, own, shared or own, f"{number}/{len(pairs)}", ranks)
+        _Job(origin, seed, machine, folder_of_rank, shared or folder_of_rank, ranks, number)
         for number, (origin, seed) in enumerate(pairs, start=1)
     ]
     rows = _joined(folder, jobs)
-    _refuse_other_sets(rows, work, folder)
+    # Data may have moved: random streams and the report go by the name that the rows have.
+    names = {row.settings["data"]: row.data for row in rows if "data" in row.settings}
+    targets = [replace(x, name=names.get(x.fingerprint, x.name)) for x in suite.targets]
+    suite = replace(suite, targets=targets)
+    _refuse_other_rows(rows, work, suite, folder)
     done = {_key_of(row) for row in rows}
     for job in jobs[ranks.rank :: ranks.size]:
-        job.measure_all(suite, done)
+        job.measure_all(suite, done, of=len(jobs))
     return _joined(folder, jobs)
 
 
-def _refuse_other_sets(
-    rows: Sequence[TransferRow], work: Sequence[tuple[Origin, Sequence[int]]], folder: RunFolder
+def _refuse_other_rows(
+    rows: Sequence[TransferRow],
+    work: Sequence[tuple[Origin, Sequence[int]]],
+    suite: EvaluationSuite,
+    folder: RunFolder,
 ) -> None:
-    """Refuse to add rows to those of distilled sets that have since been made again."""
+    """Refuse to add rows to those of other distilled sets or other target data."""
     expected = {(origin.method, origin.artefact) for origin, _ in work}
+    fingerprints = {None, *(data.fingerprint for data in suite.targets)}  # None: older versions
+    if suite.held_out is not None:
+        fingerprints.add(suite.held_out.images.fingerprint)
     for row in rows:
+        is_compared = suite.held_out is not None or row.task != HELD_OUT
+        if is_compared and row.settings.get("data") not in fingerprints:
+            raise ConfigError(
+                f"{folder.path / ROWS} has rows of other images of {row.data} than were given;"
+                " pass the images that they are of, or another --out"
+            )
         if (row.method, row.artefact) not in expected:
             raise ConfigError(
                 f"{folder.path / ROWS} has rows of another {row.method} set (fingerprint"
-                f" {row.artefact[:8]}) than was given; pass the set that they are of, or another"
-                " --out"
+                f" {row.artefact[:8]}); pass that set, or another --out"
             )
 
 
@@ -147,8 +159,8 @@ def _joined(folder: RunFolder, jobs: "Sequence[_Job]") -> list[TransferRow]:
         parts = sorted(folder.path.glob(ROWS_OF_RANK.format("*")))
         merged = {_key_of(row) for row in read_rows(file)}
         new = [row for part in parts for row in read_rows(part) if _key_of(row) not in merged]
-        number = {job.network_key: n for n, job in enumerate(jobs)}
-        new.sort(key=lambda row: number.get(_network_key_of(row), len(jobs)))
+        order = {_network_key_of(job.row): job.number for job in jobs}
+        new.sort(key=lambda row: order.get(_network_key_of(row), len(jobs) + 1))
         if new:
             before = file.read_text(encoding="utf-8") if file.exists() else ""
             write_text(file, before + _lines(new))
@@ -200,31 +212,73 @@ class _Job:
     machine: Machine
     folder: RunFolder
     shared: RunFolder
-    number: str
     ranks: Ranks  # the ranks among which jobs are divided
+    number: int  # from 1
     network: Network | None = None
 
-    def measure_all(self, suite: EvaluationSuite, done: set[Key]) -> None:
-        """Measure and store the rows that are not in `done`."""
+    def __post_init__(self) -> None:
+        origin, distilled = self.origin, self.origin.distilled
+        self.row = TransferRow(  # all that is known before anything is measured
+            method=origin.method,
+            variant=origin.variant,
+            count=origin.count,
+            source=origin.source,
+            data="",
+            task="",
+            setting="",
+            network=architecture_text(origin.architecture),
+            seed=self.seed,
+            accuracy_percent=None,
+            r_squared=None,
+            steps=0,
+            wall_seconds=0.0,
+            peak_memory_bytes=0,
+            artefact=origin.artefact,
+            options=origin.options,
+            protocol=origin.protocol,
+            target_kind="" if distilled is None else distilled.target_kind,
+            set_bytes=0 if distilled is None else distilled.num_bytes,
+            pretrain_steps=origin.pretrain_steps,
+        )
+
+    def measure_all(self, suite: EvaluationSuite, done: set[Key], *, of: int) -> None:
+        """Measure and store the rows that are not in `done`; `of` is the number of all jobs."""
+        progress = f"transfer {self.number}/{of}: {self.origin.title}, seed {self.seed}"
         for task in suite.tasks:
+            options = {**self.origin.options, "task": to_json(task)}
             for data in suite.targets:
-                saving = self._saving(public_name(task), to_json(task), data.name)
-                if self._key(public_name(task), to_json(task), data.name) not in done:
-                    self._task(task, data, saving)
-                saving.clear()  # its rows are stored, now or by the run that was killed
+                row = self._row(public_name(task), data.name, data.fingerprint, options)
+                saving = self._saving(row)
+                if not _is_done(row, done):
+                    network = self._network(progress)
+                    self._measure(row, task, data, network, saving)
+                saving.clear()  # its rows are stored, now or by the killed run
         held_out = suite.held_out
         if held_out is not None and self.origin.regresses(held_out.target):
-            name = held_out.images.name.partition("/")[0]
-            if self._key("held-out-r2", None, name) not in done:
-                self._held_out(held_out, name)
-        self._saving("pre-train", None, "").clear()
+            images = held_out.images
+            row = self._row(HELD_OUT, images.name.partition("/")[0], images.fingerprint)
+            if not _is_done(row, done):
+                network, start_time = self._network(progress), time.monotonic()
+                results = [TaskResult("", None, held_out.r2(network, self.machine), 0)]
+                self._append(row, results, network, start_time)
+        self._saving(replace(self.row, task="pre-train")).clear()
 
-    def _task(self, task: Task, data: TaskData, saving: CheckpointConfig) -> None:
-        network = self._network()
+    def _row(
+        self, task: str, data: str, fingerprint: str, options: dict[str, Any] | None = None
+    ) -> TransferRow:
+        options, settings = options or self.row.options, {"data": fingerprint}
+        return replace(self.row, task=task, data=data, options=options, settings=settings)
+
+    def _measure(
+        self,
+        row: TransferRow,
+        task: Task,
+        data: TaskData,
+        network: Network,
+        saving: CheckpointConfig,
+    ) -> None:
         task.check_network(network, data)
-        fingerprint = data.fingerprint  # of the images as they are, without a set's whitening
-        data = data.whitened_like(self.origin.distilled)
-        start_time = time.monotonic()
+        data, start_time = data.whitened_like(self.origin.distilled), time.monotonic()
         start = TaskContext(
             network,
             self.origin.architecture,
@@ -234,85 +288,51 @@ class _Job:
             self.origin.distilled,
             self.shared,
         )
-        results = task.measure(start, data)
-        seconds = time.monotonic() - start_time
-        row = self._row(public_name(task), data.name, fingerprint, seconds)
-        row = replace(row, options={**row.options, "task": to_json(task)})
-        self._append(row, results)
+        self._append(row, task.measure(start, data), network, start_time)
 
-    def _held_out(self, held_out: HeldOut, name: str) -> None:
-        start_time = time.monotonic()
-        r2 = held_out.r2(self._network(), self.machine)
-        seconds = time.monotonic() - start_time
-        row = self._row("held-out-r2", name, held_out.images.fingerprint, seconds)
-        self._append(row, [TaskResult("", None, r2, 0)])
-
-    def _network(self) -> Network:
+    def _network(self, progress: str) -> Network:
         if self.network is None:
-            logger.info(f"transfer {self.number}: {self.origin.title}, seed {self.seed}")
-            saving = self._saving("pre-train", None, "")
+            logger.info(progress)
+            saving = self._saving(replace(self.row, task="pre-train"))
             self.network = self.origin.make(self.seed, saving)
         return self.network
 
-    def _saving(self, phase: str, options: object, data: str) -> CheckpointConfig:
-        """Return the checkpoint of one piece of work; each has a file of its own."""
-        key = self._key(phase, options, data)
+    def _saving(self, row: TransferRow) -> CheckpointConfig:
+        """Return the checkpoint of the work for a row; each has its own file."""
+        key = _key_of(row)
+        if row.settings:  # of a task: the name of the data decides which images it draws
+            key = (*key, row.data)
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
-        return self.folder.saving(f"{phase}-{digest}", {"origin": key})
+        return self.folder.saving(f"{row.task}-{digest}", {"origin": key})
 
-    def _row(self, task: str, data: str, data_fingerprint: str, seconds: float) -> TransferRow:
-        origin, distilled = self.origin, self.origin.distilled
-        return TransferRow(
-            method=origin.method,
-            variant=origin.variant,
-            count=origin.count,
-            source=origin.source,
-            data=data,
-            task=task,
-            setting="",
-            network=architecture_text(origin.architecture),
-            seed=self.seed,
-            accuracy_percent=None,
-            r_squared=None,
-            steps=0,
-            wall_seconds=round(seconds, 3),
+    def _append(
+        self,
+        row: TransferRow,
+        results: Sequence[TaskResult],
+        network: Network,
+        start_time: float,
+    ) -> None:
+        settings = {
+            **row.settings,
+            "precision": self.machine.precision,
+            "image_size": network.image_size,
+            "outputs": network.outputs,
+            **_settings(self.origin.distilled),
+        }
+        row = replace(
+            row,
+            wall_seconds=round(time.monotonic() - start_time, 3),
             peak_memory_bytes=peak_memory_bytes(),
-            artefact=origin.artefact,
             versions=versions(),
-            options=origin.options,
-            protocol=origin.protocol,
-            target_kind="" if distilled is None else distilled.target_kind,
-            set_bytes=0 if distilled is None else distilled.num_bytes,
-            pretrain_steps=origin.pretrain_steps,
-            settings={
-                "data": data_fingerprint,
-                "precision": self.machine.precision,
-                "image_size": self._network().image_size,
-                "outputs": self._network().outputs,
-                **_settings(distilled),
-            },
+            settings=settings,
         )
-
-    def _append(self, row: TransferRow, results: list[TaskResult]) -> None:
         file = ROWS if self.ranks.size == 1 else ROWS_OF_RANK.format(self.ranks.rank)
         rows = [replace(row, **asdict(result)) for result in results]
         self.folder.append_text(file, _lines(rows))  # in one write: a kill leaves all or none
 
-    @property
-    def network_key(self) -> Key:
-        """Everything that identifies the evaluated network."""
-        origin, options = self.origin, self.origin.options
-        network = architecture_text(origin.architecture)
-        names = (origin.artefact, origin.method, network, origin.protocol)
-        return *names, _json(options.get("pretraining")), str(self.seed)
-
-    def _key(self, task: str, options: object, data: str) -> Key:
-        *network, seed = self.network_key
-        return *network, task, _json(options), data, seed
-
 
 def _settings(distilled: DistilledSet | None) -> dict[str, Any]:
-    """How a distilled set was made, so that a report averages over nothing but seeds."""
+    """Return how a distilled set was made, so that a report averages over nothing but seeds."""
     if distilled is None:
         return {}
     provenance = distilled.provenance
@@ -327,13 +347,20 @@ def _settings(distilled: DistilledSet | None) -> dict[str, Any]:
 
 
 def _network_key_of(row: TransferRow) -> Key:
+    """Return everything that identifies the evaluated network."""
     names = (row.artefact, row.method, row.network, row.protocol)
     return *names, _json(row.options.get("pretraining")), str(row.seed)
 
 
 def _key_of(row: TransferRow) -> Key:
     *network, seed = _network_key_of(row)
-    return *network, row.task, _json(row.options.get("task")), row.data, seed
+    data = row.settings.get("data", row.data)
+    return *network, row.task, _json(row.options.get("task")), data, seed
+
+
+def _is_done(row: TransferRow, done: set[Key]) -> bool:
+    """Return whether a row was measured; rows of older versions have no fingerprint of the data."""
+    return not {_key_of(row), _key_of(replace(row, settings={}))}.isdisjoint(done)
 
 
 def _lines(rows: Sequence[TransferRow]) -> str:

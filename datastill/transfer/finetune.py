@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.core.options import check_bounds, option
+from datastill.core.options import option
 from datastill.images import ImageSet
 from datastill.networks.architecture import Network
 from datastill.ops.metrics import accuracy_percent
@@ -63,7 +63,7 @@ class Finetune(Task):
     )
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        super().__post_init__()
         check_labels(self.labels)
 
     def check(self, data: TaskData) -> None:

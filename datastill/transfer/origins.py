@@ -16,7 +16,7 @@ from datastill.target_model import TargetModel
 
 @dataclass(frozen=True)
 class Origin:
-    """How a network to evaluate is made, and what its rows say about it.
+    """How to make a network to evaluate, and how its rows describe it.
 
     Args:
         method: Name of the method, "scratch" or "target-model".
@@ -26,7 +26,7 @@ class Origin:
         artefact: Fingerprint of the distilled set or target model; "" for scratch.
         architecture: Of the network.
         options: Settings of pre-training.
-        make: Makes the network from a seed, with checkpoints if they are wanted.
+        make: Makes the network from a seed, with optional checkpoints.
         target: Fingerprint of the target model whose representations are the outputs.
         protocol: Name of the evaluation protocol, such as "mkdt, 100 epochs".
         distilled: The set that networks are pre-trained on.

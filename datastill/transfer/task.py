@@ -10,6 +10,7 @@ from datastill.core.errors import ConfigError, DataError
 from datastill.core.lookup import public_name
 from datastill.core.loop import CheckpointConfig
 from datastill.core.machine import Machine
+from datastill.core.options import check_bounds
 from datastill.core.run_folder import RunFolder
 from datastill.data.source import source
 from datastill.distilled_set import DistilledSet
@@ -134,7 +135,7 @@ class TransferRow:
     artefact: str  # fingerprint of the distilled set or target model; "" for scratch
     versions: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)  # of task and pre-training
-    protocol: str = ""  # such as "mkdt" or "mkdt, 100 epochs"; "" for settings of one's own
+    protocol: str = ""  # such as "mkdt" or "mkdt, 100 epochs"; "" for custom settings
     target_kind: str = ""  # of the distilled set; "" without one
     set_bytes: int = 0  # of the images and targets of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
@@ -159,12 +160,15 @@ class Task(ABC):
     trains_on_distilled: ClassVar[bool] = False  # whether it uses the distilled images again
     evaluates_outputs: ClassVar[bool] = False  # whether outputs must be the classes of the data
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
     @abstractmethod
     def check(self, data: TaskData) -> None:
         """Check that this task can use the data, before any work.
 
         Raises:
-            DataError: There are fewer labelled images than the options ask for.
+            DataError: There are fewer labelled images than the options need.
         """
 
     @abstractmethod
@@ -179,7 +183,16 @@ class Task(ABC):
             ConfigError: Sizes or channels differ, or the network must have one output per class and
                 has another number.
         """
-        check_fit(network, data)
+        if network.channels != data.train.channels:
+            raise ConfigError(
+                f"the network takes images of {network.channels} channels, {data.name} has"
+                f" {data.train.channels}; choose target data with as many channels as the source"
+            )
+        if network.image_size != data.train.image_size:
+            raise ConfigError(
+                f"the network takes images of {network.image_size} pixels, {data.name} has"
+                f" {data.train.image_size}; load the data at the network's size"
+            )
         classes = data.train.num_classes
         if self.evaluates_outputs and network.outputs != classes:
             raise ConfigError(
@@ -203,7 +216,7 @@ class Task(ABC):
 
         Args:
             network: A pre-trained network of datastill.
-            data: "digits", "cifar10", "folder:PATH", or data of your own.
+            data: "digits", "cifar10", "folder:PATH", or a `TaskData`.
             seed: Root of all random streams.
             machine: Device and precision. Default: the CPU in float32.
             data_root: Folder with the official archives. Default: the cache.
@@ -233,24 +246,6 @@ class Task(ABC):
         )
 
 
-def check_fit(network: Network, data: TaskData) -> None:
-    """Check that a network takes images of the size and channels of the data.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    if network.channels != data.train.channels:
-        raise ConfigError(
-            f"the network takes images of {network.channels} channels, {data.name} has"
-            f" {data.train.channels}; choose target data of the same kind as the source"
-        )
-    if network.image_size != data.train.image_size:
-        raise ConfigError(
-            f"the network takes images of {network.image_size} pixels, {data.name} has"
-            f" {data.train.image_size}; load the data at the network's size"
-        )
-
-
 def check_same_images(distilled: DistilledSet, data: TaskData) -> None:
     """Check that distilled images have the shape of the data.
 
@@ -262,7 +257,7 @@ def check_same_images(distilled: DistilledSet, data: TaskData) -> None:
         raise ConfigError(
             f"the distilled images have {distilled.image_size} pixels and {distilled.channels}"
             f" channels, {data.name} {train.image_size} and {train.channels}; a teacher trained on"
-            f" {data.name} takes images of its own shape only"
+            f" {data.name} takes images of their shape only"
         )
 
 
@@ -272,8 +267,8 @@ def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
     Raises:
         ConfigError: They are representations, or classes of other data.
     """
-    kind, classes = distilled.target_kind, distilled.provenance.get("classes") or []
-    if kind == "representation":
+    classes = distilled.provenance.get("classes") or []
+    if distilled.target_kind == "representation":
         raise ConfigError(
             f"networks pre-trained on representations do not predict the classes of {data.name};"
             " give a set with class labels, or choose a task that trains a new head"

@@ -13,7 +13,6 @@ from datastill.augment.batch_ops import (
     BatchRandom,
     color_jitter,
     gaussian_blur,
-    per_image,
     resample,
     rotation_matrix,
 )
@@ -40,14 +39,6 @@ def test_batch_random__bernoulli_has_its_probability() -> None:
     assert batch_random().bernoulli(1.0).all() and not batch_random().bernoulli(0.0).any()
 
 
-def test_batch_random__siamese_gives_one_number_to_all() -> None:
-    for numbers in (
-        batch_random(5, siamese=True).uniform(0, 1),
-        batch_random(5, siamese=True).integers(0, 99),
-    ):
-        assert numbers.shape == (5,) and len(numbers.unique()) == 1
-
-
 def test_batch_random__siamese_numbers_ignore_the_count() -> None:
     few, many = batch_random(2, siamese=True), batch_random(50, siamese=True)
     assert few.uniform(0, 1)[0] == many.uniform(0, 1)[0]
@@ -58,11 +49,6 @@ def test_batch_random__stream_ignores_the_type() -> None:
     assert double.dtype == torch.float64 and torch.equal(single, double.float())
 
 
-def test_per_image__lines_up_with_images() -> None:
-    images = torch.ones(2, 3, 4, 5)
-    assert (images * per_image(torch.tensor([2.0, 3.0])))[1].eq(3).all()
-
-
 def test_gaussian_blur__equals_scipy_for_each_image() -> None:
     x = torch.rand(3, 2, 9, 11, generator=fork(0, "x"), dtype=torch.float64)
     sigma = torch.tensor([0.1, 0.8, 2.0], dtype=torch.float64)
@@ -71,11 +57,6 @@ def test_gaussian_blur__equals_scipy_for_each_image() -> None:
     ):
         expected = gaussian_filter(image.numpy(), width, mode="mirror", radius=4, axes=(1, 2))
         torch.testing.assert_close(ours, torch.from_numpy(expected))
-
-
-def test_gaussian_blur__keeps_a_plain_image() -> None:
-    x = torch.full((2, 1, 6, 6), 0.3)
-    torch.testing.assert_close(gaussian_blur(x, torch.tensor([0.5, 2.0]), radius=4), x)
 
 
 def some_images() -> torch.Tensor:
@@ -153,22 +134,11 @@ def test_color_jitter__one_call_equals_one_operation_after_the_other() -> None:
     torch.testing.assert_close(jittered(x, **changes), expected)
 
 
-def test_color_jitter__one_channel_contrast_is_about_the_mean() -> None:
-    x = soft_bytes(1)[None].float() / 255
-    expected = x.mean() + 0.6 * (x - x.mean())
-    torch.testing.assert_close(jittered(x, contrast=0.6), expected)
-
-
 def test_color_jitter__hue_keeps_luma() -> None:
     x = soft_bytes()[None].float() / 255
     luma = torch.tensor([0.299, 0.587, 0.114])
     before, after = (torch.einsum("c,bchw->bhw", luma, i) for i in (x, jittered(x, hue_radians=1)))
     torch.testing.assert_close(after, before)
-
-
-def test_color_jitter__hue_leaves_greys_alone() -> None:
-    x = torch.linspace(0, 1, 16).view(1, 1, 4, 4).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(jittered(x, hue_radians=1.0), x)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 2), (2, 0)])
@@ -177,11 +147,6 @@ def test_color_jitter__a_third_of_a_turn_leads_to_the_next_primary_color(
 ) -> None:
     x = torch.zeros(1, 3, 1, 1).index_fill_(1, torch.tensor([start]), 1.0)
     assert int(jittered(x, hue_radians=2 * math.pi / 3).flatten().argmax()) == end
-
-
-def test_color_jitter__whole_turn_changes_nothing() -> None:
-    x = soft_bytes()[None].float() / 255
-    torch.testing.assert_close(jittered(x, hue_radians=2 * math.pi), x)
 
 
 def test_color_jitter__treats_every_image_by_its_own_amount() -> None:

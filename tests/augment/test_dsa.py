@@ -140,15 +140,8 @@ def test_dsa__equals_published_algorithm(strategy: str, side: int) -> None:
 def test_dsa__siamese_gives_every_image_what_a_batch_of_one_gets(strategy: str) -> None:
     x = some_images()
     together = only(strategy)(x, fork(2, "dsa"), siamese=True)
-    file_lock = [only(strategy)(image[None], fork(2, "dsa"), siamese=True)[0] for image in x]
-    torch.testing.assert_close(together, torch.stack(file_lock))
-
-
-@pytest.mark.parametrize("strategy", EVERY)
-def test_dsa__without_siamese_equal_images_become_different(strategy: str) -> None:
-    x = some_images(1).expand(16, -1, -1, -1)
-    out = only(strategy)(x, fork(0, "dsa"))
-    assert any(not torch.equal(out[0], other) for other in out[1:])
+    separately = [only(strategy)(image[None], fork(2, "dsa"), siamese=True)[0] for image in x]
+    torch.testing.assert_close(together, torch.stack(separately))
 
 
 @pytest.mark.parametrize("strategy", EVERY)
@@ -166,13 +159,6 @@ def test_dsa__keeps_shape_and_type(strategy: str, channels: int) -> None:
         assert out.shape == x.shape and out.dtype == dtype
 
 
-def test_dsa__numbers_do_not_depend_on_the_type_of_the_images() -> None:
-    x = some_images()
-    for seed in range(8):
-        double = Dsa()(x.double(), fork(seed, "dsa"))
-        torch.testing.assert_close(Dsa()(x, fork(seed, "dsa")), double.float())
-
-
 @pytest.mark.parametrize("strategy", EVERY)
 def test_dsa__computes_where_the_images_are(strategy: str) -> None:
     """The meta device refuses to be mixed with CPU tensors, as a GPU does."""
@@ -185,13 +171,6 @@ def test_dsa__draws_follow_the_generator_alone() -> None:
     first, again, other = (Dsa()(some_images(), fork(seed, "dsa")) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_dsa__leaves_its_input_alone() -> None:
-    x, generator = some_images(), fork(0, "dsa")
-    for _ in range(20):
-        Dsa()(x, generator)
-    assert torch.equal(x, some_images())
 
 
 def test_dsa__chooses_among_all_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,21 +186,6 @@ def test_dsa__chooses_among_all_strategies(monkeypatch: pytest.MonkeyPatch) -> N
 def test_dsa__without_strategies_changes_nothing() -> None:
     x = some_images()
     assert torch.equal(Dsa(strategies=())(x, fork(0, "dsa")), x)
-
-
-@pytest.mark.parametrize(
-    "weak",
-    [
-        Dsa(strategies=("flip",), flip_probability=0.0),
-        Dsa(strategies=("crop",), crop_of_side=0.0),
-        Dsa(strategies=("cutout",), cutout_of_side=0.0),
-        Dsa(strategies=("scale",), scale=1.0),
-        Dsa(strategies=("rotate",), rotate_degrees=0.0),
-    ],
-    ids=lambda weak: weak.strategies[0],
-)
-def test_dsa__strength_of_none_changes_nothing(weak: Dsa) -> None:
-    torch.testing.assert_close(weak(some_images(), fork(0, "dsa")), some_images())
 
 
 def test_dsa__unknown_strategy_gets_the_nearest_name() -> None:

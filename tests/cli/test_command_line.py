@@ -1,6 +1,7 @@
 """Flags become values: those of commands, of the components that they choose, of config.yaml."""
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from datastill.cli import main
 from datastill.cli.main import NAMES
 from datastill.core.errors import ConfigError
+from datastill.core.progress import logger
 
 DISTILL = "distill --data glyphs --out runs/a"
 TARGET = "target --data glyphs --out targets/a"
@@ -127,6 +129,21 @@ def test_help__of_a_command_explains_every_flag(
         shown = f"--{key}".replace("_", "-").removesuffix(".name") in text.replace("_", "-")
         assert (shown or key in parser.positionals) == (key != "resolved"), key
         assert option.help or key == "resolved"
+
+
+DISTILL_DIGITS = "distill --data digits --method random-subset --method.targets class-label"
+
+
+@pytest.mark.parametrize(("flag", "shown"), [("--quiet", False), ("--verbose", True)])
+def test_verbosity__is_a_flag_of_every_command(
+    flag: str, shown: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*DISTILL_DIGITS.split(), "--count", "4", "--limit", "20", "--out", str(tmp_path / "x")]
+    assert main([*words, flag]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path}/x/distilled.safetensors\n"
+    assert ("4 distilled images" in captured.err) == shown and (captured.err != "") == shown
+    assert logger.level == logging.INFO
 
 
 def test_help__shows_the_options_of_the_chosen_components(

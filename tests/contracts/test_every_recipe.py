@@ -8,33 +8,24 @@ import pytest
 from datastill.core.errors import ConfigError
 from datastill.core.lookup import names
 from datastill.data.source import source
-from datastill.experiments.recipe import Recipe, describe, get_recipe, smoke
+from datastill.experiments.recipe import describe, get_recipe, smoke
 from datastill.experiments.stages import stages
 
 NAMES = names("datastill.recipes")
 every_recipe = pytest.mark.parametrize("name", NAMES)
 
 
-def stage_names(recipe: Recipe) -> list[str]:
-    """The names of a recipe's stages; nothing is read or made for them."""
-    return list(stages(recipe))
-
-
 @every_recipe
-def test_every_recipe__is_called_as_its_file(name: str) -> None:
+def test_every_recipe__is_called_as_its_file_and_can_be_written_down(name: str) -> None:
     assert get_recipe(name).name == name
+    assert json.loads(json.dumps(describe(get_recipe(name))))["kind"] == "Recipe"
 
 
 @every_recipe
-def test_every_recipe__needs_only_data_that_exist(name: str) -> None:
+def test_every_recipe__needs_only_data_that_exist_and_networks_that_take_them(name: str) -> None:
     recipe = get_recipe(name)
     for data in (recipe.source, *recipe.data):
         assert source(data).size(recipe.image_size) == recipe.image_size
-
-
-@every_recipe
-def test_every_recipe__networks_take_its_images(name: str) -> None:
-    recipe = get_recipe(name)
     inner = [sets.network for sets in recipe.sets if sets.network is not None]
     targets = [] if recipe.target is None else [recipe.target.architecture]
     for network in (recipe.network, *recipe.networks, *inner, *targets):
@@ -52,36 +43,31 @@ def test_every_recipe__stages_come_after_those_that_they_depend_on(name: str) ->
 @every_recipe
 def test_every_recipe__has_a_row_of_each_origin_network_protocol_and_seed(name: str) -> None:
     recipe = get_recipe(name)
-    size, own = recipe.image_size, recipe.networks or (recipe.network,)
-    networks = sum(len({p.network(size, n) for n in own}) for p in recipe.protocols)
+    size, candidates = recipe.image_size, recipe.networks or (recipe.network,)
+    networks = sum(len({p.network(size, n) for n in candidates}) for p in recipe.protocols)
     judged = len(recipe.protocols) if recipe.judge_target else 0
-    rows = [part for part in stage_names(recipe) if part.startswith("rows/")]
+    rows = [name for name in stages(recipe) if name.startswith("rows/")]
     assert len(rows) == recipe.seeds * (networks * (1 + len(recipe.sets)) + judged)
 
 
 @every_recipe
-def test_every_recipe__can_be_written_down(name: str) -> None:
-    assert json.loads(json.dumps(describe(get_recipe(name))))["kind"] == "Recipe"
-
-
-@every_recipe
 def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
-    whole, short = get_recipe(name), get_recipe(name, "smoke")
+    full, short = get_recipe(name), get_recipe(name, "smoke")
     kept = ("name", "source", "image_size", "network", "networks", "judge_target")
-    assert all(getattr(short, field) == getattr(whole, field) for field in kept)
-    assert short.data == whole.data[:2]
-    assert [s.method.variant for s in short.sets] == [s.method.variant for s in whole.sets]
-    if short.target is not None and whole.target is not None:
-        assert short.target.architecture == whole.target.architecture
-    assert (short.target is None) == (whole.target is None)
+    assert all(getattr(short, field) == getattr(full, field) for field in kept)
+    assert short.data == full.data[:2]
+    assert [s.method.variant for s in short.sets] == [s.method.variant for s in full.sets]
+    if short.target is not None and full.target is not None:
+        assert short.target.architecture == full.target.architecture
+    assert (short.target is None) == (full.target is None)
     assert (short.scale, short.seeds) == ("smoke", 1)
     tasks = [[type(task) for task in p.tasks] for p in short.protocols]
-    assert tasks == [[type(task) for task in p.tasks] for p in whole.protocols]
+    assert tasks == [[type(task) for task in p.tasks] for p in full.protocols]
 
 
 @every_recipe
 def test_every_recipe__smoke_scale_is_as_short_as_can_be(name: str) -> None:
-    """Shortening it again shortens nothing: whatever is a length has said so."""
+    """Shortening it again changes nothing: each length has a smoke value."""
     short = get_recipe(name, "smoke")
     assert smoke(short) == short
     lengths = [
@@ -105,10 +91,10 @@ def _components(value: object) -> list[object]:
 
 
 @every_recipe
-def test_every_recipe__sets_of_one_table_have_places_of_their_own(name: str) -> None:
-    places = [part for part in stage_names(get_recipe(name)) if part.startswith("sets/")]
-    made = [sets for sets in get_recipe(name).sets if not sets.method.takes_all]
-    assert len(places) == sum(sets.number for sets in made)
+def test_every_recipe__sets_of_one_table_have_different_names(name: str) -> None:
+    recipe = get_recipe(name)
+    distilled = [name for name in stages(recipe) if name.startswith("sets/")]
+    assert len(distilled) == sum(x.number for x in recipe.sets if not x.method.takes_all)
 
 
 def test_named__scale_that_a_recipe_lacks_is_refused() -> None:

@@ -22,7 +22,8 @@ from datastill.core.options import from_json, options, to_json
 from datastill.distill import distill
 from datastill.images import ImageSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.transfer.task import Task, TaskData, check_fit
+from datastill.transfer.knn_probe import KnnProbe
+from datastill.transfer.task import Task, TaskData
 
 FOLDER = "datastill.transfer"
 SMALL = {"steps": 6, "batch": 8, "crop_padding": 1, "k": 3, "epochs": 2, "noise_count": 16}
@@ -90,7 +91,7 @@ def test_every_task__settings_do_not_influence_each_other(task: Task) -> None:
 
 @every_task_by_labels
 def test_every_task__class_with_too_few_images_is_refused(task: Task) -> None:
-    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 asked for"):
+    with pytest.raises(DataError, match=r"class class-0 has 6 .* fewer than the 7 that"):
         measured(replace(task, **{"labels": ("7-per-class",)}))
 
 
@@ -129,9 +130,9 @@ def test_every_task__options_survive_json_and_are_explained(task: Task) -> None:
     assert all(option.help for option in options(task))
 
 
-def test_check_fit__other_channels_are_refused() -> None:
+def test_check_network__other_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="takes images of 1 channels, toy has 3"):
-        check_fit(toy_network(), toy_task(channels=3))
+        KnnProbe().check_network(toy_network(), toy_task(channels=3))
 
 
 def test_task_data__unlabelled_images_are_refused() -> None:

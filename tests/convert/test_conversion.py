@@ -1,4 +1,4 @@
-"""From foreign files to our artefact: what is filled in, what is asked, what is kept."""
+"""Conversion of foreign files to an artefact: metadata that are filled in, required or kept."""
 
 import hashlib
 from pathlib import Path
@@ -9,10 +9,10 @@ from commands import draw_photos
 from factories import NETWORK, toy_images, toy_target
 from third_party_formats import LABELS, pixels, write_krr_st, write_mtt, write_res
 
-from datastill.convert.conversion import Asked, convert
+from datastill.convert.conversion import ConversionOptions, convert
 from datastill.convert.dataset_condensation import DatasetCondensation
 from datastill.convert.folder import FolderFormat
-from datastill.convert.format import Facts
+from datastill.convert.format import Metadata
 from datastill.convert.mtt import Mtt
 from datastill.convert.selfsup_dd import SelfsupDD
 from datastill.core.errors import ArtefactError, ConfigError, DataError
@@ -25,24 +25,26 @@ GREY = Normalizer((0.5,), (0.25,))
 
 
 def test_convert__normalized_pixels_are_those_that_were_saved(tmp_path: Path) -> None:
-    distilled = convert(write_res(tmp_path), DatasetCondensation(), Asked())
+    distilled = convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions())
     assert torch.equal(distilled.network_input(), pixels())
     assert torch.equal(distilled.targets, LABELS) and distilled.outputs == 4
-    theirs = pixels() * torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)  # their pictures
-    theirs += torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
-    assert torch.allclose(distilled.unit_pixels(), theirs.clamp(0, 1), atol=1e-6)
+    pictures = pixels() * torch.tensor([0.2023, 0.1994, 0.2010]).view(
+        3, 1, 1
+    )  # as in the other project
+    pictures += torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+    assert torch.allclose(distilled.unit_pixels(), pictures.clamp(0, 1), atol=1e-6)
 
 
 def test_convert__rows_say_where_the_set_comes_from(tmp_path: Path) -> None:
-    distilled = convert(write_res(tmp_path), DatasetCondensation(), Asked())
+    distilled = convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions())
     origin = from_distilled(distilled, NETWORK, Machine())
     assert (origin.title, origin.source, origin.target) == ("dsa, converted (4)", "cifar10", "")
 
 
 def test_convert__keeps_digests_and_who_said_what(tmp_path: Path) -> None:
     path = write_mtt(tmp_path)
-    asked = Asked(Facts(source="cifar10", method="tesla"), data="cifar10")
-    kept = convert(path, Mtt(zca="no"), asked).provenance["converted"]
+    options = ConversionOptions(Metadata(source="cifar10", method="tesla"), data="cifar10")
+    kept = convert(path, Mtt(zca="no"), options).provenance["converted"]
     assert kept["format"] == {"name": "mtt", "zca": "no"}
     assert kept["given"] == {"method": "tesla", "source": "cifar10"}
     assert kept["implied"]["pixel_space"] == "normalized" and "method" not in kept["implied"]
@@ -53,26 +55,28 @@ def test_convert__keeps_digests_and_who_said_what(tmp_path: Path) -> None:
 
 def test_convert__many_files_have_one_digest_that_each_of_them_changes(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", per_class=5)
-    asked = Asked(Facts(source="mine", normalizer=Normalizer((0.5,) * 3, (0.25,) * 3)))
-    before = convert(photos, FolderFormat(8), asked).provenance["converted"]["files"]
+    options = ConversionOptions(
+        Metadata(source="mine", normalizer=Normalizer((0.5,) * 3, (0.25,) * 3))
+    )
+    before = convert(photos, FolderFormat(8), options).provenance["converted"]["files"]
     assert len(before) == 1 and before[0]["name"] == "photos: 15 files"
     (photos / "cat" / "0.png").write_bytes((photos / "dog" / "0.png").read_bytes())
-    assert convert(photos, FolderFormat(8), asked).provenance["converted"]["files"] != before
+    assert convert(photos, FolderFormat(8), options).provenance["converted"]["files"] != before
 
 
 def test_convert__says_what_was_filled_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    convert(write_res(tmp_path), DatasetCondensation(), Asked(Facts(method="dc")))
-    said = capsys.readouterr().err
-    assert "pixel_space normalized: implied by dataset-condensation" in said
-    assert "what the code of dataset-condensation uses for cifar10" in said
-    assert "\nmethod" not in said
+    convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions(Metadata(method="dc")))
+    message = capsys.readouterr().err
+    assert "pixel_space normalized: implied by dataset-condensation" in message
+    assert "what the code of dataset-condensation uses for cifar10" in message
+    assert "\nmethod" not in message
 
 
 def test_convert__lists_all_that_is_missing_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        convert(write_mtt(tmp_path), Mtt(), Asked())
+        convert(write_mtt(tmp_path), Mtt(), ConversionOptions())
     words = str(refused.value).split()
     flags = {word for word in words if word.startswith("--")}
     assert {"--format.zca", "--data", "--mean", "--std"} <= flags
@@ -83,14 +87,14 @@ def test_convert__sets_of_other_methods_are_asked_for_pixels_and_classes(tmp_pat
     folder = write_krr_st(tmp_path / "cifar100" / "dm")
     torch.save(LABELS, folder / "y_syn.pt")
     with pytest.raises(ConfigError, match=r"add --pixel-space .*; --num-classes K$"):
-        convert(folder, SelfsupDD(), Asked())
-    asked = Asked(Facts(source="cifar100", pixel_space="raw"), data="cifar100")
-    assert convert(folder, SelfsupDD(), asked).outputs == 100
+        convert(folder, SelfsupDD(), ConversionOptions())
+    options = ConversionOptions(Metadata(source="cifar100", pixel_space="raw"), data="cifar100")
+    assert convert(folder, SelfsupDD(), options).outputs == 100
 
 
 def test_convert__given_facts_win_over_the_format(tmp_path: Path) -> None:
-    given = Facts("mine", "digits", "unit", num_classes=7, normalizer=GREY)
-    distilled = convert(write_mtt(tmp_path, channels=1), Mtt(zca="no"), Asked(given))
+    given = Metadata("mine", "digits", "unit", num_classes=7, normalizer=GREY)
+    distilled = convert(write_mtt(tmp_path, channels=1), Mtt(zca="no"), ConversionOptions(given))
     assert (distilled.method, distilled.pixel_space, distilled.outputs) == ("mine", "unit", 7)
     assert distilled.normalizer == GREY
 
@@ -99,19 +103,21 @@ def test_convert__statistics_of_our_own_source_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_mtt(tmp_path, channels=1, size=16)
-    distilled = convert(path, Mtt(zca="no"), Asked(Facts(source="digits"), data="digits"))
+    distilled = convert(
+        path, Mtt(zca="no"), ConversionOptions(Metadata(source="digits"), data="digits")
+    )
     assert distilled.normalizer == source("digits").load("train", 16).normalizer
     assert "measured on digits/train as prepared here" in capsys.readouterr().err
 
 
 def test_convert__statistics_of_other_channels_are_refused(tmp_path: Path) -> None:
-    asked = Asked(Facts(normalizer=GREY))
+    options = ConversionOptions(Metadata(normalizer=GREY))
     with pytest.raises(ConfigError, match="the images have 3 channels, mean and std 1"):
-        convert(write_res(tmp_path), DatasetCondensation(), asked)
+        convert(write_res(tmp_path), DatasetCondensation(), options)
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (torch.tensor([0, 1, 2, 9]), "from 0 to 9"),
         (torch.tensor([-1, 0, 1, 2]), "from -1 to 2"),
@@ -119,43 +125,47 @@ def test_convert__statistics_of_other_channels_are_refused(tmp_path: Path) -> No
     ],
 )
 def test_convert__labels_that_are_no_classes_are_refused(
-    tmp_path: Path, labels: torch.Tensor, said: str
+    tmp_path: Path, labels: torch.Tensor, message: str
 ) -> None:
     path = write_mtt(tmp_path)
     torch.save(labels, tmp_path / "labels_100.pt")
-    with pytest.raises(DataError, match=said):
-        convert(path, Mtt(zca="no"), Asked(Facts(source="cifar10", num_classes=4)))
+    with pytest.raises(DataError, match=message):
+        convert(path, Mtt(zca="no"), ConversionOptions(Metadata(source="cifar10", num_classes=4)))
 
 
 def test_convert__whole_numbers_in_floats_are_labels(tmp_path: Path) -> None:
     folder = write_krr_st(tmp_path / "cifar100" / "random")  # `test.py` casts them too
     torch.save(LABELS.float(), folder / "y_syn.pt")
-    asked = Asked(Facts(pixel_space="raw", num_classes=100))
-    assert torch.equal(convert(folder, SelfsupDD(), asked).targets, LABELS)
+    options = ConversionOptions(Metadata(pixel_space="raw", num_classes=100))
+    assert torch.equal(convert(folder, SelfsupDD(), options).targets, LABELS)
 
 
 def test_convert__kind_must_fit_the_shape_of_the_targets(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"targets \(4,\) are no representation targets"):
         convert(
-            write_res(tmp_path), DatasetCondensation(), Asked(Facts(target_kind="representation"))
+            write_res(tmp_path),
+            DatasetCondensation(),
+            ConversionOptions(Metadata(target_kind="representation")),
         )
 
 
 def test_convert__half_precision_becomes_single(tmp_path: Path) -> None:
     folder = write_krr_st(tmp_path / "cifar100" / "krr_st")
     torch.save(pixels().half(), folder / "x_syn.pt")
-    assert torch.equal(convert(folder, SelfsupDD(), Asked()).images, pixels().half().float())
+    assert torch.equal(
+        convert(folder, SelfsupDD(), ConversionOptions()).images, pixels().half().float()
+    )
 
 
 def test_convert__target_model_is_refused_where_there_are_targets(tmp_path: Path) -> None:
     target = toy_target(toy_images())
     with pytest.raises(ConfigError, match="dataset-condensation has its own"):
-        convert(write_res(tmp_path), DatasetCondensation(), Asked(target=target))
+        convert(write_res(tmp_path), DatasetCondensation(), ConversionOptions(target=target))
 
 
 def test_convert__targets_of_a_folder_name_their_target_model(tmp_path: Path) -> None:
     target = toy_target(toy_images(channels=3))
     photos = draw_photos(tmp_path / "photos", per_class=2)
-    distilled = convert(photos, FolderFormat(), Asked(target=target))
+    distilled = convert(photos, FolderFormat(), ConversionOptions(target=target))
     assert from_distilled(distilled, NETWORK, Machine()).regresses(target)
     assert (distilled.pixel_space, distilled.normalizer) == ("unit", target.normalizer)

@@ -35,7 +35,7 @@ def test_every_format__absent_and_empty_places_are_refused(name: str, tmp_path: 
 
 
 def test_guess__file_names_tell_the_format(tmp_path: Path, photos: Path) -> None:
-    found = {
+    formats = {
         write_res(tmp_path): DatasetCondensation(),
         write_mtt(tmp_path / "mtt"): Mtt(),
         tmp_path / "mtt": Mtt(),
@@ -43,7 +43,7 @@ def test_guess__file_names_tell_the_format(tmp_path: Path, photos: Path) -> None
         tmp_path / "krr_st" / "x_syn.pt": SelfsupDD(),
         photos: FolderFormat(),
     }
-    assert {path: guess_format(path) for path in found} == found
+    assert {path: guess_format(path) for path in formats} == formats
 
 
 def test_guess__results_folder_with_pictures_is_not_taken_for_images(tmp_path: Path) -> None:
@@ -54,12 +54,12 @@ def test_guess__results_folder_with_pictures_is_not_taken_for_images(tmp_path: P
 
 
 def test_dataset_condensation__name_and_contents_say_everything(tmp_path: Path) -> None:
-    found = DatasetCondensation().read(write_res(tmp_path), None)
-    facts = found.implied
+    loaded = DatasetCondensation().read(write_res(tmp_path), None)
+    facts = loaded.implied
     assert (facts.method, facts.source, facts.num_classes) == ("dsa", "cifar10", 4)
     assert (facts.pixel_space, facts.target_kind) == ("normalized", "hard-label")
-    assert torch.equal(found.images, pixels()) and torch.equal(found.targets, LABELS)
-    assert not found.missing
+    assert torch.equal(loaded.images, pixels()) and torch.equal(loaded.targets, LABELS)
+    assert not loaded.missing
 
 
 def test_dataset_condensation__other_names_leave_method_and_source_open(tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_dataset_condensation__one_of_many_experiments_must_be_chosen(tmp_path: 
     path = write_res(tmp_path, experiments=3)
     (missing,) = DatasetCondensation().read(path, None).missing
     assert "--format.experiment N (the file has 3, from 0 to 2)" in missing
-    found = DatasetCondensation(experiment=2).read(path, None)
-    assert torch.equal(found.images, pixels(seed=2)) and not found.missing
+    loaded = DatasetCondensation(experiment=2).read(path, None)
+    assert torch.equal(loaded.images, pixels(seed=2)) and not loaded.missing
     with pytest.raises(ConfigError, match=r"experiment=3: .* has 3, from 0 to 2"):
         DatasetCondensation(experiment=3).read(path, None)
 
@@ -107,10 +107,13 @@ def test_dataset_condensation__unfinished_run_is_refused(tmp_path: Path) -> None
 
 
 def test_mtt__asks_whether_images_are_whitened(tmp_path: Path) -> None:
-    found = Mtt().read(write_mtt(tmp_path), None)
-    assert len(found.missing) == 1 and "--format.zca no|yes" in found.missing[0]
-    known = Mtt(zca="no").read(write_mtt(tmp_path), None)
-    assert not known.missing and (known.implied.method, known.implied.num_classes) == ("mtt", 4)
+    loaded = Mtt().read(write_mtt(tmp_path), None)
+    assert len(loaded.missing) == 1 and "--format.zca no|yes" in loaded.missing[0]
+    unwhitened = Mtt(zca="no").read(write_mtt(tmp_path), None)
+    assert not unwhitened.missing and (
+        unwhitened.implied.method,
+        unwhitened.implied.num_classes,
+    ) == ("mtt", 4)
 
 
 def test_mtt__whitened_images_are_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -121,9 +124,9 @@ def test_mtt__whitened_images_are_refused_with_a_way_out(tmp_path: Path) -> None
 def test_mtt__images_turned_back_from_zca_are_unit_pixels(tmp_path: Path) -> None:
     write_mtt(tmp_path)
     torch.save(torch.rand(4, 3, 8, 8), tmp_path / "images_zca_100.pt")
-    found = Mtt().read(tmp_path / "images_zca_100.pt", None)
-    assert found.implied.pixel_space == "unit" and not found.missing
-    assert [file.name for file in found.files] == ["images_zca_100.pt", "labels_100.pt"]
+    loaded = Mtt().read(tmp_path / "images_zca_100.pt", None)
+    assert loaded.implied.pixel_space == "unit" and not loaded.missing
+    assert [file.name for file in loaded.files] == ["images_zca_100.pt", "labels_100.pt"]
 
 
 def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None:
@@ -137,12 +140,12 @@ def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None
 
 
 def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
-    found = Mtt().read(write_mkdt(tmp_path), None)
-    facts = found.implied
+    loaded = Mtt().read(write_mkdt(tmp_path), None)
+    facts = loaded.implied
     assert (facts.method, facts.target_kind) == ("mkdt", "representation")
-    assert facts.num_classes is None and not found.missing
-    theirs = Mtt().read(write_mtt(tmp_path / "mtt"), None).statistics
-    assert found.statistics["cifar100"] != theirs["cifar100"]
+    assert facts.num_classes is None and not loaded.missing
+    mtt = Mtt().read(write_mtt(tmp_path / "mtt"), None).statistics
+    assert loaded.statistics["cifar100"] != mtt["cifar100"]
 
 
 def test_mtt__rows_of_probabilities_are_soft_labels_of_an_unknown_relative(tmp_path: Path) -> None:
@@ -170,11 +173,11 @@ def test_mtt__labels_of_another_set_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("parameters", [False, True])
 def test_selfsup_dd__folder_names_say_source_and_method(tmp_path: Path, parameters: bool) -> None:
     folder = write_krr_st(tmp_path / "tinyimagenet" / "krr_st", parameters=parameters)
-    found = SelfsupDD().read(folder, None)
-    facts = found.implied
+    loaded = SelfsupDD().read(folder, None)
+    facts = loaded.implied
     assert (facts.method, facts.source) == ("krr-st", "tiny-imagenet")
     assert (facts.pixel_space, facts.target_kind) == ("raw", "representation")
-    assert not found.images.requires_grad and not found.targets.requires_grad
+    assert not loaded.images.requires_grad and not loaded.targets.requires_grad
 
 
 def test_selfsup_dd__sets_of_other_methods_keep_their_kind_of_targets(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_selfsup_dd__labels_in_an_unnamed_folder_leave_the_method_open(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "message"),
     [
         (torch.rand(4, 3, 8, 9), r"\(4, 3, 8, 9\); expected square"),
         (torch.rand(4, 192), r"\(4, 192\); expected square"),
@@ -199,11 +202,11 @@ def test_selfsup_dd__labels_in_an_unnamed_folder_leave_the_method_open(tmp_path:
     ],
 )
 def test_selfsup_dd__other_shapes_are_named(
-    tmp_path: Path, images: torch.Tensor, said: str
+    tmp_path: Path, images: torch.Tensor, message: str
 ) -> None:
     folder = write_krr_st(tmp_path)
     torch.save(images, folder / "x_syn.pt")
-    with pytest.raises(ArtefactError, match=said):
+    with pytest.raises(ArtefactError, match=message):
         SelfsupDD().read(folder, None)
 
 
@@ -218,11 +221,11 @@ def test_selfsup_dd__nan_is_named_with_its_file(tmp_path: Path, name: str) -> No
 
 
 def test_folder__class_folders_are_hard_labels_and_no_image_is_held_out(photos: Path) -> None:
-    found = FolderFormat(image_size=8).read(photos, None)
-    assert found.targets.tolist() == [0, 0, 1, 1, 2, 2]
-    assert found.implied.num_classes == 3 and found.images.shape == (6, 3, 8, 8)
-    brightest = found.images.mean((2, 3)).argmax(1)  # each class has a color of its own
-    assert torch.equal(brightest, found.targets)
+    loaded = FolderFormat(image_size=8).read(photos, None)
+    assert loaded.targets.tolist() == [0, 0, 1, 1, 2, 2]
+    assert loaded.implied.num_classes == 3 and loaded.images.shape == (6, 3, 8, 8)
+    brightest = loaded.images.mean((2, 3)).argmax(1)  # each class has a color of its own
+    assert torch.equal(brightest, loaded.targets)
 
 
 def test_folder__size_is_asked_where_the_files_do_not_agree(photos: Path, tmp_path: Path) -> None:
@@ -231,18 +234,18 @@ def test_folder__size_is_asked_where_the_files_do_not_agree(photos: Path, tmp_pa
     Image.fromarray(np.full((9, 9, 3), 51, np.uint8)).save(tmp_path / "one.png")
     for file in photos.rglob("*.png"):
         file.unlink()
-    found = FolderFormat().read(tmp_path, None)
-    assert found.images.shape == (1, 3, 9, 9) and torch.allclose(found.images, torch.tensor(0.2))
-    assert len(found.missing) == 1 and found.missing[0].startswith("--target DIR")
+    loaded = FolderFormat().read(tmp_path, None)
+    assert loaded.images.shape == (1, 3, 9, 9) and torch.allclose(loaded.images, torch.tensor(0.2))
+    assert len(loaded.missing) == 1 and loaded.missing[0].startswith("--target DIR")
 
 
 def test_folder__target_model_makes_the_targets(photos: Path) -> None:
     images = toy_images(channels=3, size=8)
     target = toy_target(images, outputs=5)
-    found = FolderFormat().read(photos, target)
-    assert found.implied.target_kind == "representation" and found.implied.source == "toy"
-    again = target.represent(target.normalizer(found.images))
-    assert torch.allclose(found.targets, again, atol=1e-6)
+    loaded = FolderFormat().read(photos, target)
+    assert loaded.implied.target_kind == "representation" and loaded.implied.source == "toy"
+    again = target.represent(target.normalizer(loaded.images))
+    assert torch.allclose(loaded.targets, again, atol=1e-6)
 
 
 def test_folder__files_at_several_depths_are_refused(photos: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from third_party_formats import write_res
 
-from datastill.convert._torch_file import in_memory, read_torch
+from datastill.convert.torch_file import in_memory, read_torch
 from datastill.core.errors import ArtefactError
 
 
@@ -52,8 +52,8 @@ def test_read_torch__gives_the_tensors_that_were_saved(saved: Path) -> None:
 def test_read_torch__parameters_come_back_as_plain_tensors(tmp_path: Path) -> None:
     path = tmp_path / "parameter.pt"
     torch.save(torch.nn.Parameter(torch.ones(3)), path)
-    found = in_memory(read_torch(path), path)
-    assert type(found) is torch.Tensor and not found.requires_grad
+    loaded = in_memory(read_torch(path), path)
+    assert type(loaded) is torch.Tensor and not loaded.requires_grad
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
@@ -71,9 +71,9 @@ def test_read_torch__numpy_numbers_of_any_version_are_dropped(
 
 def test_read_torch__tensors_of_a_gpu_come_to_the_cpu(saved: Path) -> None:
     def moved(name: str, content: bytes) -> bytes:
-        found = content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
-        assert found != content or not name.endswith("data.pkl")
-        return found
+        loaded = content.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+        assert loaded != content or not name.endswith("data.pkl")
+        return loaded
 
     path = repacked(saved, moved)
     assert torch.equal(in_memory(read_torch(path), path), torch.load(saved, weights_only=True))
@@ -81,40 +81,46 @@ def test_read_torch__tensors_of_a_gpu_come_to_the_cpu(saved: Path) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_read_torch__code_in_a_file_does_not_run(tmp_path: Path, protocol: int) -> None:
-    path, made = tmp_path / "evil.pt", tmp_path / "made"
-    torch.save([torch.ones(2), Evil(made)], path, pickle_protocol=protocol)
+    path, folder = tmp_path / "evil.pt", tmp_path / "made"
+    torch.save([torch.ones(2), Evil(folder)], path, pickle_protocol=protocol)
     refusal = r"holds more than tensors \((nt|posix)\.mkdir\)|is damaged or no file of tensors"
     with pytest.raises(ArtefactError, match=rf"evil\.pt ({refusal}).*save the tensors alone"):
         read_torch(path)
-    assert not made.exists()
+    assert not folder.exists()
     torch.load(path, weights_only=False)  # the code is there, and would have run
-    assert made.exists()
+    assert folder.exists()
 
 
 def test_read_torch__bare_pickle_does_not_run(tmp_path: Path) -> None:
-    path, made = tmp_path / "evil.pt", tmp_path / "made"
-    path.write_bytes(pickle.dumps(Evil(made)))
+    path, folder = tmp_path / "evil.pt", tmp_path / "made"
+    path.write_bytes(pickle.dumps(Evil(folder)))
     with pytest.raises(ArtefactError, match=r"not written by torch\.save"):
         read_torch(path)
-    assert not made.exists()
+    assert not folder.exists()
 
 
-def test_read_torch__texts_that_codecs_make_longer_are_refused(saved: Path) -> None:
-    def bomb(name: str, content: bytes) -> bytes:
-        """A text that is encoded by latin1 and by hex, which doubles it."""
-        if not name.endswith("data.pkl"):
-            return content
-        encode = b"c_codecs\nencode\n"
-        arguments = b"X\x01\x00\x00\x00AX\x06\x00\x00\x00latin1\x86RX\x03\x00\x00\x00hex\x86R."
-        return b"\x80\x02" + 2 * encode + arguments
+ENCODE = b"c_codecs\nencode\n"
+LATIN1_THEN_HEX = b"X\x01\x00\x00\x00AX\x06\x00\x00\x00latin1\x86RX\x03\x00\x00\x00hex\x86R."
+BOMBS = {
+    "encodes texts by hex, which": b"\x80\x02" + 2 * ENCODE + LATIN1_THEN_HEX,
+    "holds a bytearray, which": b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+}
 
-    with pytest.raises(ArtefactError, match="encodes texts by hex, which"):
-        read_torch(repacked(saved, bomb))
+
+@pytest.mark.parametrize("message", BOMBS)
+def test_read_torch__small_pickles_that_fill_the_memory_are_refused(
+    saved: Path, message: str
+) -> None:
+    bomb = repacked(
+        saved, lambda name, content: BOMBS[message] if name.endswith("data.pkl") else content
+    )
+    with pytest.raises(ArtefactError, match=message):
+        read_torch(bomb)
 
 
 def test_read_torch__tensors_larger_than_their_bytes_are_refused(saved: Path) -> None:
-    whole = repacked(saved, lambda _, content: content)
-    assert read_torch(whole).shape == (10, 100)
+    unchanged = repacked(saved, lambda _, content: content)
+    assert read_torch(unchanged).shape == (10, 100)
 
     def grown(name: str, content: bytes) -> bytes:
         """A storage of two billion values, and a tensor of 65,535 rows in it."""

@@ -50,7 +50,7 @@ def test_convert__one_file_is_enough_where_its_name_says_all(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--format", "mt"), "did you mean 'mtt'"),
         (("--format.zca", "no"), "--format.zca needs --format NAME"),
@@ -63,11 +63,11 @@ def test_convert__one_file_is_enough_where_its_name_says_all(
     ],
 )
 def test_convert__bad_words_are_answered_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
     out = tmp_path / "set"
     assert main(["convert", str(write_res(tmp_path)), *words, "--out", str(out)]) == 2
-    assert said in capsys.readouterr().err and not out.exists()
+    assert message in capsys.readouterr().err and not out.exists()
 
 
 def test_docs__every_example_is_understood() -> None:

@@ -174,23 +174,27 @@ TREE, TENSORS = checkpoint.capture(advance(a_state(), 2))
 PLACES = list(places(TREE))
 
 
-def name(place: tuple[int | str, ...]) -> str:
-    words, at = [], TREE
-    for key in place:
-        if isinstance(key, int) and isinstance(at[key], list) and isinstance(at[key][0], str | int):
-            words.append(str(at[key][0]))
-        at = at[key]
-    return ".".join(words) + str(place[-1])
+def name(path: tuple[int | str, ...]) -> str:
+    keys, part = [], TREE
+    for key in path:
+        if (
+            isinstance(key, int)
+            and isinstance(part[key], list)
+            and isinstance(part[key][0], str | int)
+        ):
+            keys.append(str(part[key][0]))
+        part = part[key]
+    return ".".join(keys) + str(path[-1])
 
 
 def test_checkpoint__mutations_cover_the_whole_state() -> None:
     assert len(PLACES) > 100
 
 
-@pytest.mark.parametrize("place", PLACES, ids=name)
-def test_checkpoint__refuses_a_tree_with_a_part_left_out(place: tuple[int | str, ...]) -> None:
+@pytest.mark.parametrize("path", PLACES, ids=name)
+def test_checkpoint__refuses_a_tree_with_a_part_left_out(path: tuple[int | str, ...]) -> None:
     with pytest.raises(ResumeError):
-        checkpoint.restore(a_state(), without(TREE, place), TENSORS)
+        checkpoint.restore(a_state(), without(TREE, path), TENSORS)
 
 
 @pytest.mark.parametrize("missing", TENSORS)
@@ -252,11 +256,18 @@ def test_differences__absent_fields_are_named() -> None:
     ]
 
 
+def test_differences__equal_fingerprints_are_equal_whatever_the_name() -> None:
+    old = {"source": {"name": "folder:a/train", "fingerprint": "1"}}
+    moved, other = ({"source": {"name": "folder:b/train", "fingerprint": x}} for x in "12")
+    assert checkpoint.differences(old, moved) == []
+    assert len(checkpoint.differences(old, other)) == 2
+
+
 def test_checkpoint__flipped_bits_are_refused(file: Path) -> None:
-    whole = file.read_bytes()
-    where = torch.randint(8 * len(whole), (40,), generator=fork(0, "bits")).tolist()
-    for bit in where:
-        broken = bytearray(whole)
+    content = file.read_bytes()
+    bits = torch.randint(8 * len(content), (40,), generator=fork(0, "bits")).tolist()
+    for bit in bits:
+        broken = bytearray(content)
         broken[bit // 8] ^= 1 << bit % 8
         file.write_bytes(broken)
         with pytest.raises(ArtefactError, match=str(file)):

@@ -61,7 +61,7 @@ def test_run_steps__second_process_is_refused_until_the_first_is_dead(tmp_path: 
     one_step(tmp_path)  # the system has freed the lock of the dead process
 
 
-def test_undisturbed__leaves_nothing(tmp_path: Path) -> None:
+def test_exclusive_lock__leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), exclusive_lock(tmp_path / ".walk.lock", "walk"):
         raise KeyError
     assert not list(tmp_path.iterdir())
@@ -93,7 +93,7 @@ def test_locks__file_system_without_locks_is_told_and_work_goes_on(
     assert "file system without locks (No locks available)" in capsys.readouterr().err
 
 
-def test_alone__waits_for_the_other_process(
+def test_file_lock__waits_for_the_other_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = holder(tmp_path / ".walk.lock")

@@ -20,8 +20,8 @@ def test_find__gives_the_class_in_the_file() -> None:
 
 @pytest.mark.parametrize("folder", [f for f in FOLDERS if f != "augment"])
 def test_find__knows_every_name(folder: str) -> None:
-    found = {name: find(f"datastill.{folder}", name) for name in names(f"datastill.{folder}")}
-    assert all(public_name(component) == name for name, component in found.items())
+    components = {name: find(f"datastill.{folder}", name) for name in names(f"datastill.{folder}")}
+    assert all(public_name(component) == name for name, component in components.items())
 
 
 def test_find__wrong_name_is_answered_with_the_nearest_and_all() -> None:

@@ -25,7 +25,7 @@ Step = Callable[[int], Mapping[str, Tensor]]
 class Walk:
     """A random walk."""
 
-    place: Tensor
+    position: Tensor
     generator: Generator
 
 
@@ -35,8 +35,8 @@ def a_walk() -> Walk:
 
 def stepper(walk: Walk) -> Step:
     def step(number: int) -> Mapping[str, Tensor]:
-        walk.place += number * torch.randn(3, dtype=torch.float64, generator=walk.generator)
-        return {"length": walk.place.norm()}
+        walk.position += number * torch.randn(3, dtype=torch.float64, generator=walk.generator)
+        return {"length": walk.position.norm()}
 
     return step
 
@@ -45,7 +45,7 @@ def walked(steps: int) -> Tensor:
     walk = a_walk()
     for number in range(steps):
         stepper(walk)(number)
-    return walk.place
+    return walk.position
 
 
 def run(
@@ -89,7 +89,7 @@ def test_run_steps__no_steps_are_no_work(folder: RunFolder) -> None:
 def test_run_steps__resumes_bit_for_bit(folder: RunFolder, kill: int) -> None:
     with pytest.raises(KilledError):
         run(folder, kill)
-    assert torch.equal(run(folder)[0].place, walked(LENGTH))
+    assert torch.equal(run(folder)[0].position, walked(LENGTH))
 
 
 @pytest.mark.parametrize("kill", range(LENGTH))
@@ -104,7 +104,7 @@ def test_run_steps__survives_kill_after_kill(folder: RunFolder) -> None:
     for _ in range(LENGTH - 1):
         with pytest.raises(KilledError):
             run(folder, kill=1)
-    assert torch.equal(run(folder)[0].place, walked(LENGTH))
+    assert torch.equal(run(folder)[0].position, walked(LENGTH))
 
 
 def test_run_steps__killed_before_the_first_checkpoint_logs_each_step_once(
@@ -160,13 +160,13 @@ def test_run_steps__saves_no_state_that_is_not_finite(folder: RunFolder) -> None
 
     def step(number: int) -> Mapping[str, Tensor]:
         if number == 3:
-            walk.place.fill_(torch.nan)
+            walk.position.fill_(torch.nan)
         return normal(number)
 
     saving = CheckpointConfig(folder.path / "checkpoint-walk.safetensors", {"seed": 0}, 0.0)
     with pytest.raises(NotFiniteError):
         run_steps("walk", walk, step, length=LENGTH, saving=saving, log=folder)
-    assert torch.equal(run(folder)[0].place, walked(LENGTH))
+    assert torch.equal(run(folder)[0].position, walked(LENGTH))
 
 
 def test_run_steps__cost_adds_up_over_interruptions(

@@ -8,7 +8,7 @@ from reliability import Figures
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.machine import Machine
+from datastill.core.machine import Machine, fits_in_memory
 from datastill.core.ranks import Ranks
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
@@ -49,7 +49,7 @@ def test_machine__each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch
     ranks = Ranks(rank=5, size=8, local=1)
     assert Machine.find("auto", ranks=ranks) == Machine("cuda:1", ranks=ranks)
     assert Machine.find("cuda:3", ranks=ranks).device == "cuda:3"
-    with pytest.raises(ConfigError, match="cuda:4: there are 4 devices"):
+    with pytest.raises(ConfigError, match="cuda:4: PyTorch sees 4 CUDA devices"):
         Machine.find("cuda", ranks=Ranks(rank=5, size=8, local=4))
 
 
@@ -100,10 +100,10 @@ def test_machine__float32_equals_the_plain_network(network: nn.Module) -> None:
 
 
 def test_machine__bfloat16_returns_float32_near_the_plain_network(network: nn.Module) -> None:
-    found = Machine(precision="bfloat16").forward(network, images())
-    assert found.dtype == torch.float32
-    assert not torch.equal(found, network(images()))
-    torch.testing.assert_close(found, network(images()), atol=0.05, rtol=0.05)
+    outputs = Machine(precision="bfloat16").forward(network, images())
+    assert outputs.dtype == torch.float32
+    assert not torch.equal(outputs, network(images()))
+    torch.testing.assert_close(outputs, network(images()), atol=0.05, rtol=0.05)
 
 
 @dataclass
@@ -113,10 +113,10 @@ class Cramped:
     network: nn.Module
     images: int
     error: Exception
-    asked: list[int] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=list)
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.asked.append(len(x))
+        self.batch_sizes.append(len(x))
         if len(x) > self.images:
             raise self.error
         out: Tensor = self.network(x)
@@ -132,45 +132,45 @@ SHORT = (
 
 @pytest.mark.parametrize("error", SHORT, ids=["cuda", "cpu", "python"])
 @pytest.mark.parametrize("architecture", [ConvNet((8, 16)), ResNet18(width=8)])
-def test_run_each__halves_the_images_where_memory_runs_out(
+def test_forward_in_chunks__halves_the_images_where_memory_runs_out(
     architecture: Architecture, error: Exception, figures: Figures
 ) -> None:
     network = architecture(image_size=16, channels=3, outputs=4).eval()
     x = torch.randn(11, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    whole, cramped = Machine().forward_in_chunks(network, x), Cramped(network, 3, error)
-    found = Machine().forward_in_chunks(cramped, x)
-    assert cramped.asked == [11, 6, 3, 3, 5, 3, 2]
-    assert not found.requires_grad
-    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
-    furthest = float((found - whole).abs().max() / whole.abs().max())
+    expected, cramped = Machine().forward_in_chunks(network, x), Cramped(network, 3, error)
+    outputs = Machine().forward_in_chunks(cramped, x)
+    assert cramped.batch_sizes == [11, 6, 3, 3, 5, 3, 2]
+    assert not outputs.requires_grad
+    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+    furthest = float((outputs - expected).abs().max() / expected.abs().max())
     figures.add(f"memory runs out: {type(architecture).__name__} in halves", f"{furthest:.1e}")
 
 
-def test_run_each__gives_a_cpu_few_images_at_once(network: nn.Module) -> None:
+def test_forward_in_chunks__gives_a_cpu_few_images_at_once(network: nn.Module) -> None:
     x = torch.randn(11, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     patient = Cramped(network, 11, SHORT[0])
-    found = Machine(chunk_pixels=3 * 16 + 15).forward_in_chunks(patient, x)
-    assert patient.asked == [3, 3, 3, 2]
-    torch.testing.assert_close(found, Machine().forward_in_chunks(network, x))
+    outputs = Machine(chunk_pixels=3 * 16 + 15).forward_in_chunks(patient, x)
+    assert patient.batch_sizes == [3, 3, 3, 2]
+    torch.testing.assert_close(outputs, Machine().forward_in_chunks(network, x))
 
 
-def test_run_each__gives_a_gpu_all_images_at_once_and_a_cpu_one_at_least() -> None:
+def test_forward_in_chunks__gives_a_gpu_all_images_at_once_and_a_cpu_one_at_least() -> None:
     assert Machine("cuda:0").images_per_chunk(224**2) >= 2**31
     assert Machine().images_per_chunk(1024**2) == 1
 
 
-def test_run_each__gives_up_at_one_image(network: nn.Module) -> None:
+def test_forward_in_chunks__gives_up_at_one_image(network: nn.Module) -> None:
     cramped = Cramped(network, 0, SHORT[0])
     with pytest.raises(torch.OutOfMemoryError):
         Machine().forward_in_chunks(cramped, images())
-    assert cramped.asked == [2, 1]
+    assert cramped.batch_sizes == [2, 1]
 
 
-def test_run_each__does_not_hide_other_errors(network: nn.Module) -> None:
+def test_forward_in_chunks__does_not_hide_other_errors(network: nn.Module) -> None:
     cramped = Cramped(network, 0, RuntimeError("another"))
     with pytest.raises(RuntimeError, match="another"):
         Machine().forward_in_chunks(cramped, images())
-    assert cramped.asked == [2]
+    assert cramped.batch_sizes == [2]
 
 
 def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,3 +185,16 @@ def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.Monke
         assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+GIB = 2**30
+
+
+def test_fits_in_memory__counts_what_pytorch_reserved_and_does_not_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 * GIB)
+    assert fits_in_memory(3.5 * GIB, "cuda:1") and not fits_in_memory(3.5 * GIB + 1, "cuda:1")
+    assert fits_in_memory(100 * GIB, "cpu")

@@ -41,8 +41,8 @@ class Outer:
 
 
 def test_options__have_names_defaults_and_help() -> None:
-    found = options(Toy)[0]
-    assert (found.name, found.default, found.help) == ("widths", (4, 8), "channels")
+    widths = options(Toy)[0]
+    assert (widths.name, widths.default, widths.help) == ("widths", (4, 8), "channels")
     assert options(Toy(widths=(1,))) == options(Toy)
 
 
@@ -57,13 +57,13 @@ def test_from_json__undoes_to_json(toy: Toy) -> None:
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: str(c.__name__))
 def test_from_json__undoes_to_json_of_every_component(component: type) -> None:
-    made = component()
-    assert from_json(component, json.loads(json.dumps(to_json(made)))) == made
+    value = component()
+    assert from_json(component, json.loads(json.dumps(to_json(value)))) == value
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: str(c.__name__))
 def test_options__every_component_explains_every_option(component: type) -> None:
-    assert all(found.help for found in options(component))
+    assert all(o.help for o in options(component))
 
 
 def test_from_json__unknown_option_is_named_with_all() -> None:

@@ -19,8 +19,8 @@ def step(number: int) -> dict[str, torch.Tensor]:
     return {"outer_loss": (product(torch.full((200, 200), number + 1.0)) + 1).sum()}
 
 
-def opened(place: Path, *, profile: bool) -> RunFolder:
-    return RunFolder.open(place / "run", {}, resume=False, profile=profile)
+def opened(folder: Path, *, profile: bool) -> RunFolder:
+    return RunFolder.open(folder / "run", {}, resume=False, profile=profile)
 
 
 def test_profiled__tells_parts_and_operations_of_the_third_step(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def test_set_verbosity__quiet_shows_warnings_only(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "beware\n"
 
 
-def test_reporter__log_gets_plain_lines(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+def test_progress_bar__log_gets_plain_lines(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
     with progress_bar("distill", 10, 110, "steps") as reporter:
         clock.now += 5
         reporter.update(20, {"outer_loss": 0.123456, "age": 3})
@@ -69,7 +71,7 @@ def test_reporter__log_gets_plain_lines(capsys: pytest.CaptureFixture[str], cloc
     )
 
 
-def test_reporter__log_line_is_due_after_a_second_then_often_then_rarely(
+def test_progress_bar__log_line_is_due_after_a_second_then_often_then_rarely(
     clock: Clock,
 ) -> None:
     with progress_bar("distill", 0, 10) as reporter:
@@ -85,7 +87,7 @@ def test_reporter__log_line_is_due_after_a_second_then_often_then_rarely(
         assert not reporter.due()
 
 
-def test_reporter__shows_a_line_before_the_first_step_ends(
+def test_progress_bar__shows_a_line_before_the_first_step_ends(
     capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     with progress_bar("distill", 0, 10, "images"):
@@ -94,7 +96,7 @@ def test_reporter__shows_a_line_before_the_first_step_ends(
     assert capsys.readouterr().err == "distill 0/10 images  starting  unknown time left\n"
 
 
-def test_reporter__terminal_gets_bars_also_within_each_other_and_lines_above_them() -> None:
+def test_progress_bar__terminal_gets_bars_also_within_each_other_and_lines_above_them() -> None:
     leader, terminal = pty.openpty()
     command = [sys.executable, "-c", NESTED]
     done = subprocess.run(command, stderr=terminal, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,4 +1,4 @@
-"""RankOutputs: what two real processes tell each other, and a world of one."""
+"""Ranks: messages between two real processes, and one process alone."""
 
 import pytest
 import torch
@@ -10,33 +10,33 @@ from datastill.core.ranks import Ranks, init_ranks
 RankOutputs = list[dict[str, Tensor]]  # of the fixture in conftest.py
 
 
-def test_world__gathers_the_rows_of_all_ranks_in_order(two_ranks: RankOutputs) -> None:
-    for found in two_ranks:
-        assert found["world/rows"].flatten().tolist() == [1, 1, 2, 2]
+def test_ranks__gathers_the_rows_of_all_ranks_in_order(two_ranks: RankOutputs) -> None:
+    for outputs in two_ranks:
+        assert outputs["world/rows"].flatten().tolist() == [1, 1, 2, 2]
 
 
-def test_world__gather_sums_gradients_over_ranks(two_ranks: RankOutputs) -> None:
+def test_ranks__gather_sums_gradients_over_ranks(two_ranks: RankOutputs) -> None:
     """Each of two ranks has the loss Σ x³: its rows get twice 3x², whose mean over ranks is 3x²."""
-    for found in two_ranks:
-        assert torch.equal(found["world/gradient"], 2 * 3 * found["world/own"].square())
+    for outputs in two_ranks:
+        assert torch.equal(outputs["world/gradient"], 2 * 3 * outputs["world/own"].square())
 
 
-def test_world__means_are_weighted_by_rows_and_leave_the_tensor_alone(
+def test_ranks__means_are_weighted_by_rows_and_leave_the_tensor_alone(
     two_ranks: RankOutputs,
 ) -> None:
     """Of 1 and 2: 3/2; where the second has two rows to the first one's one, 5/3."""
-    for rank, found in enumerate(two_ranks):
-        assert found["world/mean"].flatten().tolist() == [1.5, 1.5]
-        assert found["world/weighted"].flatten().tolist() == [5 / 3, 5 / 3]
-        assert found["world/own"].flatten().tolist() == [rank + 1, rank + 1]
+    for rank, outputs in enumerate(two_ranks):
+        assert outputs["world/mean"].flatten().tolist() == [1.5, 1.5]
+        assert outputs["world/weighted"].flatten().tolist() == [5 / 3, 5 / 3]
+        assert outputs["world/own"].flatten().tolist() == [rank + 1, rank + 1]
 
 
-def test_joined_world__leaves_no_thread_behind(two_ranks: RankOutputs) -> None:
+def test_init_ranks__leaves_no_thread_behind(two_ranks: RankOutputs) -> None:
     """One that frees a tensor while Python shuts down would abort the process."""
-    assert [int(found["world/threads"]) for found in two_ranks] == [0, 0]
+    assert [int(outputs["world/threads"]) for outputs in two_ranks] == [0, 0]
 
 
-def test_world__of_one_gives_back_what_it_got() -> None:
+def test_ranks__of_one_gives_back_what_it_got() -> None:
     x, single = torch.ones(3), Ranks()
     assert single.gather(x) is x and single.shard(x) is x
     assert single.average([x])[0] is x and single.all_reduce_max([3, 1]) == [3, 1]
@@ -44,7 +44,7 @@ def test_world__of_one_gives_back_what_it_got() -> None:
 
 
 @pytest.mark.parametrize("count", [*range(1, 9), 64])
-def test_world__shares_are_all_rows_in_order(count: int) -> None:
+def test_ranks__shares_are_all_rows_in_order(count: int) -> None:
     rows = torch.arange(count)
     shares = [Ranks(rank, 4).shard(rows) for rank in range(4)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -53,17 +53,17 @@ def test_world__shares_are_all_rows_in_order(count: int) -> None:
 
 
 @pytest.mark.parametrize(("rank", "size"), [(1, 1), (-1, 2), (0, 0)])
-def test_world__refuses_a_rank_that_cannot_be(rank: int, size: int) -> None:
-    with pytest.raises(ConfigError, match=f"rank {rank} of a world of {size}"):
+def test_ranks__refuses_a_rank_that_cannot_be(rank: int, size: int) -> None:
+    with pytest.raises(ConfigError, match=f"rank {rank} of {size} ranks"):
         Ranks(rank, size)
 
 
-def test_joined_world__without_torchrun_is_a_world_of_one() -> None:
+def test_init_ranks__without_torchrun_is_a_world_of_one() -> None:
     with init_ranks(environment={}) as ranks:
         assert ranks == Ranks(0, 1)
 
 
-def test_joined_world__of_one_needs_no_group() -> None:
+def test_init_ranks__of_one_needs_no_group() -> None:
     with init_ranks(environment={"RANK": "0", "WORLD_SIZE": "1"}):
         assert not torch.distributed.is_initialized()
 
@@ -75,7 +75,7 @@ def test_joined_world__of_one_needs_no_group() -> None:
         ({"RANK": "0", "WORLD_SIZE": "4"}, r"WORLD_SIZE=4, .* with torchrun, or unset WORLD_SIZE"),
     ],
 )
-def test_joined_world__environment_that_torchrun_did_not_set_is_refused(
+def test_init_ranks__environment_that_torchrun_did_not_set_is_refused(
     environment: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message), init_ranks("cpu", environment):

@@ -30,12 +30,9 @@ def test_run_folder__config_is_plain_yaml(folder: RunFolder) -> None:
 
 
 def test_run_folder__environment_is_written(folder: RunFolder) -> None:
-    found = json.loads((folder.path / "environment.json").read_text())
-    assert found["versions"]["torch"] and found["threads"] >= 1
-
-
-def test_environment__names_the_machine_and_the_command() -> None:
-    assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(environment())
+    written = json.loads((folder.path / "environment.json").read_text())
+    assert written["versions"]["torch"] and written["threads"] >= 1
+    assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(written)
 
 
 @pytest.mark.parametrize("hung", [TimeoutExpired("git", 10), FileNotFoundError("git")])
@@ -49,35 +46,47 @@ def test_environment__does_without_a_git_that_hangs_or_is_not_there(
     assert environment()["commit"] is None
 
 
-def test_run_folder__empty_folder_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    RunFolder.open(tmp_path / "empty", CONFIG, resume=False)
-
-
-def test_run_folder__same_run_needs_resume(folder: RunFolder) -> None:
-    with pytest.raises(ConfigError, match="--resume"):
-        RunFolder.open(folder.path, CONFIG, resume=False)
-
-
-def test_run_folder__same_run_is_resumed(folder: RunFolder) -> None:
-    assert RunFolder.open(folder.path, CONFIG, resume=True).path == folder.path
-
-
-def test_run_folder__resume_without_a_run_starts_one(tmp_path: Path) -> None:
+def test_run_folder__same_run_needs_resume(tmp_path: Path) -> None:
     assert RunFolder.open(tmp_path / "new", CONFIG, resume=True).config_file.exists()
+    with pytest.raises(ConfigError, match="--resume"):
+        RunFolder.open(tmp_path / "new", CONFIG, resume=False)
+    RunFolder.open(tmp_path / "new", CONFIG, resume=True)
 
 
-def test_run_folder__other_options_are_named(folder: RunFolder) -> None:
+def test_run_folder__other_options_are_named_and_the_config_stays(folder: RunFolder) -> None:
+    before = folder.config_file.read_text()
     other = {**CONFIG, "seed": 3, "method": {"name": "krr-st", "widths": (4,)}}
     with pytest.raises(ResumeError, match=r"method\.widths: \[4, 8\], now \[4\]; seed: 0, now 3"):
         RunFolder.open(folder.path, other, resume=True)
-
-
-def test_run_folder__refused_run_leaves_the_config(folder: RunFolder) -> None:
-    before = folder.config_file.read_text()
-    with pytest.raises(ResumeError):
-        RunFolder.open(folder.path, {**CONFIG, "seed": 3}, resume=True)
     assert folder.config_file.read_text() == before
+
+
+def test_run_folder__moved_data_are_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"data": "folder:a/photos", "to": ["folder:a", "digits"], "target": "t", "seed": 0}
+    moved = {**config, "data": "folder:/b", "to": ["folder:/c", "digits"], "target": "/t"}
+    data = {"source images": "1" * 64}
+    RunFolder.open(tmp_path / "run", config, resume=False, data=data)
+    RunFolder.open(tmp_path / "run", moved, resume=True, data=data)
+    assert "other paths: data: folder:a/photos, now folder:/b" in capsys.readouterr().err
+    with pytest.raises(ResumeError, match=r"data: folder:, now digits"):
+        RunFolder.open(tmp_path / "run", {**moved, "data": "digits"}, resume=True, data=data)
+
+
+def test_run_folder__other_data_behind_the_same_path_are_refused(tmp_path: Path) -> None:
+    before = {"source images": "1" * 64, "target model": "2" * 64}
+    RunFolder.open(tmp_path, CONFIG, resume=False, data=before)
+    with pytest.raises(ResumeError, match="whose source images had other contents; restore them"):
+        RunFolder.open(tmp_path, CONFIG, resume=True, data={**before, "source images": "3" * 64})
+    with pytest.raises(ResumeError, match="whose target model had other contents"):
+        RunFolder.open(tmp_path, CONFIG, resume=True, data={"source images": "1" * 64})
+    assert json.loads((tmp_path / "data.json").read_text()) == before
+
+
+def test_run_folder__of_an_older_version_gets_the_fingerprints(folder: RunFolder) -> None:
+    RunFolder.open(folder.path, CONFIG, resume=True, data={"source images": "1" * 64})
+    assert folder.data() == {"source images": "1" * 64}
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -111,10 +120,6 @@ def test_run_folder__file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="not an empty folder"):
         RunFolder.open(tmp_path / "file", CONFIG, resume=False)
-
-
-def test_run_folder__path_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         RunFolder.open(tmp_path / "file" / "run", CONFIG, resume=False)
 
@@ -133,24 +138,17 @@ def test_run_folder__log_has_one_line_for_each_step(folder: RunFolder) -> None:
     ]
 
 
-def test_run_folder__rewind_keeps_earlier_lines_as_they_are(folder: RunFolder) -> None:
+def test_run_folder__rewind_keeps_earlier_lines_and_drops_a_half_written_one(
+    folder: RunFolder,
+) -> None:
+    folder.rewind(0)
+    assert not (folder.path / "metrics.jsonl").exists()
     for step in range(4):
         folder.log(step, {"loss": step / 3})
     before = (folder.path / "metrics.jsonl").read_text().splitlines()
+    folder.append_text("metrics.jsonl", '{"step": 1, "lo')
     folder.rewind(2)
     assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
-
-
-def test_run_folder__rewind_drops_a_half_written_line(folder: RunFolder) -> None:
-    folder.log(0, {"loss": 1.0})
-    folder.append_text("metrics.jsonl", '{"step": 1, "lo')
-    folder.rewind(5)
-    assert (folder.path / "metrics.jsonl").read_text() == '{"step": 0, "loss": 1.0}\n'
-
-
-def test_run_folder__rewind_without_a_log_is_nothing(folder: RunFolder) -> None:
-    folder.rewind(0)
-    assert not (folder.path / "metrics.jsonl").exists()
 
 
 def test_run_folder__phases_say_what_they_took(folder: RunFolder) -> None:
@@ -167,7 +165,7 @@ def test_run_folder__checkpoint_is_named_by_its_phase(folder: RunFolder) -> None
     assert saving.path == folder.path / "checkpoint-distill.safetensors"
 
 
-def test_run_folder__change_of_environment_is_said_and_kept(
+def test_run_folder__change_of_environment_is_logged_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     RunFolder.open(tmp_path / "run", {"seed": 0}, resume=False)
@@ -177,8 +175,8 @@ def test_run_folder__change_of_environment_is_said_and_kept(
     other = {**run_folder.environment(), "threads": 77}
     monkeypatch.setattr(run_folder, "environment", lambda: other)
     RunFolder.open(tmp_path / "run", {"seed": 0}, resume=True)
-    said = capsys.readouterr().err
-    assert "started in another environment (threads: " in said and "now 77)" in said
+    message = capsys.readouterr().err
+    assert "started in another environment (threads: " in message and "now 77)" in message
     assert (tmp_path / "run" / "environment.json").read_bytes() == first
     later = (tmp_path / "run" / "environments.jsonl").read_text().splitlines()
     assert [json.loads(line)["threads"] for line in later] == [77]

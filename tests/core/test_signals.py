@@ -175,7 +175,7 @@ def test_capture_signals__in_another_thread_changes_nothing() -> None:
     assert seen == [True]
 
 
-def test_between_loops__termination_is_exit_code_143() -> None:
+def test_default_signal_handlers__termination_is_exit_code_143() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="143"), default_signal_handlers():
         os.kill(os.getpid(), signal.SIGUSR1)  # nothing to save

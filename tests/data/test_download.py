@@ -12,7 +12,7 @@ import pooch
 import pytest
 
 from datastill.core import progress
-from datastill.data._archives import download
+from datastill.data.archives import download
 
 CONTENT = bytes(range(256)) * 20_000  # 5.12 MB
 

@@ -7,9 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from datastill.data import glyphs
-from datastill.data._distortions import picture
 from datastill.data.digits import Digits
-from datastill.data.glyphs import Glyphs
+from datastill.data.glyphs import Glyphs, picture
 
 
 def test_glyphs__are_59_characters_of_12_fonts() -> None:

@@ -13,9 +13,8 @@ import pytest
 from archives import random_images, write_archive, write_batch
 
 from datastill.core.errors import DataError
-from datastill.data import _prepared
-from datastill.data._prepared import Prepared, append_resumable
-from datastill.data._raw import Bytes, LazyImages
+from datastill.data import cache
+from datastill.data.cache import Bytes, LazyImages, Prepared, append_resumable
 from datastill.data.check import prepare
 from datastill.data.imagenet import BATCHES, ImageNet
 
@@ -24,11 +23,11 @@ DEADLINE_SECONDS = 120.0
 SLOW_READER = """
 import os, signal, sys, time
 from pathlib import Path
-from datastill.data import _prepared
+from datastill.data import cache
 from datastill.data._imagenet_batches import Batch
 from datastill.data.imagenet import ImageNet
 
-_prepared.CHUNK_BYTES = int(sys.argv[1])
+cache.CHUNK_BYTES = int(sys.argv[1])
 root, reads, read_batch = Path(sys.argv[2]), [], Batch.read
 
 def read(self, start, stop):
@@ -49,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_prepared, "CHUNK_BYTES", FOUR_IMAGES)
+    monkeypatch.setattr(cache, "CHUNK_BYTES", FOUR_IMAGES)
 
 
 def started(hook: str, root: Path) -> subprocess.Popen[str]:
@@ -112,14 +111,14 @@ def test_prepare__memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from datastill.data import _prepared
+from datastill.data import cache
 from datastill.data.imagenet import ImageNet
 
 def peak(count):
     ImageNet().load("train", 64, Path(sys.argv[1]) / str(count))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-_prepared.CHUNK_BYTES = 1 << 20
+cache.CHUNK_BYTES = 1 << 20
 print(1024 * (-peak(100) + peak(600)))
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]

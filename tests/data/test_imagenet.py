@@ -106,12 +106,12 @@ def test_batch__pickle_of_any_protocol_is_read_right_or_refused(
     file = tmp_path / "train_data_batch_1"
     file.write_bytes(pickle.dumps(batch(count), protocol=protocol))
     try:
-        found = open_batch(file)
+        opened_batch = open_batch(file)
     except DataError:
         assert protocol != 3
         return
-    assert np.array_equal(found.read(0, count), random_images(count, 8))
-    assert found.labels.tolist() == list(range(count))
+    assert np.array_equal(opened_batch.read(0, count), random_images(count, 8))
+    assert opened_batch.labels.tolist() == list(range(count))
 
 
 @pytest.mark.parametrize("package", [b"numpy.core.", b"numpy._core."])  # before numpy 2, and since
@@ -173,10 +173,10 @@ def test_batch__truncated_npz_is_named(file: Path, kept: int) -> None:
 
 
 def test_batch__that_became_shorter_is_noticed_when_it_is_read(file: Path) -> None:
-    found = open_batch(file)
+    opened_batch = open_batch(file)
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DataError, match="train_data_batch_1 is truncated"):
-        found.read(0, 10)
+        opened_batch.read(0, 10)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_batch__npz_with_an_extra_field_is_read(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("data.npy")
         info.extra = b"\x99\x99\x04\x00abcd"
         pack.writestr(info, rows.getvalue())
-    found = open_batch(tmp_path / "val_data.npz")
-    assert np.array_equal(found.read(3, 9), random_images(10, 8)[3:9])
+    opened_batch = open_batch(tmp_path / "val_data.npz")
+    assert np.array_equal(opened_batch.read(3, 9), random_images(10, 8)[3:9])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from archives import write_lines, write_mat
 from scipy.io import savemat
 
 from datastill.core.errors import DataError
-from datastill.data._lists import check_no_extra_files, class_labels, read_mat, read_pairs
+from datastill.data.lists import check_no_extra_files, class_labels, read_mat, read_pairs
 
 
 @pytest.fixture

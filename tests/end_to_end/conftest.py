@@ -27,9 +27,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """Run folders `target` and `set`, made from the photos; do not change them."""
-    root = tmp_path_factory.mktemp("made")
+    root = tmp_path_factory.mktemp("runs")
     data = ("--data", f"folder:{photos}")
     target, distilled = str(root / "target"), str(root / "set")
     assert main(["target", *data, *TARGET, "--out", target]) == 0

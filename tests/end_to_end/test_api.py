@@ -64,8 +64,8 @@ def test_api__folder_keeps_and_continues_a_run(images: ds.ImageSet, tmp_path: Pa
         ds.distill(ds.RandomSubset(), other, folder=tmp_path / "set")
 
 
-def test_api__distilled_set_is_a_torch_dataset(made: Path) -> None:
-    distilled = ds.DistilledSet.load(made / "set")
+def test_api__distilled_set_is_a_torch_dataset(runs: Path) -> None:
+    distilled = ds.DistilledSet.load(runs / "set")
     loader = torch.utils.data.DataLoader(distilled, batch_size=3)
     shapes = [(tuple(x.shape), tuple(y.shape)) for x, y in loader]
     assert shapes == [((3, 3, 16, 16), (3, 6)), ((2, 3, 16, 16), (2, 6))]

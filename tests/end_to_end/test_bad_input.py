@@ -10,12 +10,12 @@ from commands import NETWORK, TARGET, Command, Outcome, draw_photos
 from PIL import Image
 
 from datastill.core.tensor_file import read_checked, write_checked
-from datastill.data import _archives
+from datastill.data import archives
 from datastill.distilled_set import FORMAT_VERSION
 
-DISTILL = "distill --data folder:{photos} --target {made}/target --count 5 --out {out} "
+DISTILL = "distill --data folder:{photos} --target {runs}/target --count 5 --out {out} "
 TRAIN = "target --data folder:{photos} --image-size 16 --steps 2 --batch 16 --out {out} "
-TRANSFER = "transfer {made}/set --to folder:{photos} --seeds 1 --out {out} "
+TRANSFER = "transfer {runs}/set --to folder:{photos} --seeds 1 --out {out} "
 
 WRONG = {
     # names
@@ -54,14 +54,14 @@ WRONG = {
     "no value": (TRAIN + "--seed", "--seed needs a value"),
     "no value before a flag": ("target --data --out {out}", "--data needs a value"),
     "no image size": ("target --data folder:{photos} --out {out}", "needs --image-size"),
-    "no target": (DISTILL.replace("--target {made}/target", "--image-size 16"), "--target DIR"),
+    "no target": (DISTILL.replace("--target {runs}/target", "--image-size 16"), "--target DIR"),
     "no target for held-out": (TRANSFER + "--held-out glyphs", "pass its folder as --target"),
     "no folder": ("target --data folder:{photos}/none --image-size 8 --out {out}", "no folder"),
     "no path": ("target --data folder --image-size 8 --out {out}", "Write folder:PATH"),
-    "no artefact": ("transfer {made}/none --to digits --out {out}", "there is no "),
-    "no report folder": ("report {made}/none --out {out}", "there is no folder"),
-    "no data root": ("target --data cifar10 --data-root {made}/none --out {out}", "does not exist"),
-    "no config": ("target --config {made}/none.yaml --out {out}", "cannot be read"),
+    "no artefact": ("transfer {runs}/none --to digits --out {out}", "there is no "),
+    "no report folder": ("report {runs}/none --out {out}", "there is no folder"),
+    "no data root": ("target --data cifar10 --data-root {runs}/none --out {out}", "does not exist"),
+    "no config": ("target --config {runs}/none.yaml --out {out}", "cannot be read"),
     "no test images": (DISTILL.replace("{photos}", "{photos}/cat") + "--probe-every 2", "no test "),
     # what does not fit
     "count above the source": (DISTILL + "--count 49", "which has 48; choose --count from 1 to 48"),
@@ -76,9 +76,9 @@ WRONG = {
     "no labels for the objective": ("target --data glyphs --objective supervised --out {out}",
                                     "supervised objective needs labels"),
     "labels": (TRANSFER + "--linear-probe.labels some", "expected all, a share"),
-    "set as target": (DISTILL.replace("{made}/target", "{made}/set/distilled.safetensors"),
+    "set as target": (DISTILL.replace("{runs}/target", "{runs}/set/distilled.safetensors"),
                       "is a distilled set, where a target model is needed"),
-    "set folder as target": (DISTILL.replace("{made}/target", "{made}/set"), "target.safetensors"),
+    "set folder as target": (DISTILL.replace("{runs}/target", "{runs}/set"), "target.safetensors"),
     "pictures as artefact": ("transfer {photos} --to digits --out {out}", "distilled.safetensors"),
     "picture as artefact": ("show {photos}/cat/0.png", "no safetensors file"),
     "folder without artefact": ("show {photos}", "neither distilled.safetensors nor"),
@@ -89,8 +89,8 @@ WRONG = {
 
 
 @pytest.fixture
-def places(tmp_path: Path, photos: Path, made: Path) -> dict[str, Path]:
-    return {"photos": photos, "made": made, "out": tmp_path / "out"}
+def places(tmp_path: Path, photos: Path, runs: Path) -> dict[str, Path]:
+    return {"photos": photos, "runs": runs, "out": tmp_path / "out"}
 
 
 def assert_refused(outcome: Outcome, expected: str) -> None:
@@ -143,7 +143,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [(command, n) for command, found in NUMBERS.items() for n in found]
+    ("command", "number"), [(command, n) for command, numbers in NUMBERS.items() for n in numbers]
 )
 def test_cli__refuses_a_number_that_makes_no_sense(
     command: str, number: str, datastill: Command, places: dict[str, Path]
@@ -189,9 +189,9 @@ def test_cli__converts_grey_and_transparent_images_and_says_so_every_time(
     assert [run.err.count("were converted") for run in (first, again)] == [1, 1]
 
 
-def test_cli__refuses_a_flipped_bit(datastill: Command, made: Path, tmp_path: Path) -> None:
+def test_cli__refuses_a_flipped_bit(datastill: Command, runs: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "distilled.safetensors"
-    content = bytearray((made / "set" / "distilled.safetensors").read_bytes())
+    content = bytearray((runs / "set" / "distilled.safetensors").read_bytes())
     content[-5] ^= 1
     damaged.write_bytes(content)
     words = ("transfer", damaged, "--to", "digits", "--out", tmp_path / "out")
@@ -200,10 +200,10 @@ def test_cli__refuses_a_flipped_bit(datastill: Command, made: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["set/distilled.safetensors", "target/target.safetensors"])
 def test_cli__refuses_a_newer_format(
-    name: str, datastill: Command, made: Path, tmp_path: Path
+    name: str, datastill: Command, runs: Path, tmp_path: Path
 ) -> None:
     kind = "datastill.distilled" if "distilled" in name else "datastill.target-model"
-    tensors, metadata = read_checked(made / name, kind, FORMAT_VERSION)
+    tensors, metadata = read_checked(runs / name, kind, FORMAT_VERSION)
     newer = tmp_path / Path(name).name
     write_checked(newer, tensors, {**metadata, "format_version": str(FORMAT_VERSION + 1)})
     assert_refused(datastill("show", newer), "update datastill")
@@ -212,7 +212,7 @@ def test_cli__refuses_a_newer_format(
 def test_cli__refuses_an_out_folder_with_another_run(
     datastill: Command, places: dict[str, Path], tmp_path: Path
 ) -> None:
-    shutil.copytree(places["made"] / "target", places["out"])
+    shutil.copytree(places["runs"] / "target", places["out"])
     before = {file.name: file.read_bytes() for file in places["out"].iterdir()}
     words = TRAIN.format(**places).split()
     assert_refused(datastill(*words), "has a run in it; pass --resume to continue it")
@@ -243,7 +243,7 @@ def test_cli__refuses_an_archive_that_is_nowhere(
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network here")
 
-    monkeypatch.setattr(_archives.pooch, "retrieve", offline)
+    monkeypatch.setattr(archives.pooch, "retrieve", offline)
     words = ("target", "--data", "cifar10", "--data-root", tmp_path, "--out", tmp_path / "out")
     assert_refused(datastill(*words), "put it there by hand")
     assert not (tmp_path / "out").exists()

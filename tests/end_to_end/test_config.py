@@ -13,8 +13,8 @@ from datastill.methods.krr_st import KRRST
 
 
 @pytest.fixture
-def config(made: Path) -> Path:
-    return made / "set" / "config.yaml"
+def config(runs: Path) -> Path:
+    return runs / "set" / "config.yaml"
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,18 @@ def config(made: Path) -> Path:
     ],
 )
 def test_cli__config_of_a_run_folder_makes_the_same_file(
-    verb: str, folder: str, file: str, datastill: Command, made: Path, tmp_path: Path
+    verb: str, folder: str, file: str, datastill: Command, runs: Path, tmp_path: Path
 ) -> None:
-    config = made / folder / "config.yaml"
+    config = runs / folder / "config.yaml"
     assert datastill(verb, "--config", config, "--out", tmp_path / "again").code == 0
-    assert (tmp_path / "again" / file).read_bytes() == (made / folder / file).read_bytes()
+    assert (tmp_path / "again" / file).read_bytes() == (runs / folder / file).read_bytes()
     assert (tmp_path / "again" / "config.yaml").read_text() == config.read_text()
 
 
 def test_cli__config_of_a_transfer_folder_makes_the_same_rows(
-    datastill: Command, made: Path, photos: Path, tmp_path: Path
+    datastill: Command, runs: Path, photos: Path, tmp_path: Path
 ) -> None:
-    words = ("transfer", made / "set", "scratch", "--to", f"folder:{photos}", "--seeds", "1")
+    words = ("transfer", runs / "set", "scratch", "--to", f"folder:{photos}", "--seeds", "1")
     words += ("--pretrain-steps", "2", "--linear-probe.steps", "2")
     first = datastill(*words, "--out", tmp_path / "first")
     config = tmp_path / "first" / "config.yaml"
@@ -115,16 +115,16 @@ def test_cli__config_cannot_name_anything_but_our_own_components(
 
 
 @pytest.mark.parametrize("folder", ["target", "set"])
-def test_cli__config_says_which_precision_was_found(folder: str, made: Path) -> None:
-    config = yaml.safe_load((made / folder / "config.yaml").read_text())
+def test_cli__config_says_which_precision_was_found(folder: str, runs: Path) -> None:
+    config = yaml.safe_load((runs / folder / "config.yaml").read_text())
     assert config["precision"] == Machine.find("cpu", "auto").precision
 
 
 def test_cli__resume_keeps_the_precision_of_the_run(
     datastill: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = yaml.safe_load(config.read_text())["precision"]
-    other = {"float32": "bfloat16", "bfloat16": "float32"}[found]
+    precision = yaml.safe_load(config.read_text())["precision"]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
     out = tmp_path / "set"
     words = ("distill", "--config", config, "--precision", other, "--out", out)
     with monkeypatch.context() as patch:
@@ -140,6 +140,6 @@ def test_cli__says_which_precision_was_found(
     datastill: Command, config: Path, tmp_path: Path
 ) -> None:
     words = ("distill", "--config", config, "--out")
-    asked = datastill(*words, tmp_path / "asked", "--precision", "auto").err
-    assert f"networks compute in {Machine.find('cpu', 'auto').precision}" in asked
+    automatic = datastill(*words, tmp_path / "automatic", "--precision", "auto").err
+    assert f"networks compute in {Machine.find('cpu', 'auto').precision}" in automatic
     assert "networks compute in" not in datastill(*words, tmp_path / "given").err

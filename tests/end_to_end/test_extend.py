@@ -27,9 +27,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 
 
 def code() -> str:
-    found: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
-    (whole,) = found
-    return whole
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+    return str(example)
 
 
 @pytest.fixture
@@ -43,10 +42,10 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("added")
 def test_extend__example_runs_from_the_command_line(
-    datastill: Command, photos: Path, made: Path, tmp_path: Path
+    datastill: Command, photos: Path, runs: Path, tmp_path: Path
 ) -> None:
     assert "k-center" in names("datastill.methods")
-    words = ["distill", "--data", f"folder:{photos}", "--target", made / "target", "--count", "7"]
+    words = ["distill", "--data", f"folder:{photos}", "--target", runs / "target", "--count", "7"]
     done = datastill(*words, "--method", "k-center", *NETWORK, "--out", tmp_path / "run")
     assert done.code == 0, done.err
     distilled = DistilledSet.load(tmp_path / "run")
@@ -81,12 +80,12 @@ def test_extend__example_resumes_bit_for_bit(
     outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = toy_problem(6)
-    whole = distill(outside(), problem)
+    unbroken = distill(outside(), problem)
     folder = RunFolder.open(tmp_path / "run", {}, resume=False, checkpoint_seconds=0.0)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(outside, "step", killed_at(3, outside.step))
         distill(outside(), problem, folder=folder)
-    assert torch.equal(distill(outside(), problem, folder=folder).images, whole.images)
+    assert torch.equal(distill(outside(), problem, folder=folder).images, unbroken.images)
 
 
 @pytest.mark.parametrize(

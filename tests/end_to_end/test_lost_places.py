@@ -42,12 +42,12 @@ def as_anybody() -> None:
 def test_distill__that_loses_its_place_ends_with_a_message_and_goes_on_later(
     datastill: Command,
     photos: Path,
-    made: Path,
+    runs: Path,
     tmp_path: Path,
     figures: Figures,
     loss: Callable[[subprocess.Popen[str], Path], None],
 ) -> None:
-    words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", made / "target"]
+    words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", runs / "target"]
     words += ["--count", "5", *METHOD, "--method.outer_steps", "300", *NETWORK]
     folder = tmp_path / "killed"
     for _ in range(TRIES):

@@ -53,9 +53,9 @@ def limited(words: list[str], *, room: int, step: int | None = None) -> Outcome:
 
 
 @pytest.fixture
-def words(photos: Path, made: Path) -> list[str]:
+def words(photos: Path, runs: Path) -> list[str]:
     """A small distillation."""
-    data = ["--data", f"folder:{photos}", "--target", str(made / "target")]
+    data = ["--data", f"folder:{photos}", "--target", str(runs / "target")]
     return ["distill", *data, "--count", "5", *METHOD, *NETWORK]
 
 

@@ -74,9 +74,9 @@ def test_cli__four_commands_from_a_folder_of_images_to_a_table(
 
 
 def test_distill__killed_and_resumed_gives_the_same_file(
-    datastill: Command, photos: Path, made: Path, tmp_path: Path
+    datastill: Command, photos: Path, runs: Path, tmp_path: Path
 ) -> None:
-    words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", made / "target"]
+    words: list[str | Path] = ["distill", "--data", f"folder:{photos}", "--target", runs / "target"]
     words += ["--count", "5", *METHOD, "--method.outer_steps", "300", *NETWORK]
     process = started(*words, *LONG, "--out", tmp_path / "killed")
     wait_for_steps(process, tmp_path / "killed", 20)  # inner models were replaced by then
@@ -147,6 +147,7 @@ def test_cli__stopped_run_ends_in_order_and_resumes_bit_for_bit(
         assert code == 143 or err.splitlines()[-1].startswith("datastill: interrupted; --resume")
         assert {file.name for file in folder.iterdir()} == {
             "config.yaml",
+            "data.json",
             "environment.json",
             "metrics.jsonl",
             "checkpoint-target.safetensors",

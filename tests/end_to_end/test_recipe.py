@@ -55,15 +55,15 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
 
 def rows(out: Path) -> tuple[list[str], int]:
     files = (out / "rows").rglob("rows.jsonl")
-    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return sorted({row["method"] for row in found}), len(found)
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sorted({row["method"] for row in lines}), len(lines)
 
 
 def accuracies(out: Path) -> list[tuple[object, ...]]:
     files = (out / "rows").rglob("rows.jsonl")
-    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    facts = ("method", "task", "setting", "seed", "accuracy_percent", "r_squared")
-    return sorted(tuple(str(row[fact]) for fact in facts) for row in found)
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    fields = ("method", "task", "setting", "seed", "accuracy_percent", "r_squared")
+    return sorted(tuple(str(row[field]) for field in fields) for row in lines)
 
 
 @pytest.mark.usefixtures("tiny")

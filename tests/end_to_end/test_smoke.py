@@ -21,8 +21,8 @@ def test_every_recipe__smoke_scale_runs_whole(
 ) -> None:
     done = datastill("run", name, "--scale", "smoke", "--out", tmp_path / "run")
     assert done.code == 0, done.err
-    found = {file.parent for file in (tmp_path / "run" / "rows").rglob("rows.jsonl")}
+    folders = {file.parent for file in (tmp_path / "run" / "rows").rglob("rows.jsonl")}
     expected = {stage for stage in stages(get_recipe(name, "smoke")) if stage.startswith("rows/")}
-    assert {str(folder.relative_to(tmp_path / "run")) for folder in found} == expected
+    assert {str(folder.relative_to(tmp_path / "run")) for folder in folders} == expected
     assert "These numbers mean nothing" in done.out.partition("\n")[0]
     assert not (tmp_path / "run" / "failed.json").exists()

@@ -41,8 +41,8 @@ def test_distill__target_model_of_timm(
     assert distilled.provenance["target"]["fingerprint"] == target.fingerprint
     held_out = ("--held-out", f"folder:{photos}", "--target", word, "--pretrain-steps", "2")
     few = ("--seeds", "1", "--linear-probe.steps", "2")
-    said = datastill("transfer", out, "--to", f"folder:{photos}", *held_out, *few)
-    assert said.code == 0 and "R²" in said.out, said.err
+    outcome = datastill("transfer", out, "--to", f"folder:{photos}", *held_out, *few)
+    assert outcome.code == 0 and "R²" in outcome.out, outcome.err
 
 
 def test_transfer__network_of_timm(

@@ -47,22 +47,22 @@ class Job:
 
     def ranks(self) -> list[int]:
         """The process ids of the ranks, in order."""
-        found = {}
+        pids = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 words = (entry / "environ").read_bytes().split(b"\0")
-                known = dict(word.partition(b"=")[::2] for word in words)
+                environment = dict(word.partition(b"=")[::2] for word in words)
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue  # it has ended, or is another user's
-            if parent == self.process.pid and b"RANK" in known:
-                found[int(known[b"RANK"])] = int(entry.name)
-        return [found[rank] for rank in sorted(found)]
+            if parent == self.process.pid and b"RANK" in environment:
+                pids[int(environment[b"RANK"])] = int(entry.name)
+        return [pids[rank] for rank in sorted(pids)]
 
     def ended(self, seconds: float = DEADLINE_SECONDS) -> tuple[int, str]:
         """(exit code, stderr)."""
-        _, said = self.process.communicate(timeout=seconds)
-        return self.process.returncode, said
+        _, stderr = self.process.communicate(timeout=seconds)
+        return self.process.returncode, stderr
 
 
 def started(verb: str, *words: str | Path, ranks: int = 2, options: Sequence[str] = ()) -> Job:
@@ -76,9 +76,9 @@ def started(verb: str, *words: str | Path, ranks: int = 2, options: Sequence[str
 
 
 @pytest.fixture
-def words(photos: Path, made: Path) -> list[str | Path]:
+def words(photos: Path, runs: Path) -> list[str | Path]:
     """What to distil."""
-    return ["--data", f"folder:{photos}", "--target", made / "target", "--count", "5"]
+    return ["--data", f"folder:{photos}", "--target", runs / "target", "--count", "5"]
 
 
 def largest_difference(one: Path, other: Path) -> float:
@@ -96,9 +96,9 @@ def test_torchrun__distills_as_one_process_does(
 ) -> None:
     """In single precision sums of shares are the sum but for their last digits."""
     words += [*METHOD, *NETWORK, "--precision", "float32"]
-    code, said = started("distill", *words, "--out", tmp_path / "two").ended()
-    assert code == 0, said
-    assert said.count("distilled images, fingerprint") == 1  # one rank speaks
+    code, stderr = started("distill", *words, "--out", tmp_path / "two").ended()
+    assert code == 0, stderr
+    assert stderr.count("distilled images, fingerprint") == 1  # only one rank prints
     assert datastill("distill", *words, "--out", tmp_path / "one").code == 0
     assert files(tmp_path / "two") == files(tmp_path / "one")
     assert largest_difference(tmp_path / "two", tmp_path / "one") < 1e-4
@@ -111,8 +111,8 @@ def test_torchrun__trains_a_target_model_as_one_process_does(
     datastill: Command, photos: Path, tmp_path: Path
 ) -> None:
     words = ("--data", f"folder:{photos}", *TARGET, "--precision", "float32")
-    code, said = started("target", *words, "--out", tmp_path / "two").ended()
-    assert code == 0, said
+    code, stderr = started("target", *words, "--out", tmp_path / "two").ended()
+    assert code == 0, stderr
     assert datastill("target", *words, "--out", tmp_path / "one").code == 0
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
     for one, two in zip(*logs, strict=True):
@@ -122,12 +122,12 @@ def test_torchrun__trains_a_target_model_as_one_process_does(
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_torchrun__rows_are_those_of_one_process_in_the_same_order(
-    datastill: Command, photos: Path, made: Path, tmp_path: Path, ranks: int
+    datastill: Command, photos: Path, runs: Path, tmp_path: Path, ranks: int
 ) -> None:
-    words = [made / "set", "scratch", "--to", f"folder:{photos}", "--pretrain-steps", "3"]
+    words = [runs / "set", "scratch", "--to", f"folder:{photos}", "--pretrain-steps", "3"]
     words += ["--linear-probe.steps", "3", "--seeds", "2"]
-    code, said = started("transfer", *words, "--out", tmp_path / "two", ranks=ranks).ended()
-    assert code == 0, said
+    code, stderr = started("transfer", *words, "--out", tmp_path / "two", ranks=ranks).ended()
+    assert code == 0, stderr
     assert datastill("transfer", *words, "--out", tmp_path / "one").code == 0
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert len(one) == 4 and one == two
@@ -135,7 +135,7 @@ def test_torchrun__rows_are_those_of_one_process_in_the_same_order(
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
-    """All that a row says but how long it took and how much memory."""
+    """Rows without their time and memory."""
     lines = (folder / "rows.jsonl").read_text().splitlines()
     took = ("wall_seconds", "peak_memory_bytes")
     return [{k: v for k, v in json.loads(line).items() if k not in took} for line in lines]
@@ -143,8 +143,8 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_torchrun__verb_that_cannot_share_is_refused(tmp_path: Path) -> None:
-    code, said = started("run", "quick", "--out", tmp_path / "run").ended()
-    assert code == 1 and "datastill run does not share its work among 2 ranks" in said
+    code, stderr = started("run", "quick", "--out", tmp_path / "run").ended()
+    assert code == 1 and "datastill run does not share its work among 2 ranks" in stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -156,12 +156,12 @@ def test_torchrun__dead_rank_ends_the_job_with_a_message(
     job = started("distill", *words, *LONG, "--out", tmp_path / "run")
     job.wait_for_steps(20)
     killed = job.kill(dying)
-    code, said = job.ended(MINUTE)
+    code, stderr = job.ended(MINUTE)
     figures.add(
         f"rank {dying} of 2 killed", f"the job ended {time.monotonic() - killed:.1f} s later"
     )
     assert code == 1
-    assert f"rank {1 - dying} of 2: another rank has died" in said
+    assert f"rank {1 - dying} of 2: another rank has died" in stderr
     assert not (tmp_path / "run" / "distilled.safetensors").exists()
 
 
@@ -174,9 +174,9 @@ def test_torchrun__elastic_restart_continues_from_the_checkpoint(
     job = started("distill", *words, *LONG, "--resume", "--out", out, options=options)
     job.wait_for_steps(20)
     job.kill(1)
-    code, said = job.ended()
-    assert code == 0, said
-    (line,) = (line for line in said.splitlines() if "continuing after step" in line)
+    code, stderr = job.ended()
+    assert code == 0, stderr
+    (line,) = (line for line in stderr.splitlines() if "continuing after step" in line)
     figures.add("elastic restart", line)
     assert datastill("distill", *words, *LONG, "--out", tmp_path / "whole").code == 0
     assert largest_difference(out, tmp_path / "whole") < 1e-2
@@ -192,8 +192,8 @@ def test_torchrun__stopped_ranks_resume_bit_for_bit(
     words = [*words, *LONG[:-1], "3600"]
     out, whole = tmp_path / "run", tmp_path / "whole"
     stop(started("distill", *words, "--out", out), number)
-    code, said = started("distill", *words, "--resume", "--out", out).ended()
-    assert code == 0 and "continuing after step" in said, said
+    code, stderr = started("distill", *words, "--resume", "--out", out).ended()
+    assert code == 0 and "continuing after step" in stderr, stderr
     assert started("distill", *words, "--out", whole).ended()[0] == 0
     for name in ("distilled.safetensors", "metrics.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
@@ -207,8 +207,8 @@ def test_torchrun__goes_on_as_another_number_of_ranks(
     words = [*words, *LONG[:-1], "3600"]
     out, whole = tmp_path / "run", tmp_path / "whole"
     stop(started("distill", *words, "--out", out), signal.SIGTERM)
-    said = stop(started("distill", *words, "--resume", "--out", out, ranks=3), signal.SIGTERM)
-    assert "ranks: 2, now 3" in said and "it goes on, but not bit for bit" in said
+    stderr = stop(started("distill", *words, "--resume", "--out", out, ranks=3), signal.SIGTERM)
+    assert "ranks: 2, now 3" in stderr and "it goes on, but not bit for bit" in stderr
     file_lock = datastill("distill", *words, "--resume", "--out", out)
     assert file_lock.code == 0 and "continuing after step" in file_lock.err
     assert datastill("distill", *words, "--out", whole).code == 0
@@ -218,11 +218,11 @@ def test_torchrun__goes_on_as_another_number_of_ranks(
 
 
 def stop(job: Job, number: signal.Signals) -> str:
-    """End a job by a signal to torchrun, once it has come a little further; what it said."""
+    """End a job by a signal to torchrun, once it has come a little further; return its stderr."""
     log = job.out / "metrics.jsonl"
     before = len(log.read_text().splitlines()) if log.exists() else 0
     job.wait_for_steps(before + 100)
     job.process.send_signal(number)
-    code, said = job.ended()
-    assert code != 0 and said.count(f"{number.name}; saved after step") == 1, said
-    return said
+    code, stderr = job.ended()
+    assert code != 0 and stderr.count(f"{number.name}; saved after step") == 1, stderr
+    return stderr

@@ -133,7 +133,7 @@ def test_transfer__hard_labels_and_every_task(
 def test_profile__is_written_and_changes_nothing(
     datastill: Command, photos: Path, tmp_path: Path
 ) -> None:
-    found = []
+    fingerprints = []
     for name, words in (("plain", ()), ("watched", ("--profile", "true"))):
         target, out = tmp_path / name / "target", tmp_path / name / "set"
         source = ("--data", f"folder:{photos}")
@@ -141,8 +141,8 @@ def test_profile__is_written_and_changes_nothing(
         words = (*source, "--target", target, "--count", "4", *NETWORK, *METHOD, *words)
         assert datastill("distill", *words, "--out", out).code == 0
         assert [(x / "profile.txt").exists() for x in (target, out)] == [name == "watched"] * 2
-        found.append(DistilledSet.load(out).fingerprint)
-    assert found[0] == found[1]
-    told = (tmp_path / "watched" / "set" / "profile.txt").read_text()
+        fingerprints.append(DistilledSet.load(out).fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+    profile = (tmp_path / "watched" / "set" / "profile.txt").read_text()
     parts = ("target representations", "kernel ridge regression", "update", "inner model")
-    assert all(f"\n{part} " in told for part in parts)
+    assert all(f"\n{part} " in profile for part in parts)

@@ -66,8 +66,3 @@ def test_networks__downsample_as_the_released_code(name: str) -> None:
         maps = nn.Sequential(*layers).to("meta")(torch.zeros(2, 3, 64, 64))
     sides = {"convnet": 4, "vgg11": 2, "alexnet": 8, "mobilenet": 8, "resnet10": 9, "resnet18": 9}
     assert maps.shape[2:] == (sides[name], sides[name])
-
-
-@every_network
-def test_networks__default_takes_32_pixels(name: str) -> None:
-    default(name).check(32)

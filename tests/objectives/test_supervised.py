@@ -7,7 +7,6 @@ import pytest
 import torch
 from ranks import CLASSES, labels, modules, two_views
 
-from datastill.core.errors import ConfigError
 from datastill.objectives.objective import Views
 from datastill.objectives.supervised import Supervised
 
@@ -31,14 +30,3 @@ def test_supervised__collapse_costs_the_logarithm_of_the_classes() -> None:
     torch.nn.init.zeros_(heads.bias)
     views = Views(two_views().flatten(0, 1), labels())
     assert float(objective.loss(heads, network, views).detach()) == pytest.approx(math.log(CLASSES))
-
-
-def test_supervised__classifier_has_one_output_per_class() -> None:
-    _, heads = modules(Supervised())
-    assert heads(torch.zeros(3, 6, dtype=torch.float64)).shape == (3, CLASSES)
-
-
-@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
-def test_supervised__refuses_strange_smoothing(smoothing: float) -> None:
-    with pytest.raises(ConfigError, match="label_smoothing"):
-        Supervised(label_smoothing=smoothing)

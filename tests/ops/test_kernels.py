@@ -59,15 +59,6 @@ def finite_network(
     return (z @ z.T / width).detach().double(), (stacked @ stacked.T).double()
 
 
-@pytest.mark.parametrize(
-    ("cosine", "order_0", "order_1"),
-    [(1.0, 1.0, 1.0), (0.0, 0.5, 1 / math.pi), (-1.0, 0.0, 0.0)],
-)
-def test_arc_cosine__known_values(cosine: float, order_0: float, order_1: float) -> None:
-    actual = arc_cosine(torch.tensor(cosine, dtype=torch.float64))
-    assert [float(k) for k in actual] == pytest.approx([order_0, order_1], abs=1e-15)
-
-
 def test_arc_cosine__equals_means_over_normal_pairs() -> None:
     generator = fork(0, "pairs")
     u, other = torch.randn(2, 400_000, dtype=torch.float64, generator=generator)
@@ -119,18 +110,6 @@ def test_infinite_width_mlp__is_symmetric_and_positive(kernel: Kernel, depth: in
     assert torch.linalg.eigvalsh(k).min() > 0
 
 
-@kernels
-def test_infinite_width_mlp__without_biases_scales_as_both_inputs(kernel: Kernel) -> None:
-    mlp, x_a, x_b = InfiniteWidthMLP(3), rows(4), rows(3)
-    torch.testing.assert_close(kernel(mlp, 3 * x_a, x_b / 5), 0.6 * kernel(mlp, x_a, x_b))
-
-
-def test_infinite_width_mlp__biases_break_the_scaling() -> None:
-    mlp, x_a, x_b = InfiniteWidthMLP(3, 2.0, 0.1), rows(4), rows(3)
-    apart = mlp.ntk(3 * x_a, x_b / 5) - 0.6 * mlp.ntk(x_a, x_b)
-    assert apart.abs().min() > 0.01
-
-
 @depths
 def test_infinite_width_mlp__diagonal_is_exact_in_spite_of_rounding(depth: int) -> None:
     x = rows(50)
@@ -139,14 +118,6 @@ def test_infinite_width_mlp__diagonal_is_exact_in_spite_of_rounding(depth: int) 
     torch.testing.assert_close(mlp.nngp(x, x).diagonal(), 2 * square, atol=0, rtol=1e-13)
     expected = 2 * (depth + 1) * square
     torch.testing.assert_close(mlp.ntk(x, x).diagonal(), expected, atol=0, rtol=1e-13)
-
-
-@kernels
-def test_infinite_width_mlp__computes_in_float64(kernel: Kernel) -> None:
-    x = rows(4).float()
-    actual = kernel(InfiniteWidthMLP(2), x, x)
-    assert actual.dtype == torch.float64
-    assert torch.equal(actual, kernel(InfiniteWidthMLP(2), x.double(), x.double()))
 
 
 @kernels

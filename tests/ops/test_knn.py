@@ -55,18 +55,6 @@ def test_knn_predict__with_infinite_temperature_equals_scikit_learn() -> None:
     np.testing.assert_allclose(shares[:, plain.classes_].numpy(), plain.predict_proba(query))
 
 
-def test_knn_predict__one_neighbour_finds_each_known_row() -> None:
-    train, labels, _ = toy()
-    assert torch.equal(votes(train, labels, train, k=1).argmax(1), labels)
-
-
-def test_knn_predict__ignores_order_and_length_of_known_rows() -> None:
-    train, labels, query = toy()
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1))
-    moved = votes(train[order] * 3, labels[order], query * 0.01)
-    torch.testing.assert_close(moved, votes(train, labels, query))
-
-
 def test_knn_predict__blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     all_at_once = votes(*toy())
     monkeypatch.setattr(knn, "BLOCK", 4)

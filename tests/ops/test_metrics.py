@@ -19,11 +19,6 @@ def test_accuracy_percent__refuses_shapes_that_do_not_fit(labels: torch.Tensor) 
         accuracy_percent(torch.zeros(2, 5), labels)
 
 
-def test_accuracy_percent__refuses_no_rows() -> None:
-    with pytest.raises(DataError, match="B > 0"):
-        accuracy_percent(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64))
-
-
 def test_r_squared__equals_scikit_learn_weighted_by_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.randn(50, 4, generator=generator) * torch.tensor([1.0, 2.0, 0.1, 5.0]) + 3

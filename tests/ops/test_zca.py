@@ -18,14 +18,6 @@ def correlated(count: int = 200) -> Tensor:
     return (torch.randn(count, 18, generator=generator) @ mixing + 3).view(count, *SHAPE)
 
 
-def test_zca__whitens() -> None:
-    x = correlated()
-    white = Zca.fit([x], ridge_of_mean=0.0)(x).flatten(1).double()
-    covariance = (white.T @ white) / len(x) - white.mean(0)[:, None] * white.mean(0)
-    assert white.mean(0).abs().max() < 1e-4
-    assert (covariance - torch.eye(18)).abs().max() < 1e-3
-
-
 def test_zca__equals_rotated_pca_of_scikit_learn() -> None:
     x = correlated()
     flat = x.flatten(1).double().numpy()

@@ -141,8 +141,8 @@ def test_labelled__is_not_defined_for_representations() -> None:
 
 
 def test_equal_budget__kinds_share_updates_batch_and_augmentation() -> None:
-    found = [EQUAL.pretraining(kind) for kind in KINDS]
-    shared = {(p.length(1000), p.length(50), p.batch, p.augmentation) for p in found}
+    pretrainings = [EQUAL.pretraining(kind) for kind in KINDS]
+    shared = {(p.length(1000), p.length(50), p.batch, p.augmentation) for p in pretrainings}
     assert shared == {(4000, 4000, 256, Dsa())}
 
 
@@ -157,7 +157,7 @@ def test_equal_budget__judges_as_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "kind", "epochs", "title"),
+    ("protocol_", "kind", "epochs", "title"),
     [
         (MKDT, "representation", None, "mkdt"),
         (MKDT, "representation", 20, "mkdt"),
@@ -168,9 +168,9 @@ def test_equal_budget__judges_as_the_paper() -> None:
     ],
 )
 def test_protocol__title_has_the_epochs_that_are_not_its_own(
-    found: Protocol, kind: Any, epochs: int | None, title: str
+    protocol_: Protocol, kind: Any, epochs: int | None, title: str
 ) -> None:
-    assert found.title(kind, epochs) == title
+    assert protocol_.title(kind, epochs) == title
 
 
 def test_protocol__other_epochs_change_nothing_else() -> None:

@@ -30,7 +30,7 @@ class PerClass(RandomSubset):
 
 
 def tiny() -> Recipe:
-    """The labelled benchmark on made images, with networks of four channels."""
+    """The labelled benchmark on synthetic images, with networks of four channels."""
     recipe = smoke(LABELLED)
     networks = ((32, INNER),)
     protocols = tuple(replace(p, networks=networks) for p in recipe.protocols)
@@ -40,12 +40,12 @@ def tiny() -> Recipe:
 
 
 def test_stages__no_stage_depends_on_a_target_model() -> None:
-    found = stages(LABELLED)
-    assert "target" not in found and not any("target" in s.depends_on for s in found.values())
-    assert found["sets/random-subset-targets-class-label-balanced-10-4"].depends_on == ()
+    every = stages(LABELLED)
+    assert "target" not in every and not any("target" in s.depends_on for s in every.values())
+    assert every["sets/random-subset-targets-class-label-balanced-10-4"].depends_on == ()
     row = "rows/random-subset-targets-class-label-balanced-100-3/labelled-convnet-128-instance-3"
     needed = ("sets/random-subset-targets-class-label-balanced-100-3",)
-    assert found[row].depends_on == needed
+    assert every[row].depends_on == needed
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_smoke__methods_of_every_class_get_an_image_of_each() -> None:
         DistillationSpec(PerClass(targets="class-label"), 100),
         DistillationSpec(RandomSubset("class-label"), 100),
     )
-    assert [made.count for made in smoke(replace(LABELLED, sets=sets)).sets] == [10, 4]
+    assert [spec.count for spec in smoke(replace(LABELLED, sets=sets)).sets] == [10, 4]
 
 
 def test_run__makes_sets_and_classifies_without_a_target_model(tmp_path: Path) -> None:
@@ -90,6 +90,6 @@ def test_run__sets_are_made_with_their_own_inner_network(tmp_path: Path) -> None
     recipe = tiny()
     runner = ExperimentRunner(Experiment(recipe, tmp_path, 0, MACHINE))
     runner.run("sets/random-subset-targets-class-label-balanced-10-0")
-    made = DistilledSet.load(tmp_path / "sets/random-subset-targets-class-label-balanced-10-0")
-    assert made.provenance["network"]["widths"] == [8]
-    assert made.targets.bincount().tolist() == [1] * 10
+    distilled = DistilledSet.load(tmp_path / "sets/random-subset-targets-class-label-balanced-10-0")
+    assert distilled.provenance["network"]["widths"] == [8]
+    assert distilled.targets.bincount().tolist() == [1] * 10

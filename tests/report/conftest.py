@@ -1,4 +1,4 @@
-"""A whole synthetic run, written once."""
+"""A complete synthetic run, written once."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from datastill.report.build import ReportFiles, build
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_quick(tmp_path_factory.mktemp("runs") / "quick", steps=60)
+    return write_quick(tmp_path_factory.mktemp("runs") / "quick")
 
 
 @pytest.fixture(scope="session")

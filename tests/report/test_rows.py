@@ -52,18 +52,18 @@ def test_read_rows__another_distilled_set_or_seed_is_another_measurement(tmp_pat
 
 
 def test_read_rows__hidden_folders_are_skipped_and_links_are_named(tmp_path: Path) -> None:
-    write_lines(tmp_path / "here/rows.jsonl", [row("scratch", 17.0)])
-    write_lines(tmp_path / "here/.old/rows.jsonl", [row("krr-st", 1.0)])
+    write_lines(tmp_path / "runs/rows.jsonl", [row("scratch", 17.0)])
+    write_lines(tmp_path / "runs/.old/rows.jsonl", [row("krr-st", 1.0)])
     write_lines(tmp_path / "there/rows.jsonl", [row("krr-st", 2.0)])
-    (tmp_path / "here/link").symlink_to(tmp_path / "there", target_is_directory=True)
-    (tmp_path / "here/inside").symlink_to(tmp_path / "here", target_is_directory=True)
-    (tmp_path / "here/file").mkdir()
-    (tmp_path / "here/file/rows.jsonl").symlink_to(tmp_path / "there/rows.jsonl")
-    rows, problems = rows_of(tmp_path / "here")
+    (tmp_path / "runs/link").symlink_to(tmp_path / "there", target_is_directory=True)
+    (tmp_path / "runs/inside").symlink_to(tmp_path / "runs", target_is_directory=True)
+    (tmp_path / "runs/file").mkdir()
+    (tmp_path / "runs/file/rows.jsonl").symlink_to(tmp_path / "there/rows.jsonl")
+    rows, problems = rows_of(tmp_path / "runs")
     assert list(rows["method"]) == ["scratch"]
     assert len(problems) == 2
-    assert "here/link is a link that was not followed" in problems[1]
-    assert "here/file/rows.jsonl is no regular file" in problems[0]
+    assert "runs/link is a link that was not followed" in problems[1]
+    assert "runs/file/rows.jsonl is no regular file" in problems[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -5,7 +5,6 @@ import math
 import pytest
 from scipy import stats
 
-from datastill.core.errors import DataError
 from datastill.report.statistics import difference, summarize
 
 
@@ -20,11 +19,6 @@ def test_summarize__one_value_has_no_interval() -> None:
     summary = summarize([3.0])
     assert summary.mean == 3.0
     assert math.isnan(summary.half_width95) and math.isnan(summary.low)
-
-
-def test_summarize__refuses_no_values() -> None:
-    with pytest.raises(DataError, match="at least one value"):
-        summarize([])
 
 
 def test_difference__paired_equals_scipy() -> None:
@@ -52,8 +46,3 @@ def test_difference__single_values_prove_nothing() -> None:
 def test_difference__without_spread_has_no_width() -> None:
     gap = difference([2.0, 2.0], [1.0, 1.0, 1.0], paired=False)
     assert (gap.low, gap.high) == (1.0, 1.0)
-
-
-def test_difference__refuses_unequal_pairs() -> None:
-    with pytest.raises(DataError, match="as many"):
-        difference([1.0], [1.0, 2.0], paired=True)

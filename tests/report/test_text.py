@@ -133,8 +133,8 @@ def test_csv__of_a_whole_run_is_rectangular(report: ReportFiles) -> None:
 
 def test_headline__tells_the_numbers_in_one_line(tmp_path: Path) -> None:
     lines = seeds("krr-st", 50.0, 51.0, 52.0) + seeds("random-subset", 40.0, 41.0, 42.0)
-    found = headline_of(tmp_path, lines + seeds("scratch", 17.0, 16.0, 18.0))
-    assert found.sentence == (
+    summary = headline_of(tmp_path, lines + seeds("scratch", 17.0, 16.0, 18.0))
+    assert summary.sentence == (
         "krr-st: 51.0 ± 2.5 (3), random-subset: 41.0 ± 2.5 (3), scratch: 17.0 ± 2.5 (3)"
         " [Linear probe, digits, 5 per class, output, convnet(widths=[32, 64, 128]), M = 50,"
         " mean ± half width (n)]. Difference to random images: +10.0 (10.0 to 10.0; excludes 0)"
@@ -147,14 +147,14 @@ def test_headline__without_random_images_names_the_command(tmp_path: Path) -> No
 
 
 def test_headline__without_distilled_rows_says_so(tmp_path: Path) -> None:
-    found = headline_of(tmp_path, [row("scratch", 17.0)])
-    assert found.sentence == "There is no accuracy of a distilled set."
+    summary = headline_of(tmp_path, [row("scratch", 17.0)])
+    assert summary.sentence == "There is no accuracy of a distilled set."
 
 
 def test_headline__picks_the_middle_column_that_reads_the_output(tmp_path: Path) -> None:
     settings = [f"{k} per class, {where}" for k in (1, 5, 10) for where in ("output", "body")]
-    found = headline_of(tmp_path, [row("krr-st", 50.0, setting=s) for s in settings])
-    assert "5 per class, output" in found.where
+    summary = headline_of(tmp_path, [row("krr-st", 50.0, setting=s) for s in settings])
+    assert "5 per class, output" in summary.where
 
 
 def test_formatting__numbers() -> None:

@@ -40,32 +40,17 @@ def test_classify__accuracy_is_the_share_of_largest_outputs_that_are_right() -> 
     for index, label in enumerate(data.test.labels.tolist()):
         outputs = network(data.test.normalized(torch.tensor([index])))[0].tolist()
         right += all(outputs[label] > outputs[k] for k in range(4) if k != label)
-    found = measured(Classify(), network=network, data=data)
-    assert [m.accuracy_percent for m in found] == [pytest.approx(100 * right / len(data.test))]
-    assert (found[0].steps, found[0].setting, found[0].r_squared) == (0, "", None)
-
-
-def test_classify__test_images_decide_and_training_images_do_not() -> None:
-    network, data = toy_network(outputs=4), toy_task()
-    before = measured(Classify(), network=network, data=data)
-    dark = replace(data.train, images=torch.zeros_like(data.train.images))
-    assert measured(Classify(), network=network, data=replace(data, train=dark)) == before
+    results = measured(Classify(), network=network, data=data)
+    assert [m.accuracy_percent for m in results] == [pytest.approx(100 * right / len(data.test))]
+    assert (results[0].steps, results[0].setting, results[0].r_squared) == (0, "", None)
 
 
 @pytest.mark.parametrize("kind", ["hard-label", "soft-label"])
 def test_classify__network_trained_on_labels_knows_the_classes(kind: str) -> None:
     distilled = labelled_set(24) if kind == "hard-label" else soft(labelled_set(24))
     network = pretrain(NETWORK, distilled, pretraining=SHORT)
-    (found,) = Classify().run(network, toy_task(48), distilled=distilled)
-    assert found.accuracy_percent is not None and found.accuracy_percent > 80
-
-
-def test_classify__untrained_network_is_at_chance() -> None:
-    accuracies = [
-        measured(Classify(), network=toy_network(seed=seed, outputs=4))[0].accuracy_percent
-        for seed in range(20)
-    ]
-    assert 10 < sum(a for a in accuracies if a is not None) / 20 < 40
+    (result,) = Classify().run(network, toy_task(48), distilled=distilled)
+    assert result.accuracy_percent is not None and result.accuracy_percent > 80
 
 
 def test_classify__outputs_that_are_no_classes_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning starts from the body that it is given, and resumes exactly."""
+"""Fine-tuning starts from the pre-trained body, and resumes exactly."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_finetune__resumes_among_several_settings(
     assert several.measure(start, toy_task()) == measured(several)
 
 
-def test_finetune__starts_from_the_body_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finetune__starts_from_the_pre_trained_body(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Network] = []
 
     def keep(*args: object) -> dict[str, Tensor]:

@@ -35,9 +35,9 @@ def test_knn_probe__equals_scikit_learn_where_all_neighbours_count_the_same(k: i
     model = KNeighborsClassifier(k, metric="cosine", algorithm="brute")
     model.fit(embedded(network, data.train).numpy(), data.train.labels)
     expected = 100 * model.score(embedded(network, data.test).numpy(), data.test.labels)
-    found = measured(KnnProbe(k=k, temperature=None), data=data, network=network)
-    assert found[0].accuracy_percent == pytest.approx(expected)
-    assert (found[0].setting, found[0].steps) == ("all, body", 0)
+    results = measured(KnnProbe(k=k, temperature=None), data=data, network=network)
+    assert results[0].accuracy_percent == pytest.approx(expected)
+    assert (results[0].setting, results[0].steps) == ("all, body", 0)
 
 
 def test_knn_probe__equals_weighted_votes_of_scikit_learn() -> None:
@@ -47,8 +47,8 @@ def test_knn_probe__equals_weighted_votes_of_scikit_learn() -> None:
     )
     model.fit(embedded(network, data.train).numpy(), data.train.labels)
     expected = 100 * model.score(embedded(network, data.test).numpy(), data.test.labels)
-    found = measured(KnnProbe(k=30, temperature=0.05), data=data, network=network)
-    assert found[0].accuracy_percent == pytest.approx(expected)
+    results = measured(KnnProbe(k=30, temperature=0.05), data=data, network=network)
+    assert results[0].accuracy_percent == pytest.approx(expected)
 
 
 def test_knn_probe__fewer_images_than_k_all_vote() -> None:

@@ -54,7 +54,7 @@ def sets(
     `mtt` has the settings for this source; `outer_lr` is KRR-ST's.
     """
     krr_st, frepo = KRRST(outer_lr=outer_lr), FRePo(mirror=False, zca=False)
-    made = {
+    specs = {
         "random": DistillationSpec(RandomSubset(targets="class-label"), count),
         CONTROL: DistillationSpec(RandomSubset(), count),
         "k-means": DistillationSpec(KMeans(targets="class-label"), count),
@@ -65,7 +65,7 @@ def sets(
         "frepo": DistillationSpec(frepo, count, network=FRePo.default_network),
         "krr-st": DistillationSpec(krr_st, count),
     }
-    return tuple(found for row, found in made.items() if row in (*rows, CONTROL))
+    return tuple(spec for row, spec in specs.items() if row in (*rows, CONTROL))
 
 
 def protocol(*, soft_steps: int, soft_batch: int = 500) -> Protocol:

@@ -3,35 +3,23 @@
 `--reuse runs/paper.table2-tinyimagenet` takes target model and sets from there.
 """
 
+from dataclasses import replace
+
 from datastill.experiments.recipe import Recipe
 from datastill.networks.alexnet import AlexNet
-from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
-from datastill.recipes.paper._shared import (
-    FINE_GRAINED,
-    MTT_TINY,
-    SEEDS,
-    TABLE_2,
-    TARGET,
-    protocol,
-    sets,
-)
+from datastill.recipes.paper import table2_tinyimagenet
+from datastill.recipes.paper._shared import FINE_GRAINED, protocol
 
 
 def recipe() -> Recipe:
     """VGG11, AlexNet, MobileNet and ResNet-10."""
-    return Recipe(
+    return replace(
+        table2_tinyimagenet.recipe(),
         name="paper.figure3-architectures",
-        source="tiny-imagenet",
-        image_size=64,
-        target=TARGET,
-        network=ConvNet(),
-        sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         networks=(VGG11(), AlexNet(), MobileNet(), ResNet10()),
         data=FINE_GRAINED,
-        protocols=(protocol(soft_steps=40_000),),
-        seeds=SEEDS,
-        judge_target=False,
+        protocols=(protocol(soft_steps=table2_tinyimagenet.SOFT_STEPS),),
     )

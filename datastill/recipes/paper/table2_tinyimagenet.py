@@ -16,6 +16,8 @@ from datastill.recipes.paper._shared import (
     sets,
 )
 
+SOFT_STEPS = 40_000  # of pre-training on soft labels
+
 
 def recipe() -> Recipe:
     """ConvNet 64-128-256-512."""
@@ -27,7 +29,7 @@ def recipe() -> Recipe:
         network=ConvNet(),
         sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         data=("tiny-imagenet", "cifar10", *FINE_GRAINED),
-        protocols=(protocol(soft_steps=40_000), MKDT),
+        protocols=(protocol(soft_steps=SOFT_STEPS), MKDT),
         seeds=SEEDS,
         judge_target=False,
     )

@@ -12,22 +12,18 @@ from datastill.networks.convnet import ConvNet
 from datastill.networks.mobilenet import MobileNet
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.vgg11 import VGG11
-from datastill.recipes.paper._shared import MTT_TINY, SEEDS, TABLE_2, TARGET, protocol, sets
+from datastill.recipes.paper import table2_tinyimagenet
+from datastill.recipes.paper._shared import protocol
 from datastill.transfer.data_free_kd import DataFreeKd
 
 
 def recipe() -> Recipe:
     """Five students of a ResNet-18 that was taught CIFAR-10 at 64 pixels."""
-    return Recipe(
+    paper = protocol(soft_steps=table2_tinyimagenet.SOFT_STEPS)
+    return replace(
+        table2_tinyimagenet.recipe(),
         name="paper.table4-data-free-kd",
-        source="tiny-imagenet",
-        image_size=64,
-        target=TARGET,
-        network=ConvNet(),
-        sets=sets(TABLE_2, 2000, outer_lr=1e-5, mtt=MTT_TINY),
         networks=(ConvNet(), VGG11(), AlexNet(), MobileNet(), ResNet10()),
         data=("cifar10",),
-        protocols=(replace(protocol(soft_steps=40_000), tasks=(DataFreeKd(),)),),
-        seeds=SEEDS,
-        judge_target=False,
+        protocols=(replace(paper, tasks=(DataFreeKd(),)),),
     )

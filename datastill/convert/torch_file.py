@@ -1,7 +1,7 @@
 """Files of `torch.save`, read without trusting them; the only place where torch.load is called.
 
-The archive must be whole and uncompressed. Then `torch.load(weights_only=True)` reads it: it runs
-nothing but its own list of harmless constructors, beside which NumPy numbers (such as measured
+The archive must be undamaged and uncompressed. Then `torch.load(weights_only=True)` reads it: it
+runs nothing but its own list of harmless constructors, beside which NumPy numbers (such as measured
 accuracies) are allowed and ignored. Tensors are mapped from the disk, so that none can be larger
 than what is there.
 """
@@ -21,7 +21,7 @@ IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "num
 
 
 class _IgnoredGlobal:
-    """Takes the place of a NumPy number of a foreign file; its arguments are dropped."""
+    """Replaces a NumPy number of a foreign file; its arguments are dropped."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -51,12 +51,12 @@ def read_torch(path: Path) -> Any:
         except Exception as error:  # torch answers damaged files with errors of many kinds
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise ArtefactError(
-                f"{path} is damaged or no file of tensors: {reason}; load it where it was made,"
+                f"{path} is damaged or no file of tensors: {reason}; load it where it was written,"
                 " and save the tensors alone"
             ) from error
     raise ArtefactError(
         f"{path} holds more than tensors ({', '.join(sorted(foreign)[:3])}), which is not read"
-        " because code could run; load it where it was made, and save the tensors alone"
+        " because code could run; load it where it was written, and save the tensors alone"
     )
 
 
@@ -70,13 +70,13 @@ def in_memory(tensor: Tensor, path: Path) -> Tensor:
     if not plain or tensor.numel() * tensor.element_size() > path.stat().st_size:
         raise ArtefactError(
             f"{path}: a tensor {tuple(tensor.shape)} claims more values than the file holds;"
-            " load it where it was made, and save tensor.clone()"
+            " load it where it was written, and save tensor.clone()"
         )
     return tensor.detach().clone(memory_format=torch.contiguous_format).as_subclass(Tensor)
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that is not whole, or whose pickle could grow in memory."""
+    """Refuse an archive that is damaged, or whose pickle could grow in memory."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         # the reader of torch does not tell capital letters from small ones
@@ -86,6 +86,8 @@ def _check_archive(path: Path) -> None:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} has changed since it was written")
         content = archive.read(pickles[0])
+    if b"bytearray" in content:  # torch allows it with a size alone, such as 40 GB
+        raise zipfile.BadZipFile("it holds a bytearray, which no set of tensors needs")
     if b"_codecs\nencode\n" not in content:
         return
     # torch allows _codecs.encode; most codecs make a text longer, time and again

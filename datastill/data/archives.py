@@ -1,4 +1,4 @@
-"""Official archives: found on this machine or downloaded, checked, and extracted safely."""
+"""Official archives: found on this machine or downloaded, checked and extracted safely."""
 
 import os
 import shutil
@@ -6,17 +6,20 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import ClassVar
 
 import pooch
 
 from datastill.core.errors import ChecksumError, DataError
 from datastill.core.progress import ProgressBar, progress_bar
-from datastill.data._raw import DataLocation, file_signature
-from datastill.data.cache_folder import cache_folder
+from datastill.data.cache import DataLocation, RawImages, cache_folder, file_signature
+from datastill.data.source import ImageSource
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError)
 PACKED = (".tar", ".tar.gz", ".tgz", ".zip")  # how archives' names end
@@ -39,115 +42,115 @@ class Archive:
         return self.url.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class Collection:
-    """A data set that is published as several files, which belong into one folder."""
+class ArchiveSource(ImageSource):
+    """A data set that is published as archives.
 
-    folder: str  # what that folder is called
-    parts: tuple[Archive, ...]  # each with its files at the top
+    A subclass names its archives and defines `_read_archives`. Fewer images or classes than the
+    official ones are accepted: `datastill data check` compares the counts.
+    """
+
+    archives: ClassVar[tuple[Archive, ...]]
+    folder: ClassVar[str] = ""  # where several archives lie together; empty for a single one
+
+    @abstractmethod
+    def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
+        """Read one split; `roots` are the folders with the files of each archive."""
+
+    def _find(self, data_root: Path | None) -> DataLocation | None:
+        return find_archives(self.folder, self.archives, data_root)
+
+    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+        return self._read_archives(split, image_size, *open_archives(self.archives, location))
 
 
-def find_archive(archive: Archive, data_root: Path | None) -> DataLocation:
-    """Find the extracted folder, else the archive file, else download the file.
+def find_local(
+    folder: str, archives: Sequence[Archive], data_root: Path | None
+) -> DataLocation | None:
+    """Find all archives, packed or extracted; None where one of them is missing.
 
-    `data_root` may be the extracted folder, the archive file, or the folder that holds either;
-    by default it is the cache's `downloads`.
+    Args:
+        folder: Where several archives lie together; empty for a single one.
+        archives: What to find.
+        data_root: The extracted folder, the archive file, or the folder that holds either. For
+            several archives: `folder`, the folder that holds it, or a file in it. By default the
+            cache's `downloads`.
 
     Raises:
-        DataError: there is no such folder, it is incomplete or of another data set, or the
+        DataError: There is no such `data_root`.
+    """
+    root = _search_root(folder, archives, data_root)
+    located = {archive.file: _locate(archive, root) for archive in archives}
+    locations = {file: location for file, location in located.items() if location is not None}
+    if len(locations) < len(archives):
+        return None
+    if not folder:
+        return locations[archives[0].file]
+    facts = {file: location.facts for file, location in locations.items()}
+    return DataLocation(root.resolve(), facts, valid_without_source=True)
+
+
+def find_archives(folder: str, archives: Sequence[Archive], data_root: Path | None) -> DataLocation:
+    """Find all archives as `find_local` does, and download those that are missing.
+
+    Raises:
+        DataError: There is no such `data_root`, it is incomplete or of another data set, or a
             download failed.
-        ChecksumError: the downloaded file is not the published one.
+        ChecksumError: A downloaded file is not the published one.
     """
-    root = _existing_root(data_root, describe_files(archive))
-    if location := _find_here(archive, root):
-        return location
-    if archive.folder and (root / archive.folder).is_dir():
-        missing = _missing_files(archive, root / archive.folder)
-        raise DataError(f"{missing}; extract {archive.file} again")
-    if data_root is not None:
-        _refuse_other_data(root, describe_files(archive))
-    return _location(_download(archive, root))
+    root = _search_root(folder, archives, data_root)
+    missing = [archive for archive in archives if _locate(archive, root) is None]
+    for archive in missing:
+        if archive.folder and (root / archive.folder).is_dir():
+            lacking = _missing_files(archive, root / archive.folder)
+            raise DataError(f"{lacking}; extract {archive.file} again")
+    if data_root is not None and len(missing) == len(archives):
+        _refuse_other_data(root, describe_files(*archives))
+    for archive in missing:
+        _download(archive, root)
+    location = find_local(folder, archives, data_root)
+    assert location is not None, archives
+    return location
 
 
-def open_archive(archive: Archive, location: DataLocation | None) -> Path:
-    """The folder with the files; an archive file is checked and extracted into the cache once.
+def open_archives(archives: Sequence[Archive], location: DataLocation | None) -> list[Path]:
+    """Return the folder with the files of each archive, extracted into the cache where needed.
 
     Raises:
-        ChecksumError: the archive file is not the published one.
-        DataError: it is gone, cannot be extracted, or lacks what the reader needs.
+        ChecksumError: An archive file is not the published one.
+        DataError: An archive is gone, cannot be extracted, or lacks what the reader needs.
     """
-    assert location is not None, archive  # only embedded sources have none
+    assert location is not None, archives  # only embedded sources have none
+    folders = []
+    for archive in archives:
+        located = _locate(archive, location.path)
+        if located is None:
+            raise DataError(
+                f"{describe_files(archive)}, from where this was prepared ({location.path}), is"
+                " gone; say with --data-root where it is now"
+            )
+        is_packed = located.path.is_file()
+        folders.append(_extracted(archive, located) if is_packed else located.path)
+    return folders
+
+
+def _extracted(archive: Archive, location: DataLocation) -> Path:
+    """Check and extract an archive file into the cache, once; return the folder with its files."""
     path = location.path
-    if path.is_dir():
-        return path
-    if not path.is_file():
-        raise DataError(_gone(path, describe_files(archive)))
     key = sha256(repr((str(path), location.facts)).encode()).hexdigest()[:8]
     target = cache_folder() / "extracted" / f"{archive.folder or archive.file}-{key}"
     if not target.is_dir():
-        with path.open("rb") as opened:
+        with progress_bar(f"extract {path.name}", 0, 1), path.open("rb") as opened:
             md5 = file_digest(opened, "md5").hexdigest()
-        if md5 != archive.md5:
-            raise ChecksumError(
-                f"{path} has md5 {md5}, the published file has {archive.md5};"
-                f" download {archive.url} again"
-            )
-        extract_atomically(path, target)
+            if md5 != archive.md5:
+                raise ChecksumError(
+                    f"{path} has md5 {md5}, the published file has {archive.md5};"
+                    f" download {archive.url} again"
+                )
+            extract_atomically(path, target)
     folder = target / archive.folder
     if missing := _missing_files(archive, folder):
         raise DataError(f"{missing}; delete {target} to extract it again")
     return folder
-
-
-def find_local(collection: Collection, data_root: Path | None) -> DataLocation | None:
-    """Find all files of a collection, packed or extracted; None where one of them is missing.
-
-    `data_root` may be the collection's folder, the folder that holds it, or one of its files;
-    by default it is a folder of its own in the cache's `downloads`.
-
-    Raises:
-        DataError: there is no such folder.
-    """
-    root = _collection_root(collection, data_root)
-    located = {part.file: _find_here(part, root) for part in collection.parts}
-    facts = {file: location.facts for file, location in located.items() if location is not None}
-    if len(facts) < len(located):
-        return None
-    return DataLocation(root.resolve(), facts, valid_without_source=True)
-
-
-def find_collection(collection: Collection, data_root: Path | None) -> DataLocation:
-    """Find all files of a collection as `find_local` does, and download what is missing.
-
-    Raises:
-        DataError: there is no such folder, it is of another data set, or a download failed.
-        ChecksumError: a downloaded file is not the published one.
-    """
-    root = _collection_root(collection, data_root)
-    missing = [part for part in collection.parts if _find_here(part, root) is None]
-    if data_root is not None and len(missing) == len(collection.parts):
-        _refuse_other_data(root, describe_files(*collection.parts))
-    for part in missing:
-        _download(part, root)
-    location = find_local(collection, root)
-    assert location is not None, collection
-    return location
-
-
-def open_collection(collection: Collection, location: DataLocation | None) -> list[Path]:
-    """For every part, the folder with its files; archives are opened as `open_archive` does.
-
-    Raises:
-        ChecksumError: an archive file is not the published one.
-        DataError: a part is gone, cannot be extracted, or lacks what the reader needs.
-    """
-    assert location is not None, collection  # only embedded sources have none
-    folders = []
-    for part in collection.parts:
-        if (located := _find_here(part, location.path)) is None:
-            raise DataError(_gone(location.path / part.file, describe_files(part)))
-        folders.append(open_archive(part, located))
-    return folders
 
 
 def describe_files(*archives: Archive) -> str:
@@ -255,23 +258,22 @@ def extract(file: Path, into: Path) -> None:
         raise DataError(f"{file} cannot be extracted: {reason}; download it again") from error
 
 
-def _existing_root(data_root: Path | None, wanted: str) -> Path:
+def _search_root(folder: str, archives: Sequence[Archive], data_root: Path | None) -> Path:
+    """Return the folder (or archive file) in which archives are looked for."""
     root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()
     if data_root is not None and not root.exists():
-        raise DataError(f"data root {root} does not exist; it should hold {wanted}")
-    return root
-
-
-def _collection_root(collection: Collection, data_root: Path | None) -> Path:
-    wanted = f"{collection.folder} with {describe_files(*collection.parts)}"
-    root = _existing_root(data_root, wanted)
+        inside = f"{folder} with " if folder else ""
+        raise DataError(
+            f"data root {root} does not exist; it should hold {inside}{describe_files(*archives)}"
+        )
+    if not folder:
+        return root
     if root.is_file():
         return root.parent
-    inner = root / collection.folder
-    return inner if data_root is None or inner.is_dir() else root
+    return root / folder if data_root is None or (root / folder).is_dir() else root
 
 
-def _find_here(archive: Archive, root: Path) -> DataLocation | None:
+def _locate(archive: Archive, root: Path) -> DataLocation | None:
     """The extracted folder, else the archive file; None where there is neither."""
     for folder in (root, root / archive.folder):
         if not _missing_files(archive, folder):
@@ -288,9 +290,9 @@ def _location(path: Path, parts: tuple[str, ...] = ()) -> DataLocation:
     return DataLocation(path, facts, valid_without_source=True)
 
 
-def _download(archive: Archive, root: Path) -> Path:
+def _download(archive: Archive, root: Path) -> None:
     try:
-        return download(archive.url, archive.md5, root / archive.file)
+        download(archive.url, archive.md5, root / archive.file)
     except ValueError as error:
         raise ChecksumError(f"{archive.url} is no longer the published file: {error}") from error
     except OSError as error:
@@ -317,9 +319,3 @@ def _missing_files(archive: Archive, folder: Path) -> str:
     """A sentence that names the needed files that a folder lacks; empty where there are none."""
     missing = [file for file in archive.files if not (folder / file).exists()]
     return f"{folder} lacks {', '.join(missing)}" if missing else ""
-
-
-def _gone(path: Path, wanted: str) -> str:
-    return (
-        f"{path}, from where this was prepared, is gone; say with --data-root where {wanted} is now"
-    )

@@ -11,7 +11,7 @@ from scipy.io import loadmat
 
 from datastill.core.errors import DataError
 from datastill.core.options import Json
-from datastill.data._raw import Labels
+from datastill.data.cache import Labels
 
 AGAIN = "extract the archive again"
 MATLAB, VERSION, HEADER = b"MATLAB 5.0 MAT-file", b"\x00\x01IM", 128  # bytes
