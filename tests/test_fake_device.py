@@ -192,13 +192,16 @@ def test_experts__send_nothing_in_a_step() -> None:
     assert sent_in(train) == 0
 
 
-@pytest.mark.parametrize("name", names("datastill.objectives"))
-def test_every_objective__sends_nothing_in_a_step(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "channels"), [*((x, 3) for x in names("datastill.objectives")), ("barlow-twins", 1)]
+)
+def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> None:
     views = TwoViews(noise_std=0.1)
     training = TargetTraining(NETWORK, 5, small_objective(name), views, batch=10)
 
     def train(steps: int) -> None:
-        train_target(toy_images(channels=3), replace(training, steps=steps), machine=FAKE)
+        images = toy_images(channels=channels)
+        train_target(images, replace(training, steps=steps), machine=FAKE)
 
     assert sent_in(train) == 0
 
