@@ -171,7 +171,7 @@ class TargetCache:
 
     def _rows_file(self, folder: Path) -> Path:
         """Return the file with all representations; compute it first where there is none."""
-        digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         folder = folder / "banks" / digest[:16]
         rows, record = folder / "rows", folder / "bank.json"
         with file_lock(folder / ".lock", "bank"):
@@ -186,11 +186,11 @@ class TargetCache:
                 self._compute_all(lambda _, computed: file.write(computed.cpu().numpy().tobytes()))
                 size = self.capacity * self.target.dim * self.dtype.itemsize
                 assert file.tell() == size, "an incomplete file is never kept"
-            write_json(record, {"sha256": sha256(rows), **self.facts})
+            write_json(record, {"sha256": sha256(rows), **self.identity})
         return rows
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Everything that the bits of the file depend on."""
         target, architecture = self.target, self.target.architecture
         machine = {k: v for k, v in environment().items() if k in REPRODUCIBILITY_KEYS}

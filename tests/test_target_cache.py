@@ -212,10 +212,10 @@ def test_target_cache__of_something_else_is_not_used(
 def test_target_cache__of_another_machine_is_not_used(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = a_cache().facts
+    identity = a_cache().identity
     environment = target_cache.environment()
     monkeypatch.setattr(target_cache, "environment", lambda: {**environment, what: "another"})
-    assert a_cache().facts != here
+    assert a_cache().identity != identity
 
 
 def test_target_cache__of_code_without_an_architecture_stays_in_memory(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Experts:
         return self._trajectories[number]
 
     @cached_property
-    def facts(self) -> Json:
+    def identity(self) -> Json:
         """Everything that the experts depend on; the device is left out, as in all identities."""
         problem = self.problem
         return {
@@ -113,12 +113,12 @@ class Experts:
     def _file(self, number: int) -> Path | None:
         if self.problem.cache is None:
             return None
-        digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         return self.problem.cache / "experts" / digest[:16] / f"{number}.safetensors"
 
     def _metadata(self, number: int) -> dict[str, str]:
-        facts = json.dumps({**self.facts, "number": number}, sort_keys=True)
-        return {"format": FORMAT, "format_version": str(FORMAT_VERSION), "facts": facts}
+        identity = json.dumps({**self.identity, "number": number}, sort_keys=True)
+        return {"format": FORMAT, "format_version": str(FORMAT_VERSION), "facts": identity}
 
     def _find(self, number: int) -> bool:
         """Whether an expert is in memory, or cached: then it is memory-mapped."""

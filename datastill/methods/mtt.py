@@ -279,9 +279,9 @@ def functional_forward(network: Network, theta: Tensor, x: Tensor, machine: Mach
     The network must be in training mode: batch normalisation then uses the statistics of each
     batch, and what it counts in its buffers has no influence on anything.
     """
-    own = dict(network.named_parameters())
-    parts = torch.split(theta, [p.numel() for p in own.values()])
+    learned = dict(network.named_parameters())
+    parts = torch.split(theta, [p.numel() for p in learned.values()])
     parameters = {
-        name: part.view(p.shape) for (name, p), part in zip(own.items(), parts, strict=True)
+        name: part.view(p.shape) for (name, p), part in zip(learned.items(), parts, strict=True)
     }
     return machine.forward(lambda x: functional_call(network, parameters, (x,)), x)

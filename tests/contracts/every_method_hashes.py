@@ -12,8 +12,8 @@ from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 
 
-def here() -> str:
-    """What the bits of floats may depend on, apart from the number of threads."""
+def environment_key() -> str:
+    """Return what the bits of floats depend on, apart from the number of threads."""
     processor = str(environment()["processor"])  # MKL takes other ways on another maker's
     return " ".join([processor, torch.__version__, torch.backends.cpu.get_cpu_capability()])
 
@@ -28,4 +28,4 @@ if __name__ == "__main__":
     hashes = {
         name: hashed(distill(m, solvable(m))) for name in names(FOLDER) for m in [small(name)]
     }
-    print(json.dumps({here(): hashes}))
+    print(json.dumps({environment_key(): hashes}))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from every_method_hashes import here
+from every_method_hashes import environment_key
 from test_every_method import FOLDER, Method, same, small, solvable, title
 
 from datastill.core import progress
@@ -37,18 +37,20 @@ def hashes(hash_seed: str) -> dict[str, str]:
     """The hash of every method in a fresh process of one thread."""
     tests = SCRIPT.parent.parent
     folders = os.pathsep.join([str(tests.parent), str(tests)])
-    given = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PYTHONPATH": folders}
-    words = [sys.executable, str(SCRIPT)]
-    ran = subprocess.run(words, env=os.environ | given, capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(ran.stdout)[here()]
-    return found
+    environment = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PYTHONPATH": folders}
+    command = [sys.executable, str(SCRIPT)]
+    ran = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    by_environment: dict[str, dict[str, str]] = json.loads(ran.stdout)
+    return by_environment[environment_key()]
 
 
 def test_every_method__gives_the_golden_bits() -> None:
     golden: dict[str, Any] = json.loads(GOLDEN.read_text())
-    if here() not in golden:
-        pytest.skip(f"no golden hashes for {here()}; the docstring says how to add them")
-    assert hashes("1") == golden[here()]
+    if environment_key() not in golden:
+        pytest.skip(f"no golden hashes for {environment_key()}; the docstring says how to add them")
+    assert hashes("1") == golden[environment_key()]
 
 
 def test_every_method__gives_the_same_bits_in_every_process() -> None:
@@ -65,6 +67,6 @@ def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
     folder = RunFolder.open(tmp_path, method.identity(), resume=True, checkpoint_seconds=0.0)
     problem = solvable(method)
     held_out, short = HeldOut(problem.images, problem.needed_target), Pretraining(steps=1)
-    represents = single.target_kind == "representation"  # what the probe asks for
+    represents = single.target_kind == "representation"  # that the probe needs
     probe = Probe(held_out, every_steps=1, pretraining=short) if represents else None
     assert same(distill(method, problem, folder=folder, probe=probe), single)

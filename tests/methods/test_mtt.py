@@ -202,9 +202,9 @@ def test_mtt__experts_that_are_too_short_are_refused() -> None:
 def test_mtt__other_runs_share_experts_of_a_seed() -> None:
     method = replace(TINY, expert_seed=7)
     one, other = (method.init(problem(seed=seed)).experts for seed in (0, 1))
-    assert one.facts == other.facts
-    own, others = (TINY.init(problem(seed=seed)).experts for seed in (0, 1))
-    assert own.facts != others.facts
+    assert one.identity == other.identity
+    first, second = (TINY.init(problem(seed=seed)).experts for seed in (0, 1))
+    assert first.identity != second.identity
 
 
 # what it starts from and what it gives
@@ -226,10 +226,10 @@ def test_mtt__starts_from_real_images_of_each_class(zca: bool) -> None:
 def test_mtt__artefact_has_whitening_and_learned_step_size(zca: bool, tmp_path: Path) -> None:
     method = replace(TINY, zca=zca, outer_steps=3)
     of = problem()
-    made = distill(method, of, folder=tmp_path)
-    assert (made.normalizer.zca is not None) == zca and made.pixel_space == "normalized"
-    assert made.targets.tolist() == [0, 1, 2, 3] and made.target_kind == "hard-label"
-    learned = made.provenance["learned"]["student_lr"]
+    distilled = distill(method, of, folder=tmp_path)
+    assert (distilled.normalizer.zca is not None) == zca and distilled.pixel_space == "normalized"
+    assert distilled.targets.tolist() == [0, 1, 2, 3] and distilled.target_kind == "hard-label"
+    learned = distilled.provenance["learned"]["student_lr"]
     assert learned != 0.05 and learned == pytest.approx(0.05, abs=1e-3)
 
 
