@@ -98,5 +98,5 @@ def test_extend__page_says_what_each_kind_defines(base: type[Any]) -> None:
         for line in PAGE.read_text(encoding="utf-8").splitlines()
         if base.__name__ in line and line[0] == "|"
     )
-    listed = row.partition(f"`{base.__name__}`:")[2].partition("|")[0]
+    listed = re.split(r"[|(]", row.partition(f"`{base.__name__}`:")[2])[0]
     assert set(re.findall(r"`(\w+)`", listed)) == base.__abstractmethods__
