@@ -86,7 +86,8 @@ class TargetCache:
         self.dtype = torch.float16 if precision == "float16" else torch.float32
         count, row_bytes = len(images) * crop_flip.views, target.dim * self.dtype.itemsize
         self.capacity = min(count, int(max_gigabytes * 1e9) // row_bytes)
-        self.is_cached = torch.zeros(count, dtype=torch.bool)  # on the host: nobody waits
+        # On the host: looking a representation up does not wait for a GPU.
+        self.is_cached = torch.zeros(count, dtype=torch.bool)
         if mode == "off":
             return
         if self.capacity < count:

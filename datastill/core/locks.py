@@ -53,7 +53,7 @@ def exclusive_lock(path: Path, phase: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # in a folder that can no longer be written it may stay
-            path.unlink()  # before the release: whoever waits for this file finds it gone
+            path.unlink()  # before the release, so that a waiting process sees it
         lock.release()
 
 

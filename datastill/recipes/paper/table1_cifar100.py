@@ -1,6 +1,6 @@
 """Table 1: CIFAR-100 in 1,000 images, transferred to seven data sets at 32 pixels.
 
-Judged by the paper's protocol and by MKDT's, whose published conclusions contradict each other.
+Evaluated by the paper's protocol and by MKDT's, whose published conclusions contradict each other.
 """
 
 from dataclasses import replace

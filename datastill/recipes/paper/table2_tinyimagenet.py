@@ -1,6 +1,6 @@
 """Table 2: Tiny ImageNet in 2,000 images, transferred to seven data sets at 64 pixels.
 
-Judged by the paper's protocol and by MKDT's, as Table 1.
+Evaluated by the paper's protocol and by MKDT's, as Table 1.
 """
 
 from datastill.experiments.recipe import Recipe

@@ -1,6 +1,6 @@
 """Table 3: ImageNet at 64 pixels in 1,000 images, transferred to seven data sets.
 
-Judged by the paper's protocol and by MKDT's, as Table 1.
+Evaluated by the paper's protocol and by MKDT's, as Table 1.
 """
 
 from datastill.experiments.recipe import Recipe
