@@ -1,4 +1,4 @@
-"""Loop 2: a problem and a method make a distilled set."""
+"""Run a method on a problem: warm-up, steps, checkpoints, and the distilled set at the end."""
 
 from dataclasses import dataclass
 from pathlib import Path

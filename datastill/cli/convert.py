@@ -5,8 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datastill.cli.common import DATA_ROOT, DEVICE, chosen, component, data_source, path_or_none
 from datastill.cli.parser import CommandParser
+from datastill.cli.shared_flags import (
+    DATA_ROOT,
+    DEVICE,
+    chosen,
+    component,
+    data_source,
+    path_or_none,
+)
 from datastill.convert.conversion import FORMATS, ConversionOptions, convert, guess_format
 from datastill.convert.format import Metadata
 from datastill.core.errors import ConfigError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from datastill.cli.common import DATA, DATA_ROOT, chosen, data_source, path_or_none
 from datastill.cli.parser import CommandParser
+from datastill.cli.shared_flags import DATA, DATA_ROOT, chosen, data_source, path_or_none
 from datastill.core import lookup
 from datastill.core.atomic import atomic_write
 from datastill.core.errors import ConfigError

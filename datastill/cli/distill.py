@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from datastill.cli import common
+from datastill.cli import shared_flags
 from datastill.cli.parser import CommandParser
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
@@ -33,9 +33,9 @@ class Distill:
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("distill", arguments, __doc__, EXAMPLE, required=("data", "out"))
-    parser.add_options(common.SourceOptions, title="source")
+    parser.add_options(shared_flags.SourceOptions, title="source")
     parser.add_options(Distill, title="distilled set")
-    parser.add_options(common.RunOptions, title="run")
+    parser.add_options(shared_flags.RunOptions, title="run")
     parser.add_component("method", "datastill.methods", "krr-st")
     parser.add_component("network", "datastill.networks")
     return parser
@@ -43,20 +43,25 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 
 def run(config: Json) -> None:
     """Distill, and print the path of the artefact."""
-    run_options = common.chosen(common.RunOptions, config)
-    source_options = common.chosen(common.SourceOptions, config)
-    flags, probe = common.chosen(Distill, config), None
-    with common.joined_machine(config) as machine:
+    run_options = shared_flags.chosen(shared_flags.RunOptions, config)
+    source_options = shared_flags.chosen(shared_flags.SourceOptions, config)
+    flags, probe = shared_flags.chosen(Distill, config), None
+    with shared_flags.joined_machine(config) as machine:
         run_options.check_folder(config, machine)
-        method: Method[Any] = common.component("datastill.methods", config["method"])
+        method: Method[Any] = shared_flags.component("datastill.methods", config["method"])
         network: Architecture = method.default_network
         if "network" in config:
-            network = common.component("datastill.networks", config["network"])
+            network = shared_flags.component("datastill.networks", config["network"])
         problem = _problem(flags, source_options, method, network, machine)
         method.check(problem)
         if flags.probe_every:
-            size, root = problem.images.image_size, common.path_or_none(source_options.data_root)
-            held_out = common.data_source(source_options.data).load("test", size, root).unlabelled()
+            size, root = (
+                problem.images.image_size,
+                shared_flags.path_or_none(source_options.data_root),
+            )
+            held_out = (
+                shared_flags.data_source(source_options.data).load("test", size, root).unlabelled()
+            )
             probe = Probe(HeldOut(held_out, problem.needed_target), flags.probe_every)
         data = {"source images": problem.images.fingerprint}
         if problem.target is not None:
@@ -69,19 +74,19 @@ def run(config: Json) -> None:
 
 def _problem(
     flags: Distill,
-    options: common.SourceOptions,
+    options: shared_flags.SourceOptions,
     method: Method[Any],
     network: Architecture,
     machine: Machine,
 ) -> Problem:
     """Load the source images and the target model."""
     target, size = None, options.image_size
-    if flags.target and common.timm_network(flags.target) is None:
+    if flags.target and shared_flags.timm_network(flags.target) is None:
         target = TargetModel.load(flags.target, machine)
         size = size or target.image_size
     images = options.load(size)
     if flags.target and target is None:
-        target = common.target_model(images, flags.target, machine)
+        target = shared_flags.target_model(images, flags.target, machine)
     return Problem(
         images if method.needs_labels else images.unlabelled(),
         target,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datastill.cli.common import DEVICE, chosen
 from datastill.cli.parser import CommandParser
+from datastill.cli.shared_flags import DEVICE, chosen
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
 from datastill.core.progress import logger

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datastill.cli.common import chosen
 from datastill.cli.parser import CommandParser
+from datastill.cli.shared_flags import chosen
 from datastill.core.errors import ConfigError
 from datastill.core.options import Json, option
 from datastill.core.progress import logger

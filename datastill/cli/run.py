@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datastill.cli.common import DATA_ROOT, RunOptions, chosen, path_or_none
 from datastill.cli.parser import CommandParser
+from datastill.cli.shared_flags import DATA_ROOT, RunOptions, chosen, path_or_none
 from datastill.core import lookup
 from datastill.core.checkpoint import differences
 from datastill.core.errors import ConfigError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from datastill.augment.views import TwoViews
-from datastill.cli import common
+from datastill.cli import shared_flags
 from datastill.cli.parser import CommandParser
 from datastill.core.options import Json, from_json, option
 from datastill.core.progress import logger
@@ -48,10 +48,10 @@ class Target:
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("target", arguments, __doc__, EXAMPLE, required=("data", "out"))
-    parser.add_options(common.SourceOptions, title="source")
+    parser.add_options(shared_flags.SourceOptions, title="source")
     parser.add_options(TargetTraining, only=TRAINING, title="training")
     parser.add_options(Target, title="optimization and monitoring")
-    parser.add_options(common.RunOptions, title="run")
+    parser.add_options(shared_flags.RunOptions, title="run")
     parser.add_component("network", "datastill.networks", "resnet18")
     parser.add_component("objective", "datastill.objectives", "barlow-twins")
     parser.add_options(TwoViews, "views", title="views")
@@ -60,10 +60,10 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 
 def run(config: Json) -> None:
     """Train the target model and print the path of its file."""
-    run_options = common.chosen(common.RunOptions, config)
-    source_options = common.chosen(common.SourceOptions, config)
-    flags = common.chosen(Target, config)
-    with common.joined_machine(config) as machine:
+    run_options = shared_flags.chosen(shared_flags.RunOptions, config)
+    source_options = shared_flags.chosen(shared_flags.SourceOptions, config)
+    flags = shared_flags.chosen(Target, config)
+    with shared_flags.joined_machine(config) as machine:
         run_options.check_folder(config, machine)
         training = _training(flags, config)
         images = source_options.load(source_options.image_size)
@@ -87,11 +87,16 @@ def run(config: Json) -> None:
         print(folder.path / FILE_NAME)
 
 
-def _monitor(every: int, options: common.SourceOptions, images: ImageSet) -> TargetMonitor | None:
+def _monitor(
+    every: int, options: shared_flags.SourceOptions, images: ImageSet
+) -> TargetMonitor | None:
     """Fit the classifiers of the monitor on training images, and test them on the test split."""
     if not every:
         return None
-    data, root = common.data_source(options.data), common.path_or_none(options.data_root)
+    data, root = (
+        shared_flags.data_source(options.data),
+        shared_flags.path_or_none(options.data_root),
+    )
     origin = data.origin(images.image_size, root)
     if "test" in (data.splits if origin is None else origin.splits):
         train, test = images, data.load("test", images.image_size, root)
@@ -108,8 +113,8 @@ def _training(flags: Target, config: Json) -> TargetTraining:
     rates = {"lr": flags.lr, "weight_decay": flags.weight_decay}
     optimizer: Any = OPTIMIZERS[flags.optimizer]  # all of them have these two fields
     return TargetTraining(
-        architecture=common.component("datastill.networks", config["network"]),
-        objective=common.component("datastill.objectives", config["objective"]),
+        architecture=shared_flags.component("datastill.networks", config["network"]),
+        objective=shared_flags.component("datastill.objectives", config["objective"]),
         views=from_json(TwoViews, config["views"]),
         optimizer=replace(optimizer, **{k: v for k, v in rates.items() if v is not None}),
         batch=flags.batch or TargetTraining.batch,

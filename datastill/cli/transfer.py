@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datastill.cli import common
+from datastill.cli import shared_flags
 from datastill.cli.parser import CommandParser
 from datastill.core import lookup
 from datastill.core.errors import ArtefactError, ConfigError
@@ -43,7 +43,7 @@ class Transfer:
     to: tuple[str, ...] = option((), "target data: names, or folder:PATH")
     task: tuple[str, ...] = option(("linear-probe",), TASK)
     protocol: str | None = option(None, f"{PROTOCOL} --pretrain-steps")
-    data_root: str | None = option(None, common.DATA_ROOT)
+    data_root: str | None = option(None, shared_flags.DATA_ROOT)
     seeds: int = option(3, "networks per origin, with seeds 0, 1, ...", at_least=1)
     pretrain_steps: int | None = option(None, STEPS, at_least=1)
     pretrain_epochs: tuple[int, ...] = option((), EPOCHS, at_least=1)
@@ -58,7 +58,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser.add_positional("origins", ORIGINS, many=True)
     parser.add_options(Transfer)
     title = "run; the default folder is transfer/ beside the first of ORIGINS"
-    parser.add_options(common.RunOptions, only=RUN, title=title)
+    parser.add_options(shared_flags.RunOptions, only=RUN, title=title)
     if fixing := parser.value_of("protocol"):
         lookup.check_name(fixing, PROTOCOLS, kind="protocols")
         excluded = ("network", "task", "pretrain_steps", *lookup.names(TASKS))
@@ -72,18 +72,18 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 
 def run(config: Json) -> None:
     """Evaluate all networks and print the table of results."""
-    flags, texts = common.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
-    run_options = common.chosen(common.RunOptions, config)
+    flags, texts = shared_flags.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
+    run_options = shared_flags.chosen(shared_flags.RunOptions, config)
     run_options = replace(run_options, out=run_options.out or _default_out(texts[0]))
     fixed = _protocol(flags, config)
-    network = common.component(NETWORKS, config["network"]) if "network" in config else None
-    with common.joined_machine(config, timeout_seconds=ROW_SECONDS) as machine:
+    network = shared_flags.component(NETWORKS, config["network"]) if "network" in config else None
+    with shared_flags.joined_machine(config, timeout_seconds=ROW_SECONDS) as machine:
         run_options.check_folder(config, machine)
-        files = [text for text in texts if text != SCRATCH and not common.timm_network(text)]
+        files = [text for text in texts if text != SCRATCH and not shared_flags.timm_network(text)]
         loaded = {text: _load(text, machine) for text in files}
         suite = _suite(flags, fixed, _image_size(flags, loaded), machine)
-        for text in filter(common.timm_network, texts):
-            loaded[text] = common.target_model(suite.targets[0].train, text, machine)
+        for text in filter(shared_flags.timm_network, texts):
+            loaded[text] = shared_flags.target_model(suite.targets[0].train, text, machine)
         sources = [(text, loaded.get(text)) for text in texts]
         origins = _origins(sources, fixed, flags.pretrain_epochs, network, suite.targets, machine)
         suite.check()
@@ -122,12 +122,12 @@ def _protocol(flags: Transfer, config: Json) -> Protocol:
             " protocol; pass --protocol too, or one length"
         )
     options = {name: config.get(name.replace("-", "_"), {}) for name in dict.fromkeys(flags.task)}
-    tasks = [common.component(TASKS, {"name": name, **v}) for name, v in options.items()]
+    tasks = [shared_flags.component(TASKS, {"name": name, **v}) for name, v in options.items()]
     return custom_protocol(*tasks, pretrain_steps=flags.pretrain_steps)
 
 
 def _default_out(first: str) -> str:
-    if first == SCRATCH or common.timm_network(first):
+    if first == SCRATCH or shared_flags.timm_network(first):
         raise ConfigError(f"--out is missing: {first} has no folder of its own")
     path = Path(first)
     return str((path if path.is_dir() else path.parent) / "transfer")
@@ -153,21 +153,21 @@ def _image_size(flags: Transfer, loaded: dict[str, Source]) -> int:
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{text} {size}" for text, size in sizes.items())
         raise ConfigError(f"image sizes differ ({listed}); transfer from one size at a time")
-    return next(iter(sizes.values())) if sizes else common.data_source(flags.to[0]).size(None)
+    return next(iter(sizes.values())) if sizes else shared_flags.data_source(flags.to[0]).size(None)
 
 
 def _suite(flags: Transfer, fixed: Protocol, image_size: int, machine: Machine) -> EvaluationSuite:
     """Load the target data, and the held-out images if --held-out is given."""
-    names, root = list(dict.fromkeys(flags.to)), common.path_or_none(flags.data_root)
+    names, root = list(dict.fromkeys(flags.to)), shared_flags.path_or_none(flags.data_root)
     for name in names:
-        common.data_source(name)
+        shared_flags.data_source(name)
     targets = [TaskData.load(name, image_size, root) for name in names]
     if flags.held_out is None:
         return EvaluationSuite(fixed.tasks, targets)
     if not flags.target:
         raise ConfigError("--held-out compares with a target model; pass its folder as --target")
-    images = common.data_source(flags.held_out).load("test", image_size, root).unlabelled()
-    target = common.target_model(images, flags.target, machine)
+    images = shared_flags.data_source(flags.held_out).load("test", image_size, root).unlabelled()
+    target = shared_flags.target_model(images, flags.target, machine)
     target.check_images(images)
     return EvaluationSuite(fixed.tasks, targets, HeldOut(images, target))
 
@@ -196,7 +196,7 @@ def _origins(
             continue
         example = source or next(iter(sets), None)
         used = example and example.provenance.get("network")
-        default = network or common.component(NETWORKS, used or {"name": "convnet"})
+        default = network or shared_flags.component(NETWORKS, used or {"name": "convnet"})
         if source is not None:
             lengths: list[int | None] = [*dict.fromkeys(epochs)] or [None]
             origins += [fixed.origin(source, default, machine, epochs=n) for n in lengths]

@@ -48,7 +48,7 @@ def set_verbosity(verbosity: Verbosity) -> None:
 
 
 class ProgressBar:
-    """Shows how far a phase is, also while one step takes long; make one with `reporting`."""
+    """Show how far a phase is, also while one step takes long; make one with `progress_bar`."""
 
     def __init__(
         self, phase: str, first: int, length: int, unit: str, bar: Progress | None

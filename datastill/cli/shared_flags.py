@@ -1,4 +1,4 @@
-"""What several commands share: options of data and runs, the device, components by name."""
+"""Flags and set-up that several commands share: data, runs, the device, components by name."""
 
 import contextlib
 import os
