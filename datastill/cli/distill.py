@@ -55,10 +55,8 @@ def run(config: Json) -> None:
         problem = _problem(flags, source_options, method, network, machine)
         method.check(problem)
         if flags.probe_every:
-            size, root = (
-                problem.images.image_size,
-                shared_flags.path_or_none(source_options.data_root),
-            )
+            size = problem.images.image_size
+            root = shared_flags.path_or_none(source_options.data_root)
             held_out = (
                 shared_flags.data_source(source_options.data).load("test", size, root).unlabelled()
             )
