@@ -28,7 +28,6 @@ class Cifar(ArchiveSource):
     """
 
     native_size = SIDE
-    channels = 3
     licence = "no formal licence; cite the report"
     citation = (
         "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images."

@@ -26,7 +26,6 @@ class Aircraft(ArchiveSource):
 
     num_classes = 100
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "non-commercial research; photographers keep the copyright"
     citation = (
         "S. Maji, J. Kannala, E. Rahtu, M. Blaschko, A. Vedaldi. Fine-Grained Visual Classification"

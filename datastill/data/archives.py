@@ -56,10 +56,10 @@ class ArchiveSource(ImageSource):
     def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
         """Read one split; `roots` are the folders with the files of each archive."""
 
-    def _find(self, data_root: Path | None) -> DataLocation | None:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archives(self.folder, self.archives, data_root)
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         return self._read_archives(split, image_size, *open_archives(self.archives, location))
 
 
@@ -112,14 +112,13 @@ def find_archives(folder: str, archives: Sequence[Archive], data_root: Path | No
     return location
 
 
-def open_archives(archives: Sequence[Archive], location: DataLocation | None) -> list[Path]:
+def open_archives(archives: Sequence[Archive], location: DataLocation) -> list[Path]:
     """Return the folder with the files of each archive, extracted into the cache where needed.
 
     Raises:
         ChecksumError: An archive file is not the published one.
         DataError: An archive is gone, cannot be extracted, or lacks what the reader needs.
     """
-    assert location is not None, archives  # only embedded sources have none
     folders = []
     for archive in archives:
         located = _locate(archive, location.path)

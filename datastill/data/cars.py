@@ -45,7 +45,6 @@ class Cars(ImageSource):
 
     num_classes = 196
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "no formal licence; cite the paper"
     citation = (
         "J. Krause, M. Stark, J. Deng, L. Fei-Fei. 3D Object Representations for Fine-Grained"
@@ -64,8 +63,7 @@ class Cars(ImageSource):
             f" {describe_files(*JOINT)}; or {describe_files(*APART)}"
         )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         layout = JOINT if ANNOTATIONS in location.facts else APART
         roots = open_archives(layout, location)
         read = _list_joint if layout is JOINT else _list_apart

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from datastill.core.options import Json
+from datastill.data.cache import EMBEDDED
 from datastill.data.source import ImageSource
 from datastill.images import ImageSet
 
@@ -112,5 +113,5 @@ def _load_all(
 ) -> tuple[bool, dict[str, ImageSet]]:
     """Load every split that is there; False where the source is embedded and needs no cache."""
     location = source.origin(size, data_root)
-    splits = source.splits if location is None else location.splits
-    return location is not None, {split: source.load(split, size, data_root) for split in splits}
+    sets = {split: source.load(split, size, data_root) for split in location.splits}
+    return location != EMBEDDED, sets

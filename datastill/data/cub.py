@@ -19,7 +19,6 @@ class Cub(ArchiveSource):
 
     num_classes = 200
     native_size = 64  # photographs of many sizes; this is what the paper uses
-    channels = 3
     licence = "non-commercial research and education"
     citation = (
         "C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie. The Caltech-UCSD Birds-200-2011"

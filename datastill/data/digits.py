@@ -32,7 +32,7 @@ class Digits(ImageSource):
     )
     counts = MappingProxyType({"train": TRAIN, "test": 797})
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         digits = importlib.import_module("sklearn.datasets").load_digits()  # takes a second
         ink = (digits.images / 16).astype(np.float32)  # cells count 0 to 16 inked pixels
         order = np.random.default_rng(derive(SEED, "digits", "split")).permutation(len(ink))

@@ -25,7 +25,6 @@ class Dogs(ArchiveSource):
 
     num_classes = 120
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
     citation = (
         "A. Khosla, N. Jayadevaprakash, B. Yao, L. Fei-Fei. Novel Dataset for Fine-Grained Image"

@@ -29,7 +29,6 @@ class Flowers(ArchiveSource):
 
     num_classes = NUM_CLASSES
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "no formal licence; cite the paper"
     citation = (
         "M.-E. Nilsback, A. Zisserman. Automated Flower Classification over a Large Number of"

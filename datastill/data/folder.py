@@ -34,9 +34,6 @@ class ImageFolderSource(ImageSource):
     Files that cannot be read are skipped with a warning as long as they are at most 1 %.
     """
 
-    num_classes = None
-    native_size = None
-    channels = 3
     licence = "unspecified (your own data)"
     citation = "none"
 
@@ -56,8 +53,7 @@ class ImageFolderSource(ImageSource):
         }
         return DataLocation(root, facts, tuple(find_layout(root, listing).files))
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         root = location.path
         layout = find_layout(root, list_images(root))
         if split not in layout.files:

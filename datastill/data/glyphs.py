@@ -55,7 +55,6 @@ class Glyphs(ImageSource):
     The test split has no labels either: it is there to see whether representations carry over.
     """
 
-    num_classes = None
     native_size = 16
     channels = 1
     licence = "drawn from the DejaVu fonts, which are free (Bitstream Vera licence)"
@@ -68,7 +67,7 @@ class Glyphs(ImageSource):
         }
     )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         ink = _all_ink()
         order = np.random.default_rng(derive(SEED, "glyphs", "held-out")).permutation(len(ink))
         chosen = order[:HELD_OUT] if split == "test" else order[HELD_OUT:]

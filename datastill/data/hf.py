@@ -35,9 +35,6 @@ class Hf(ImageSource):
     validation. NAME may be a folder: one of `save_to_disk`, of class folders or parquet files.
     """
 
-    num_classes = None
-    native_size = None
-    channels = 3
     licence = "see the card of the data set on the hub"
     citation = (
         "see the card of the data set; Q. Lhoest et al. Datasets: A Community Library for Natural"
@@ -61,8 +58,7 @@ class Hf(ImageSource):
         facts = {split: len(rows) for split, rows in splits.items()}
         return DataLocation(HUB / name, facts, tuple(splits), valid_without_source=True)
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         library, settings = _library(), self._settings()
         rows = self._splits(location.path if location.path.is_dir() else None)[split]
         image = _column(rows.features, library.Image, settings.get("image"), "image")

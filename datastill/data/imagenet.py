@@ -47,7 +47,6 @@ class ImageNet(ImageSource):
 
     num_classes = CLASSES
     native_size = 64
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
     citation = (
         "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 2015."
@@ -71,8 +70,7 @@ class ImageNet(ImageSource):
             f" needs an account, and put there {WANTED}; or say with --data-root where they are"
         )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         if not location.path.is_dir():
             raise DataError(
                 f"{location.path}, from where this was prepared, is gone; say with"

@@ -32,7 +32,6 @@ class Imagenette(ArchiveSource):
 
     num_classes = 10
     native_size = 224
-    channels = 3
     licence = "ImageNet terms for the images: non-commercial research"
     citation = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
     counts = MappingProxyType({"train": 9_469, "test": 3_925})

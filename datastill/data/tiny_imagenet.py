@@ -22,7 +22,6 @@ class TinyImageNet(ArchiveSource):
 
     num_classes = 200
     native_size = 64
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
     citation = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
     counts = MappingProxyType({"train": 100_000, "test": 10_000})
