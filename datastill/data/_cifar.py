@@ -30,8 +30,7 @@ class Cifar(ArchiveSource):
     native_size = SIDE
     licence = "no formal licence; cite the report"
     citation = (
-        "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images."
-        " Technical report, University of Toronto, 2009."
+        "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Tech. report, 2009."
     )
     counts = MappingProxyType({"train": 50_000, "test": 10_000})
     files: ClassVar[Mapping[str, tuple[str, ...]]]  # of every split
