@@ -17,7 +17,6 @@ class Cifar10(Cifar):
     files = MappingProxyType({"train": TRAIN, "test": ("test_batch.bin",)})
     class_file = "batches.meta.txt"
     label_bytes = 1
-    max_records = 10_000
     archives = (
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

@@ -15,7 +15,6 @@ class Cifar100(Cifar):
     files = MappingProxyType({"train": ("train.bin",), "test": ("test.bin",)})
     class_file = "fine_label_names.txt"
     label_bytes = 2  # a coarse label, then a fine one
-    max_records = 50_000
     archives = (
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",

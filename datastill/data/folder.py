@@ -66,7 +66,8 @@ class ImageFolderSource(ImageSource):
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)
         order = {name: k for k, name in enumerate(layout.classes)}
-        labels = [order[class_of(files[position])] for position in decoded.readable]
+        readable = (file for k, file in enumerate(files) if k not in decoded.unreadable)
+        labels = [order[class_of(file)] for file in readable]
         return RawImages(decoded.images, np.array(labels, np.int64), layout.classes, warnings)
 
 
