@@ -4,7 +4,6 @@ Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -20,7 +19,6 @@ from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read
 SIDE = 32  # pixels
 
 
-@dataclass(frozen=True)
 class Cifar(ArchiveSource):
     """Either data set in its binary version: files of records, read in their order.
 

@@ -1,6 +1,5 @@
 """FGVC-Aircraft 2013b: 10,000 photographs of 100 variants of aircraft (Maji et al., 2013)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,7 +15,6 @@ TABLES = {
 VARIANTS = "data/variants.txt"
 
 
-@dataclass(frozen=True)
 class Aircraft(ArchiveSource):
     """FGVC-Aircraft by variant; trains on the official trainval, any number of variants will do.
 

@@ -151,15 +151,8 @@ def _extracted(archive: Archive, path: Path) -> Path:
 
 def describe_files(*archives: Archive) -> str:
     """What to look for: each published file, or what is in it."""
-    texts = []
-    for archive in archives:
-        if archive.folder:
-            texts.append(f"{archive.file} or the folder {archive.folder}")
-        elif archive.files == (archive.file,):
-            texts.append(archive.file)
-        else:
-            texts.append(f"{archive.file} (or its {', '.join(archive.files)})")
-    return ", ".join(texts)
+    names = ((archive.file, archive.folder or " and ".join(archive.files)) for archive in archives)
+    return ", ".join(" or ".join(dict.fromkeys(pair)) for pair in names)
 
 
 class _PoochProgress:

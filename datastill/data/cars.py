@@ -1,6 +1,5 @@
 """Stanford Cars: 16,185 photographs of 196 makes and models (Krause et al., 2013)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +33,6 @@ APART = (  # a folder and an annotation file for each split
 BY_HAND = "https://github.com/pytorch/vision/issues/7545"  # users tell of living copies
 
 
-@dataclass(frozen=True)
 class Cars(ImageSource):
     """Stanford Cars, whole photographs, in either of its two published layouts.
 

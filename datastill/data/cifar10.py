@@ -1,6 +1,5 @@
 """CIFAR-10: 60,000 natural images of 10 classes (Krizhevsky, 2009)."""
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._cifar import Cifar
@@ -9,7 +8,6 @@ from datastill.data.archives import Archive
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 
 
-@dataclass(frozen=True)
 class Cifar10(Cifar):
     """CIFAR-10 in its binary version; training images in the order of the five batches."""
 

@@ -1,13 +1,11 @@
 """CIFAR-100: 60,000 natural images of 100 classes (Krizhevsky, 2009)."""
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._cifar import Cifar
 from datastill.data.archives import Archive
 
 
-@dataclass(frozen=True)
 class Cifar100(Cifar):
     """CIFAR-100 in its binary version, with the 100 fine labels."""
 

@@ -1,6 +1,5 @@
 """CUB-200-2011: 11,788 photographs of 200 species of birds (Wah et al., 2011)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +11,6 @@ from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, rea
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
-@dataclass(frozen=True)
 class Cub(ArchiveSource):
     """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
 

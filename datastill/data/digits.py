@@ -1,7 +1,6 @@
 """Embedded, labelled data: 1,797 handwritten digits of scikit-learn, distorted like the glyphs."""
 
 import importlib
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +14,6 @@ TRAIN = 1000
 SEED = 0
 
 
-@dataclass(frozen=True)
 class Digits(ImageSource):
     """1,000 digits to draw labels from and 797 for testing, shuffled by a fixed seed.
 

@@ -1,6 +1,5 @@
 """Stanford Dogs: 20,580 photographs of 120 breeds, taken from ImageNet (Khosla et al., 2011)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +14,6 @@ SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 LISTS = {"train": "train_list.mat", "test": "test_list.mat"}
 
 
-@dataclass(frozen=True)
 class Dogs(ArchiveSource):
     """Stanford Dogs, whole photographs; its two archives lie in one folder.
 

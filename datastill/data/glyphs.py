@@ -7,7 +7,6 @@ and a little noise. So glyphs and digits differ in their shapes only. No file, n
 """
 
 import string
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -48,7 +47,6 @@ NOISE = 0.03  # standard deviation in unit pixels
 Ink = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
 class Glyphs(ImageSource):
     """708 glyphs (59 characters, 12 fonts), 12 pictures of each; one glyph in eight is for testing.
 

@@ -1,7 +1,6 @@
 """ImageNet-1k (ILSVRC-2012): 1,331,167 photographs of 1,000 classes (Russakovsky et al., 2015)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,7 +34,6 @@ WANTED = (
 )
 
 
-@dataclass(frozen=True)
 class ImageNet(ImageSource):
     """ImageNet, at 64 pixels by default; the validation images are the test split.
 

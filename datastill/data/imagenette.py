@@ -1,6 +1,6 @@
 """Imagenette: 13,394 photographs of ten easy classes of ImageNet (Howard, 2019)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +23,6 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
 class Imagenette(ArchiveSource):
     """Imagenette, second version, shorter side 320 pixels; its validation is the test split.
 

@@ -30,7 +30,7 @@ class ImageSource(ABC):
 
     A subclass defines the class attributes below and two methods: `_find` locates the files (an
     embedded data set needs none), `_read` decodes one split of them. Everything else (cache,
-    statistics, checks) is done here.
+    statistics, checks) is done here. A subclass that has options is a frozen dataclass too.
 
     Example:
         >>> digits = source("digits")

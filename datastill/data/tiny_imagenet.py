@@ -1,6 +1,5 @@
 """Tiny ImageNet: 110,000 images of 64 x 64 pixels and 200 classes (Le and Yang, 2015)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +11,6 @@ from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, rea
 ANNOTATIONS = "val/val_annotations.txt"
 
 
-@dataclass(frozen=True)
 class TinyImageNet(ArchiveSource):
     """Tiny ImageNet; its validation images are the test split, its own test has no labels.
 

@@ -52,17 +52,13 @@ def _dead(file: str) -> str:
 
 
 def test_find_archive__packed_or_extracted_in_any_place_gives_the_same_images(
-    packed: Path, folder: Path
+    packed: Path, folder: Path, cache: Path
 ) -> None:
-    places = (folder, folder / "cifar-100-binary", packed.parent, packed)
+    (cache / "downloads").mkdir(parents=True)
+    shutil.copy(packed, cache / "downloads")
+    places = (None, folder, folder / "cifar-100-binary", packed.parent, packed)
     assert len({Cifar100().load("train", None, place).fingerprint for place in places}) == 1
     assert list(packed.parent.iterdir()) == [packed]  # nothing is written beside it
-
-
-def test_find_archive__default_is_the_downloads_of_the_cache(packed: Path, cache: Path) -> None:
-    (cache / "downloads").mkdir(parents=True)
-    packed.rename(cache / "downloads" / packed.name)
-    assert len(Cifar100().load("test")) == 10
 
 
 def test_open_archive__foreign_bytes_are_refused(packed: Path) -> None:
@@ -75,18 +71,6 @@ def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> 
     (folder / "cifar-100-binary" / "test.bin").unlink()
     with pytest.raises(DataError, match=r"lacks test\.bin"):
         find_cifar(folder)
-
-
-def test_download__is_kept_in_the_data_root(tmp_path: Path, monkeypatch, packed: Path) -> None:
-    def fetched(url: str, known_hash: str, *, fname: str, path: Path, downloader: object) -> str:
-        target = Path(path) / fname
-        target.write_bytes(packed.read_bytes())
-        return str(target)
-
-    (tmp_path / "root").mkdir()
-    monkeypatch.setattr(pooch, "retrieve", fetched)
-    Cifar100().load("train", None, tmp_path / "root")
-    assert (tmp_path / "root" / "cifar-100-binary.tar.gz").is_file()
 
 
 def test_extract__zip_member_stays_in_the_folder(tmp_path: Path) -> None:
@@ -145,31 +129,30 @@ def collection(tmp_path: Path) -> Archives:
     return pictures, Archive(_dead("labels.txt"), "0" * 32, "", ("labels.txt",))
 
 
-def test_collection__packed_parts_are_extracted_and_plain_files_stay(
+def test_collection__is_found_in_any_place_and_packed_parts_are_extracted(
     collection: Archives, tmp_path: Path, cache: Path
 ) -> None:
-    shutil.rmtree(tmp_path / "collection" / "pictures")
+    root = tmp_path / "collection"
+    for place in (tmp_path, root, root / "labels.txt"):
+        assert find_archives("collection", collection, place).path == root
+    shutil.rmtree(root / "pictures")
     folders = open_archives(collection, find_archives("collection", collection, tmp_path))
     assert (folders[0] / "pictures" / "a.txt").read_text() == "a"
-    assert folders[0].is_relative_to(cache)
-    assert folders[1] == tmp_path / "collection"
-
-
-@pytest.mark.parametrize("place", [".", "collection", "collection/labels.txt"])
-def test_collection__data_root_may_be_its_folder_or_around_it_or_in_it(
-    collection: Archives, tmp_path: Path, place: str
-) -> None:
-    origin = find_archives("collection", collection, tmp_path / place)
-    assert origin == find_archives("collection", collection, tmp_path)
-    assert origin.path == tmp_path / "collection"
-
-
-def test_collection__default_is_a_folder_of_its_own_in_the_downloads(
-    collection: Archives, tmp_path: Path, cache: Path
-) -> None:
-    (cache / "downloads").mkdir(parents=True)
-    (tmp_path / "collection").rename(cache / "downloads" / "collection")
+    assert folders[0].is_relative_to(cache) and folders[1] == root
+    (cache / "downloads").mkdir()
+    root.rename(cache / "downloads" / "collection")
     assert find_archives("collection", collection, None).path == cache / "downloads" / "collection"
+
+
+def test_collection__change_and_loss_of_any_part_are_noticed(
+    collection: Archives, tmp_path: Path
+) -> None:
+    before, labels = find_archives("collection", collection, tmp_path), "collection/labels.txt"
+    (tmp_path / labels).write_text("12")
+    assert find_archives("collection", collection, tmp_path) != before
+    (tmp_path / labels).unlink()
+    with pytest.raises(DataError, match=r"labels\.txt, .* is gone; say with --data-root"):
+        open_archives(collection, before)
 
 
 def test_collection__only_missing_parts_are_downloaded(
@@ -186,19 +169,6 @@ def test_collection__only_missing_parts_are_downloaded(
     monkeypatch.setattr(pooch, "retrieve", fetched)
     find_archives("collection", collection, tmp_path)
     assert asked == ["labels.txt"]
-
-
-def test_collection__change_of_any_part_is_noticed(collection: Archives, tmp_path: Path) -> None:
-    before = find_archives("collection", collection, tmp_path)
-    (tmp_path / "collection" / "labels.txt").write_text("12")
-    assert find_archives("collection", collection, tmp_path) != before
-
-
-def test_collection__part_that_is_gone_is_asked_for(collection: Archives, tmp_path: Path) -> None:
-    origin = find_archives("collection", collection, tmp_path)
-    (tmp_path / "collection" / "labels.txt").unlink()
-    with pytest.raises(DataError, match=r"labels\.txt, .* is gone; say with --data-root"):
-        open_archives(collection, origin)
 
 
 @pytest.mark.parametrize("packed_as", ["a.zip", "a.tar.gz"])

@@ -15,7 +15,6 @@ from archives import random_images, save_image, write_archive, write_batch
 from datastill.core.errors import DataError, SubsetWarning
 from datastill.data._imagenet_batches import open_batch
 from datastill.data.imagenet import BATCHES, ImageNet
-from datastill.data.imagenette import Imagenette
 
 
 @pytest.fixture
@@ -250,10 +249,3 @@ def test_imagenet__stays_usable_when_the_photographs_are_gone(folders: Path) -> 
     assert ImageNet().load("train", 16).fingerprint == expected
     with pytest.raises(DataError, match=r"photos, from where .* is gone"):
         ImageNet().load("test", 16)
-
-
-def test_imagenette__classes_have_names_and_val_is_the_test_split(tmp_path: Path) -> None:
-    write_archive("imagenette", tmp_path)
-    test = Imagenette().load("test", 16, tmp_path)
-    assert test.classes == ("tench", "English springer", "cassette player")
-    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
