@@ -69,51 +69,48 @@ def test_folder__train_and_test_folders_are_the_splits(root: Path) -> None:
     assert load(root).classes == ("cat", "dog")
     assert load(root).labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert load(root, "test").labels.tolist() == [0, 0, 0, 1, 1]
+    fill(root.parent / "flat" / "train", 3)
+    fill(root.parent / "flat" / "test", 2)
+    flat = load(root.parent / "flat", "test")
+    assert len(flat) == 2 and flat.labels is None
 
 
-def test_folder__flat_train_and_test_have_no_labels(root: Path) -> None:
-    fill(root / "train", 3)
-    fill(root / "test", 2)
-    assert load(root, "test").labels is None
-    assert (len(load(root)), len(load(root, "test"))) == (3, 2)
+TWO = "train/cat/2 train/dog/2"
+UNUSUAL = {  # how many pictures in which folders, what is said, and what is said of test data
+    "cat/3 dog/3 ./1": ("read without labels: 000.png is not directly in a class", "no test"),
+    "train/a/b/c/2": ("read without labels: train has folders in its class folders", "no test"),
+    "cat/3 dog/3 emu/0": ("emu is empty and no class", ""),
+    "cat/3 dog/3 run1/1": ("run1 is left out, as a run folder of datastill", ""),
+    f"{TWO} val/cat/2": ("has no folder test and is tested on val", ""),
+    f"{TWO} val/cat/2 test/cat/2": ("beside train, val not read", ""),
+    f"{TWO} test/emu/2": ("test is not read", "test has classes that train has not: emu"),
+    f"{TWO} test/2": ("it has no class folders", "test has no class folders as train has"),
+}
 
 
-def test_folder__test_class_that_train_lacks_is_refused(root: Path) -> None:
-    fill(root / "train" / "cat", 2)
-    fill(root / "train" / "dog", 2)
-    fill(root / "test" / "emu", 2)
-    with pytest.warns(DataWarning, match="test is not read"):
-        load(root)
-    with pytest.raises(DataError, match="test has classes that train has not: emu"):
-        load(root, "test")
+@pytest.mark.parametrize("layout", UNUSUAL)
+def test_folder__what_is_not_read_is_said(root: Path, layout: str) -> None:
+    for folder, _, count in (word.rpartition("/") for word in layout.split()):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        fill(root / folder, int(count))
+    if (root / "run1").exists():
+        for name in ("config.yaml", "environment.json"):
+            (root / "run1" / name).touch()
+    warning, refusal = UNUSUAL[layout]
+    with pytest.warns(DataWarning, match=warning):
+        assert load(root).classes == (() if "without labels" in warning else ("cat", "dog"))
+    with pytest.raises(DataError, match=refusal) if refusal else pytest.warns(DataWarning):
+        assert len(load(root, "test")) == 2
 
 
-def test_folder__flat_test_beside_labelled_train_is_a_source_without_test_data(root: Path) -> None:
-    fill(root / "train" / "cat", 2)
-    fill(root / "train" / "dog", 2)
-    fill(root / "test", 2)
-    with pytest.warns(DataWarning, match="test is not read, because it has no class folders"):
-        assert load(root).classes == ("cat", "dog")
-    with pytest.raises(DataError, match="test has no class folders as train has"):
-        load(root, "test")
-
-
-def test_folder__val_is_the_test_split_where_there_is_no_other(root: Path) -> None:
-    for split in ("train", "val"):
-        fill(root / split / "cat", 2)
-        fill(root / split / "dog", 2)
-    with pytest.warns(DataWarning, match="has no folder test and is tested on val"):
-        assert len(load(root, "test")) == 4
-    fill(root / "test" / "cat", 1)
-    with pytest.warns(DataWarning, match="beside train, val not read"):
-        assert len(load(root, "test")) == 1
-
-
-def test_folder__class_names_of_both_unicode_forms_are_one_class(root: Path) -> None:
+def test_folder__class_names_of_both_unicode_forms_are_one_class_and_any_bytes_a_name(
+    root: Path,
+) -> None:
     for split, name in (("train", "\u00e9"), ("test", "e\u0301")):
         fill(root / split / name, 2)
         fill(root / split / "tea", 2)
-    assert load(root, "test").classes == ("tea", "\u00e9")
+    fill(root / "train" / os.fsdecode(b"\xe9"), 2)
+    assert load(root, "test").classes == ("tea", "\u00e9", "\ufffd")
 
 
 def test_folder__linked_class_folder_is_followed_and_a_loop_is_not(root: Path) -> None:
@@ -122,38 +119,6 @@ def test_folder__linked_class_folder_is_followed_and_a_loop_is_not(root: Path) -
     (root / "dog").symlink_to(root.parent / "elsewhere")
     (root / "cat" / "again").symlink_to(root)
     assert load(root).classes == ("cat", "dog")
-
-
-def test_folder__stray_picture_that_takes_the_labels_is_named(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    fill(root, 1)
-    with pytest.warns(DataWarning, match=r"without labels: 000\.png is not directly in a class"):
-        assert load(root).labels is None
-
-
-def test_folder__class_folder_without_images_is_named(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    (root / "emu").mkdir()
-    with pytest.warns(DataWarning, match="emu is empty and no class"):
-        assert load(root).classes == ("cat", "dog")
-
-
-def test_folder__run_folders_of_datastill_are_left_out(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    fill(root / "run1", 1)
-    for name in ("config.yaml", "environment.json"):
-        (root / "run1" / name).touch()
-    with pytest.warns(DataWarning, match="run1 is left out"):
-        assert load(root).classes == ("cat", "dog")
-
-
-def test_folder__names_that_are_no_utf8_are_read(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / os.fsdecode(b"\xe9"), 3)
-    assert load(root).classes == ("cat", "\ufffd")
 
 
 def test_folder__path_and_image_size_are_needed(root: Path) -> None:
