@@ -33,9 +33,8 @@ SUFFIXES = (
     ".jpe", ".jfif", ".apng", ".avif", ".pbm", ".pnm", ".jp2", ".jpx",
 )  # fmt: skip
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")
-LARGE = (
-    16_000_000  # pixels; of such images one at a time is decoded: each may take 20 bytes a pixel
-)
+# pixels; of such images one at a time is decoded: each may take 20 bytes a pixel
+LARGE = 16_000_000
 STRIP = 2.0  # long side / short side from which more than half of an image is cut off
 SAMPLES_PER_PIXEL, EXTRA_SAMPLES = 277, 338  # tags of TIFF
 _large_image = Lock()

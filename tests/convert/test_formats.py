@@ -60,7 +60,10 @@ def test_dataset_condensation__name_and_contents_say_everything(tmp_path: Path) 
     assert (facts.pixel_space, facts.target_kind) == ("normalized", "hard-label")
     assert torch.equal(loaded.images, pixels()) and torch.equal(loaded.targets, LABELS)
     assert not loaded.missing
-    for written, public in {"TinyImageNet": "tiny-imagenet", "MNIST": "mnist"}.items():
+    for written, public in {
+        "TinyImageNet": "tiny-imagenet",
+        "FashionMNIST": "fashion-mnist",
+    }.items():
         path = write_res(tmp_path, name=f"DM_{written}_ResNet18_AP")
         assert DatasetCondensation().read(path, None).implied.source == public
     facts = DatasetCondensation().read(path.rename(tmp_path / "mine.pt"), None).implied
@@ -165,7 +168,8 @@ def test_selfsup_dd__folder_names_and_shapes_say_source_and_method(
     loaded = SelfsupDD().read(path, None)
     facts = loaded.implied
     assert (facts.method, facts.source, facts.pixel_space, facts.target_kind) == implied
-    assert not loaded.images.requires_grad and not loaded.targets.requires_grad
+    for tensor in (loaded.images, loaded.targets):  # also of parameters
+        assert type(tensor) is torch.Tensor and not tensor.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,6 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_read_torch__parameters_come_back_as_plain_tensors(tmp_path: Path) -> None:
-    path = tmp_path / "parameter.pt"
-    torch.save(torch.nn.Parameter(torch.ones(3)), path)
-    loaded = in_memory(read_torch(path), path)
-    assert type(loaded) is torch.Tensor and not loaded.requires_grad
-
-
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_read_torch__numpy_numbers_of_any_version_are_dropped(
     tmp_path: Path, module: bytes
