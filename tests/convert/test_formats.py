@@ -87,7 +87,6 @@ def test_dataset_condensation__one_of_many_experiments_must_be_chosen(tmp_path: 
         ({"other": 1}, r"res\.pt has no 'data'"),
         ({"data": [torch.ones(2)]}, r"res\.pt has no 'data'"),
         ({"data": []}, "no finished experiment"),
-        ({"data": [["images", LABELS]]}, "the images are a str, not a tensor"),
     ],
 )
 def test_dataset_condensation__other_structures_are_refused(
@@ -113,14 +112,6 @@ def test_mtt__asks_whether_images_are_whitened_and_refuses_them(tmp_path: Path) 
     assert loaded.missing == (missing,)
 
 
-def test_mtt__images_turned_back_from_zca_are_unit_pixels(tmp_path: Path) -> None:
-    write_mtt(tmp_path)
-    torch.save(torch.rand(4, 3, 8, 8), tmp_path / "images_zca_100.pt")
-    loaded = Mtt().read(tmp_path / "images_zca_100.pt", None)
-    assert loaded.implied.pixel_space == "unit" and not loaded.missing
-    assert [file.name for file in loaded.files] == ["images_zca_100.pt", "labels_100.pt"]
-
-
 def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None:
     write_mtt(tmp_path, "100")
     assert Mtt().read(tmp_path, None).files[0].name == "images_100.pt"
@@ -129,6 +120,10 @@ def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None
         Mtt().read(tmp_path, None)
     write_mtt(tmp_path, "best")
     assert Mtt().read(tmp_path, None).files[0].name == "images_best.pt"
+    torch.save(torch.rand(4, 3, 8, 8), tmp_path / "images_zca_100.pt")  # turned back from ZCA
+    loaded = Mtt().read(tmp_path / "images_zca_100.pt", None)
+    assert loaded.implied.pixel_space == "unit" and not loaded.missing
+    assert [file.name for file in loaded.files] == ["images_zca_100.pt", "labels_100.pt"]
 
 
 def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
@@ -138,16 +133,6 @@ def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
     assert facts.num_classes is None and not loaded.missing
     mtt = Mtt().read(write_mtt(tmp_path / "mtt"), None).statistics
     assert loaded.statistics["cifar100"] != mtt["cifar100"]
-
-
-def test_mtt__labels_of_the_same_step_are_needed(tmp_path: Path) -> None:
-    path = write_mtt(tmp_path)
-    torch.save(torch.arange(5), tmp_path / "labels_100.pt")
-    with pytest.raises(ArtefactError, match=r"labels_100\.pt: targets \(5,\) do not fit 4 images"):
-        Mtt().read(path, None)
-    (tmp_path / "labels_100.pt").unlink()
-    with pytest.raises(ArtefactError, match=r"no file .*labels_100\.pt"):
-        Mtt().read(path, None)
 
 
 @pytest.mark.parametrize(
@@ -173,30 +158,27 @@ def test_selfsup_dd__folder_names_and_shapes_say_source_and_method(
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("name", "value", "message"),
     [
-        (torch.rand(4, 3, 8, 9), r"\(4, 3, 8, 9\); expected square"),
-        (torch.rand(4, 192), r"\(4, 192\); expected square"),
-        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
-        (torch.rand(0, 3, 8, 8), "do not fit 0 images"),
+        ("x_syn", torch.rand(4, 3, 8, 9), r"x_syn\.pt: the images are .*8, 9\); expected square"),
+        ("x_syn", torch.rand(4, 192), r"\(4, 192\); expected square"),
+        ("x_syn", torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
+        ("x_syn", torch.rand(0, 3, 8, 8), "do not fit 0 images"),
+        ("x_syn", torch.full((4, 3, 8, 8), torch.nan), r"x_syn\.pt: the images .* not finite"),
+        ("x_syn", ["images"], "the images are a list, not a tensor"),
+        ("y_syn", torch.full((4, 6), torch.inf), r"y_syn\.pt: the labels .* not finite"),
+        ("y_syn", torch.arange(5), r"y_syn\.pt: targets \(5,\) do not fit 4 images"),
+        ("y_syn", None, r"no file .*y_syn\.pt"),
     ],
 )
-def test_selfsup_dd__other_shapes_are_named(
-    tmp_path: Path, images: torch.Tensor, message: str
+def test_every_format__tensors_that_make_no_set_are_named_with_their_file(
+    tmp_path: Path, name: str, value: object, message: str
 ) -> None:
     folder = write_krr_st(tmp_path)
-    torch.save(images, folder / "x_syn.pt")
-    with pytest.raises(ArtefactError, match=message):
-        SelfsupDD().read(folder, None)
-
-
-@pytest.mark.parametrize("name", ["x_syn", "y_syn"])
-def test_selfsup_dd__nan_is_named_with_its_file(tmp_path: Path, name: str) -> None:
-    folder = write_krr_st(tmp_path)
-    tensor = torch.load(folder / f"{name}.pt", weights_only=True).detach()
-    tensor.view(-1)[3] = torch.nan
-    torch.save(tensor, folder / f"{name}.pt")
-    with pytest.raises(NotFiniteError, match=rf"{name}\.pt: the .* not finite"):
+    (folder / f"{name}.pt").unlink()
+    if value is not None:
+        torch.save(value, folder / f"{name}.pt")
+    with pytest.raises((ArtefactError, NotFiniteError), match=message):
         SelfsupDD().read(folder, None)
 
 
