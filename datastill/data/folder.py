@@ -173,24 +173,21 @@ def _layout_of_splits(
     name = next((name for name in TEST_FOLDERS if name in folders), "")
     if ignored := sorted({file.parts[0] for file in files} - {"train", name}):
         warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
-    if not name:
-        return Layout({"train": folders["train"]}, classes, tuple(warnings))
-    if name != "test":
+    if name not in ("", "test"):
         warnings.append(f"{root} has no folder test and is tested on {name}")
-    reason = problem = ""
-    if classes and any(len(file.parts) != 3 for file in folders[name]):
-        reason = "it has no class folders"
+    splits, test, problem = {"train": folders["train"]}, folders.get(name, []), ""
+    if classes and any(len(file.parts) != 3 for file in test):
         problem = f"{name} has no class folders as train has: labelled data need {LABELLED_LAYOUT}"
-    elif classes and (unknown := sorted(set(map(class_of, folders[name])) - set(classes))):
-        reason = problem = (
+    elif classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
+        problem = (
             f"{name} has classes that train has not: {', '.join(unknown[:5])};"
             f" add them to train or remove them from {name}"
         )
-    if not problem:
-        splits = {"train": folders["train"], "test": folders[name]}
-        return Layout(splits, classes, tuple(warnings))
-    warnings.append(f"{root}: {name} is not read, because {reason}")
-    return Layout({"train": folders["train"]}, classes, tuple(warnings), problem)
+    if problem:
+        warnings.append(f"{root}: {name} is not read, because {problem}")
+    elif test:
+        splits["test"] = test
+    return Layout(splits, classes, tuple(warnings), problem)
 
 
 def _class_folders(

@@ -84,7 +84,10 @@ UNUSUAL = {  # how many pictures in which folders, what is said, and what is sai
     f"{TWO} val/cat/2": ("has no folder test and is tested on val", ""),
     f"{TWO} val/cat/2 test/cat/2": ("beside train, val not read", ""),
     f"{TWO} test/emu/2": ("test is not read", "test has classes that train has not: emu"),
-    f"{TWO} test/2": ("it has no class folders", "test has no class folders as train has"),
+    f"{TWO} test/2": (
+        "test is not read, because test has no class",
+        "test has no class folders as train has",
+    ),
 }
 
 
