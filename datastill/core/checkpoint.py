@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from datastill.core.errors import ArtefactError, DataError, ResumeError
+from datastill.core.options import plain
 from datastill.core.tensor_file import read_checked, write_checked
 
 FORMAT = "datastill.checkpoint"
@@ -71,7 +72,7 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
     tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
     try:
         saved_identity, tree = json.loads(metadata["identity"]), json.loads(metadata["tree"])
-        if changes := differences(saved_identity, json.loads(json.dumps(identity))):
+        if changes := differences(saved_identity, plain(identity)):
             raise ResumeError(
                 f"{path} belongs to another run; it differs in {'; '.join(changes)}."
                 " Give the same options, or another --out"
@@ -124,7 +125,7 @@ def _capture(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
 
 
 def _rebuild(tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
-    """The nested dictionaries and lists of a tree, with the tensors, taken out of `tensors`."""
+    """Return the dictionaries and lists of a tree, with its tensors taken out of `tensors`."""
     if isinstance(tree, dict) and "tensor" in tree:
         if tree["tensor"] not in tensors:
             raise ResumeError(f"the checkpoint lacks the tensor {path}")
@@ -197,7 +198,7 @@ def _load_leaf(value: Any, saved: Any) -> Any:
 
 
 def _structure(value: Any) -> Any:
-    """The keys and lengths of nested dictionaries and lists, without their contents."""
+    """Return the keys and lengths of nested dictionaries and lists, without their contents."""
     if isinstance(value, dict):
         return {k: _structure(v) for k, v in value.items()}
     return [_structure(v) for v in value] if isinstance(value, list | tuple) else "value"

@@ -48,7 +48,7 @@ def set_verbosity(verbosity: Verbosity) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Such as 90 s, 35 min, 5.2 h or 12 days."""
+    """Format a time, such as 90 s, 35 min, 5.2 h or 12 days."""
     if seconds < 7200:
         return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
@@ -71,7 +71,7 @@ class ProgressBar:
             self._show()
 
     def due(self) -> bool:
-        """Whether it is time to call `update`: reading a metric may wait for the device."""
+        """Return whether to call `update` now: reading a metric may wait for the device."""
         return time.monotonic() - self._shown > self._pause
 
     def update(self, done: int, values: Mapping[str, float]) -> None:

@@ -297,7 +297,7 @@ class ExperimentRunner:
         return self.full_sources[spec]
 
     def _path(self, name: str) -> Path:
-        """The folder of a stage: in the run to be reused, where the stage is finished there."""
+        """Return the folder of a stage: that of the run to be reused where it is finished there."""
         reuse = self.experiment.reuse
         if reuse is not None and any((reuse / name / file).exists() for file in RESULTS):
             return reuse / name

@@ -69,7 +69,7 @@ def run_stages(
 
 
 def error_message(error: BaseException) -> str:
-    """The message of an error; that of an unexpected one starts with the name of its class."""
+    """Return the message of an error; that of an unexpected one starts with its class."""
     return str(error) if isinstance(error, DatastillError) else f"{type(error).__name__}: {error}"
 
 
@@ -161,7 +161,7 @@ def _exit_with_parent() -> None:
 
 
 def _cause_of_death(exit_code: int | None) -> str:
-    """Such as `exit code 3` or `SIGKILL, perhaps because memory ran out`."""
+    """Return a text such as `exit code 3` or `SIGKILL, perhaps because memory ran out`."""
     if exit_code is None or exit_code >= 0:
         return f"exit code {exit_code}"
     died_of = signal.Signals(-exit_code)

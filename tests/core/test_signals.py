@@ -145,13 +145,6 @@ def test_run_steps__interrupt_is_answered_at_once_and_tells_of_no_missing_checkp
     assert not saving.path.exists()
 
 
-def test_capture_signals__second_interrupt_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), capture_signals() as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.stop is signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_capture_signals__what_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
