@@ -20,15 +20,12 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.open(tmp_path / "run", CONFIG, resume=False)
 
 
-def test_run_folder__config_is_plain_yaml(folder: RunFolder) -> None:
+def test_run_folder__has_its_config_as_plain_yaml_and_its_environment(folder: RunFolder) -> None:
     assert yaml.safe_load(folder.config_file.read_text()) == {
         "method": {"name": "krr-st", "widths": [4, 8]},
         "seed": 0,
         "out": "runs/a",
     }
-
-
-def test_run_folder__environment_is_written(folder: RunFolder) -> None:
     written = json.loads((folder.path / "environment.json").read_text())
     assert written["versions"]["torch"] and written["threads"] >= 1
     assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(written)
