@@ -145,4 +145,4 @@ def test_profile__is_written_and_changes_nothing(
     assert fingerprints[0] == fingerprints[1]
     profile = (tmp_path / "watched" / "set" / "profile.txt").read_text()
     parts = ("target representations", "kernel ridge regression", "update", "inner model")
-    assert all(f"\n{part} " in profile for part in parts)
+    assert all(f"datastill: {part} " in profile for part in parts)
