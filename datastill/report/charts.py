@@ -169,12 +169,12 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
     ]
     ticks = sorted(points["x"].unique(), key=lambda x: natural_sort_key(str(x)))
     groups = list(points.groupby(["label", *varying], sort=False))
-    figure, axes = new_chart(6.2, 2.7 + 0.18 * len(groups))
+    figure, axes = new_chart(6.2)
     for k, (key, part) in enumerate(groups):
         shift = (k + 0.5) / len(groups) - 0.5  # series with the same x stand side by side
         numbers = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in varying)
         label = f"{key[0]} ({numbers})" if numbers and part["count"].iloc[0] else str(key[0])
-        part = part[np.isfinite(part["mean"])]
+        part = part[np.isfinite(part["mean"])].sort_values("x")
         if isinstance(ticks[0], str):
             x, line = part["x"].map(ticks.index) + 0.8 * shift, ""
         else:
@@ -183,7 +183,10 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
         axes.errorbar(x, part["mean"], error, fmt=look, markersize=4.5, linewidth=0.9, label=label)
     axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
     _set_ticks(axes, kind, ticks)
-    figure.legend(loc="outside lower center")
+    labels = axes.get_legend_handles_labels()[1]
+    columns = max(1, LEGEND_CHARACTERS // (8 + max(map(len, labels))))
+    figure.set_figheight(2.7 - 0.18 * (-len(labels) // columns))
+    figure.legend(loc="outside lower center", ncols=columns)
     uri = to_uri(figure)
     lines = dict.fromkeys([*wrap(title, LEGEND_CHARACTERS), *wrap(context, LEGEND_CHARACTERS)])
     axes.set_title("\n".join(lines), fontsize=9, loc="left")  # the page has it as text

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Command
@@ -53,17 +54,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
     monkeypatch.setattr(command, "get_recipe", lambda name, scale: recipe)
 
 
-def rows(out: Path) -> tuple[list[str], int]:
+def lines(out: Path) -> list[dict[str, Any]]:
     files = (out / "rows").rglob("rows.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return sorted({row["method"] for row in lines}), len(lines)
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def rows(out: Path) -> tuple[list[str], int]:
+    return sorted({row["method"] for row in lines(out)}), len(lines(out))
 
 
 def accuracies(out: Path) -> list[tuple[object, ...]]:
-    files = (out / "rows").rglob("rows.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     fields = ("method", "task", "setting", "seed", "accuracy_percent", "r_squared")
-    return sorted(tuple(str(row[field]) for field in fields) for row in lines)
+    return sorted(tuple(str(row[field]) for field in fields) for row in lines(out))
 
 
 @pytest.mark.usefixtures("tiny")
