@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not errors.is_out_of_memory(error):
                 raise
-            _print_message(f"error: memory ran out ({error}); lower --count or the batch size")
+            reason = str(error).partition("\n")[0]
+            _print_message(f"error: memory ran out ({reason}); lower --count or the batch size")
             return 2
         except KeyboardInterrupt:
             hint = "; --resume continues from the last checkpoint, if there is one"

@@ -33,15 +33,13 @@ def step(self, problem, state, whole=KRRST.step):
     return whole(self, problem, state)
 
 KRRST.step = step
-{first}
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def limited(words: list[str], *, room: int, step: int | None = None) -> Outcome:
-    """A command in a process that has so much room, from its start or from a step on."""
-    first = f"limit({room})" if step is None else ""
-    script = LIMITED.format(step=step, room=room, first=first)
+def limited(words: list[str], *, room: int, step: int) -> Outcome:
+    """A command in a process that has so many bytes of room from a step on."""
+    script = LIMITED.format(step=step, room=room)
     done = subprocess.run(
         [sys.executable, "-c", script, *words],
         env={**os.environ, **AT_ONCE, "OMP_NUM_THREADS": str(torch.get_num_threads())},

@@ -68,16 +68,13 @@ def test_data__check_says_the_facts(datastill: Command, photos: Path) -> None:
     assert facts["splits"]["train"]["images_per_class"] == [16, 16]
 
 
-@pytest.mark.parametrize(("data", "rows"), [("digits", 10), ("glyphs", 20)])
-def test_data__contact_sheet_has_a_row_per_class(
-    datastill: Command, tmp_path: Path, data: str, rows: int
-) -> None:
+def test_data__contact_sheet_has_a_row_per_class(datastill: Command, tmp_path: Path) -> None:
     sheet = tmp_path / "new" / "sheet.png"
-    done = datastill("data", "check", data, "--sheet", sheet)
-    assert yaml.safe_load(done.out)["source"] == data
-    assert ("rows from the top: 0, 1, 2" in done.err) == (data == "digits")
+    done = datastill("data", "check", "digits", "--sheet", sheet)
+    assert yaml.safe_load(done.out)["source"] == "digits"
+    assert "rows from the top: 0, 1, 2" in done.err
     with Image.open(sheet) as picture:  # 16 pixels enlarged three times, gaps of 2
-        assert picture.size == (10 * 50 + 2, rows * 50 + 2)
+        assert picture.size == (10 * 50 + 2, 10 * 50 + 2)
 
 
 def test_data__contact_sheet_belongs_to_check(datastill: Command, tmp_path: Path) -> None:
