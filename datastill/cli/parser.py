@@ -268,7 +268,8 @@ def expected(option_type: Any) -> str:
     if _is_tuple(option_type):
         number = "" if Ellipsis in arguments else f"{len(arguments)} "
         return f"{number}{PLURALS[arguments[0]]}, separated by commas"
-    return type_text(option_type).removesuffix(" or None").replace("True or False", "true or false")
+    text = type_text(option_type).removesuffix(" or None").replace("True or False", "true or false")
+    return text.replace(" or ", ", ", text.count(" or ") - 1)
 
 
 def _metavar(option: Option) -> str:

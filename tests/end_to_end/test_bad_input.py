@@ -37,7 +37,7 @@ WRONG = {
     "kind": ("list method", "did you mean 'methods'?"),
     "action": ("data checked digits", "among the actions; did you mean 'check'?"),
     "component": ("list methods krr", "did you mean 'krr-st'?"),
-    "optimizer": (TRAIN + "--optimizer adam", "expected adamw or sgd or lars; did you mean adamw?"),
+    "optimizer": (TRAIN + "--optimizer adam", "expected adamw, sgd or lars; did you mean adamw?"),
     "device": (TRAIN + "--device gpu", "choose auto, cpu, cuda or cuda:NUMBER"),
     "word": (TRAIN + "fast", "'fast' was not expected here"),
     "number out of bounds": (TRAIN + "--limit 0", "--limit 0: expected at least 1"),
