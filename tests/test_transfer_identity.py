@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from factories import NETWORK, KilledError, killed_at, toy_set, toy_task
+from factories import NETWORK, killed, toy_set, toy_task
 from transfer_runs import PROBE, TASKS, numbers, origins, run
 
 from datastill.core.errors import ConfigError
@@ -66,12 +66,10 @@ def test_transfer_rows__networks_and_protocols_are_not_taken_for_each_other(tmp_
 
 
 def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     whole = several(tmp_path / "whole")
-    pretrained = sys.modules["datastill.pretrain"]
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(pretrained, "_step", killed_at(2, pretrained._step))
+    with killed(sys.modules["datastill.pretrain"], "_step", 2):
         several(tmp_path / "killed", number=1)
     opened = tmp_path / "killed"
     assert list(opened.glob("checkpoint-pre-train-*"))
@@ -89,9 +87,7 @@ def test_transfer_rows__task_without_distilled_images_is_refused_before_any_work
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_transfer_rows__all_students_share_a_teacher_through_kills(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transfer_rows__all_students_share_a_teacher_through_kills(tmp_path: Path) -> None:
     task = DataFreeKd(
         epochs=1, batch=8, noise_count=8, teacher_width=2, teacher_steps=3, teacher_batch=8
     )
@@ -106,8 +102,7 @@ def test_transfer_rows__all_students_share_a_teacher_through_kills(
     whole = students(tmp_path / "whole")
     assert len(whole) == 4 and len(list((tmp_path / "whole").glob("teacher-*"))) == 1
     for owner, number in ((Supervised, 1), (DataFreeKd, 2)):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(owner, "_step", killed_at(number, owner._step))
+        with killed(owner, "_step", number):
             students(tmp_path / "killed")
     assert numbers(students(tmp_path / "killed")) == numbers(whole)
     assert len((tmp_path / "killed" / "teachers.jsonl").read_text().splitlines()) == 1

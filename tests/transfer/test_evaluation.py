@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from factories import NETWORK, KilledError, killed_at, toy_images, toy_problem, toy_task
+from factories import NETWORK, killed, toy_images, toy_problem, toy_task
 from transfer_runs import PROBLEM, ROWS_OF_TASKS, numbers, origins, run
 
 from datastill.core.errors import ConfigError, DataError
@@ -62,20 +62,21 @@ def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -
     assert scratch.settings.keys() == {"data", "precision", "image_size", "outputs"}
 
 
-def test_transfer_rows__a_set_made_anew_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fingerprint", "message"),
+    [
+        (distill(RandomSubset(), PROBLEM).fingerprint, "rows of another random-subset set"),
+        (toy_task().fingerprint, "rows of other images of toy"),
+    ],
+    ids=["set", "target data"],
+)
+def test_transfer_rows__of_what_was_made_anew_are_refused(
+    fingerprint: str, message: str, tmp_path: Path
+) -> None:
     run(tmp_path)
     file = tmp_path / "rows.jsonl"
-    fingerprint = distill(RandomSubset(), PROBLEM).fingerprint
     file.write_text(file.read_text().replace(fingerprint, "0" * 64))
-    with pytest.raises(ConfigError, match="rows of another random-subset set"):
-        run(tmp_path)
-
-
-def test_transfer_rows__of_other_target_data_are_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
-    file.write_text(file.read_text().replace(toy_task().fingerprint, "0" * 64))
-    with pytest.raises(ConfigError, match="rows of other images of toy"):
+    with pytest.raises(ConfigError, match=message):
         run(tmp_path)
 
 
@@ -102,16 +103,12 @@ def test_transfer_rows__held_out_error_is_of_regressing_origins_only(
     assert all(r.accuracy_percent is None and r.r_squared is not None for r in held_out)
 
 
-def test_transfer_rows__held_out_error_of_another_target_is_not_asked() -> None:
-    origin = origins()[1]
-    other = toy_problem(images=toy_images(16)).needed_target
-    assert origin.regresses(PROBLEM.needed_target) and not origin.regresses(other)
-
-
-def test_transfer_rows__class_labels_regress_nothing() -> None:
+def test_transfer_rows__held_out_error_of_another_target_or_of_classes_is_not_asked() -> None:
+    origin, target = origins()[1], PROBLEM.needed_target
     hard = distill(RandomSubset(targets="class-label"), PROBLEM)
-    origin = from_distilled(hard, NETWORK, Machine())
-    assert not origin.regresses(PROBLEM.needed_target)
+    other = toy_problem(images=toy_images(16)).needed_target
+    assert origin.regresses(target) and not origin.regresses(other)
+    assert not from_distilled(hard, NETWORK, Machine()).regresses(target)
 
 
 def test_transfer_rows__finished_run_measures_nothing_again(
@@ -123,60 +120,44 @@ def test_transfer_rows__finished_run_measures_nothing_again(
     assert numbers(run(tmp_path)) == numbers(before)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 6, 11])
-def test_transfer_rows__killed_in_a_probe_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, FeatureProbe, "measure", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
+PRETRAIN = sys.modules["datastill.pretrain"]
 
 
-@pytest.mark.parametrize("number", [0, 1, 7, 18])
-def test_transfer_rows__killed_in_fine_tuning_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, Supervised, "_step", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_transfer_rows__killed_in_pre_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, sys.modules["datastill.pretrain"], "_step", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(0, 20, 3))
-def test_transfer_rows__killed_when_a_row_is_written_goes_on(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    rows: list[TransferRow],
-    number: int,
+@pytest.mark.parametrize(
+    ("owner", "name", "numbers_of_calls", "after"),
+    [
+        (FeatureProbe, "measure", (0, 2, 11), False),
+        (Supervised, "_step", (0, 7, 18), False),
+        (PRETRAIN, "_step", (0, 2, 5), False),
+        (RunFolder, "append_text", (0, 6, 12, 18), False),
+        (RunFolder, "append_text", (0, 6, 12, 18), True),
+    ],
+    ids=["probe", "fine-tuning", "pre-training", "before a row", "after a row"],
+)
+def test_transfer_rows__killed_anywhere_goes_on(
+    owner: object,
+    name: str,
+    numbers_of_calls: Iterable[int],
     after: bool,
+    tmp_path: Path,
+    rows: list[TransferRow],
 ) -> None:
-    _killed(tmp_path, monkeypatch, RunFolder, "append_text", number, after=after)
-    assert numbers(run(tmp_path)) == numbers(rows)
+    for number in numbers_of_calls:
+        folder = tmp_path / str(number)
+        with killed(owner, name, number, after=after):
+            run(folder)
+        assert numbers(run(folder)) == numbers(rows)
 
 
+@pytest.mark.parametrize("kept", ["whole lines", "one of two settings"])
 def test_transfer_rows__half_written_line_is_measured_again(
-    tmp_path: Path, rows: list[TransferRow]
+    kept: str, tmp_path: Path, rows: list[TransferRow]
 ) -> None:
     run(tmp_path)
     file = tmp_path / "rows.jsonl"
     text = file.read_text()
-    file.write_text(text[: len(text) // 2])  # in the middle of a line
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-def test_transfer_rows__half_of_the_settings_of_a_task_are_measured_again(
-    tmp_path: Path, rows: list[TransferRow]
-) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text(lines[0] + lines[1][:40])  # the disk was full: one of two settings is there
+    end = text.index("\n") + 40 if kept == "one of two settings" else len(text) // 2
+    file.write_text(text[:end])  # in the middle of a line: the disk was full
     assert numbers(run(tmp_path)) == numbers(rows)
 
 
@@ -198,18 +179,3 @@ def test_from_scratch__is_the_network_that_pre_training_starts_from() -> None:
 
 def test_from_target__is_the_target_model_itself() -> None:
     assert origins()[2].make(0, None) is PROBLEM.needed_target.module
-
-
-def _killed(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    owner: object,
-    name: str,
-    number: int,
-    *,
-    after: bool = False,
-) -> None:
-    original: Callable[..., object] = getattr(owner, name)
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(owner, name, killed_at(number, original, after=after))
-        run(folder)
