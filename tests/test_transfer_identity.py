@@ -69,7 +69,7 @@ def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
     tmp_path: Path,
 ) -> None:
     whole = several(tmp_path / "whole")
-    with killed(sys.modules["datastill.pretrain"], "_step", 2):
+    with killed(sys.modules["datastill.pretrain"], "train_step", 2):
         several(tmp_path / "killed", number=1)
     opened = tmp_path / "killed"
     assert list(opened.glob("checkpoint-pre-train-*"))

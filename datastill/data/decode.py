@@ -155,6 +155,14 @@ def resize_images(images: Bytes, image_size: int) -> Bytes:  # (N, 3, H, W) -> (
     return np.stack(list(resized))
 
 
+def square_pixels(image: Image.Image, image_size: int) -> Bytes:  # -> (3, S, S)
+    """Turn an opened image upright, to RGB, to its central square and to a size, as files are."""
+    try:
+        return _square(_rgb(ImageOps.exif_transpose(image)), image_size)
+    except UnreadableImageError as error:
+        raise DataError(f"the image cannot be converted to RGB: {error}") from error
+
+
 def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
     # Pillow decodes and resizes without holding the interpreter lock
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

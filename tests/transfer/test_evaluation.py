@@ -128,7 +128,7 @@ PRETRAIN = sys.modules["datastill.pretrain"]
     [
         (FeatureProbe, "measure", (0, 2, 11), False),
         (Supervised, "_step", (0, 7, 18), False),
-        (PRETRAIN, "_step", (0, 2, 5), False),
+        (PRETRAIN, "train_step", (0, 2, 5), False),
         (RunFolder, "append_text", (0, 6, 12, 18), False),
         (RunFolder, "append_text", (0, 6, 12, 18), True),
     ],
