@@ -1,13 +1,12 @@
 """Rows say what a set is, and what differs is not taken for each other."""
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from factories import NETWORK, killed, toy_set, toy_task
-from transfer_runs import PROBE, TASKS, numbers, origins, run
+from transfer_runs import PROBE, TASKS, numbers, origins
 
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
@@ -16,29 +15,9 @@ from datastill.networks.convnet import ConvNet
 from datastill.pretrain import PRETRAINING
 from datastill.transfer._supervised import Supervised
 from datastill.transfer.data_free_kd import DataFreeKd
-from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks, read_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.origins import from_distilled
 from datastill.transfer.task import TransferRow
-
-
-def test_transfer_rows__row_says_what_the_set_is(tmp_path: Path) -> None:
-    facts = {
-        row.method: (row.target_kind, row.set_bytes, row.pretrain_steps, row.protocol)
-        for row in run(tmp_path)
-    }
-    assert facts == {
-        "scratch": ("", 0, 0, ""),
-        "random-subset": ("representation", 12 * (8 * 8 + 5) * 4, 3, ""),
-        "target-model": ("", 0, 0, ""),
-    }
-
-
-def test_transfer_row__of_an_older_version_can_be_read(tmp_path: Path) -> None:
-    row = asdict(run(tmp_path, held_out=False)[0])
-    for name in ("protocol", "target_kind", "set_bytes", "pretrain_steps"):
-        del row[name]
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    assert read_rows(tmp_path / "rows.jsonl")[0].protocol == ""
 
 
 def several(folder: Path, number: int = 4) -> list[TransferRow]:

@@ -1,6 +1,7 @@
 """Transfer rows: measured once, kept through kills, with all that a reader needs."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,8 +26,22 @@ from datastill.transfer.task import TransferRow
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[TransferRow]:
-    return run(tmp_path_factory.mktemp("rows"))
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run to its end."""
+    folder = tmp_path_factory.mktemp("rows")
+    run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(whole: Path) -> list[TransferRow]:
+    return read_rows(whole / "rows.jsonl")
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the folder."""
+    return Path(shutil.copytree(whole, tmp_path / "finished"))
 
 
 def test_transfer_rows__has_every_origin_task_setting_and_seed(rows: list[TransferRow]) -> None:
@@ -37,17 +52,25 @@ def test_transfer_rows__has_every_origin_task_setting_and_seed(rows: list[Transf
 
 def test_transfer_rows__row_says_what_was_measured(rows: list[TransferRow]) -> None:
     row = next(r for r in rows if r.method == "random-subset" and r.task == "finetune")
-    assert (row.source, row.data, row.network, row.seed) == (
-        "toy",
-        "toy",
-        "convnet(widths=[4, 8])",
-        0,
-    )
+    assert (row.source, row.data, row.seed) == ("toy", "toy", 0)
+    assert row.network == "convnet(widths=[4, 8])"
     assert (row.count, row.variant, row.steps) == (12, "", 4)
     assert row.accuracy_percent is not None and 0 <= row.accuracy_percent <= 100
     assert row.artefact == distill(RandomSubset(), PROBLEM).fingerprint
     assert row.options["task"]["steps"] == 4 and row.options["pretraining"]["steps"] == 3
     assert row.versions["torch"] and row.wall_seconds >= 0 and row.peak_memory_bytes > 0
+
+
+def test_transfer_rows__row_says_what_the_set_is(rows: list[TransferRow]) -> None:
+    facts = {
+        row.method: (row.target_kind, row.set_bytes, row.pretrain_steps, row.protocol)
+        for row in rows
+    }
+    assert facts == {
+        "scratch": ("", 0, 0, ""),
+        "random-subset": ("representation", 12 * (8 * 8 + 5) * 4, 3, ""),
+        "target-model": ("", 0, 0, ""),
+    }
 
 
 def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -> None:
@@ -71,21 +94,24 @@ def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -
     ids=["set", "target data"],
 )
 def test_transfer_rows__of_what_was_made_anew_are_refused(
-    fingerprint: str, message: str, tmp_path: Path
+    fingerprint: str, message: str, finished: Path
 ) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
+    file = finished / "rows.jsonl"
     file.write_text(file.read_text().replace(fingerprint, "0" * 64))
     with pytest.raises(ConfigError, match=message):
-        run(tmp_path)
+        run(finished)
 
 
-def test_transfer_rows__of_an_older_version_have_no_fingerprint_of_the_data(tmp_path: Path) -> None:
-    before = numbers(run(tmp_path))
-    file = tmp_path / "rows.jsonl"
+def test_transfer_rows__of_an_older_version_say_less(finished: Path) -> None:
+    """They have no fingerprint of the data, among others."""
+    file = finished / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps({**row, "settings": {}}) + "\n" for row in rows))
-    assert len(run(tmp_path)) == len(before)
+    for row in rows:
+        row["settings"] = {}
+        for name in ("protocol", "target_kind", "set_bytes", "pretrain_steps"):
+            del row[name]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_rows(file)[0].protocol == "" and len(run(finished)) == len(rows)
 
 
 def test_transfer_rows__rows_of_a_newer_version_are_refused(tmp_path: Path) -> None:
@@ -112,12 +138,11 @@ def test_transfer_rows__held_out_error_of_another_target_or_of_classes_is_not_as
 
 
 def test_transfer_rows__finished_run_measures_nothing_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow]
 ) -> None:
-    before = run(tmp_path)
     for task in (FeatureProbe, Finetune):
         monkeypatch.setattr(task, "measure", None)
-    assert numbers(run(tmp_path)) == numbers(before)
+    assert numbers(run(finished)) == numbers(rows)
 
 
 PRETRAIN = sys.modules["datastill.pretrain"]
@@ -151,19 +176,17 @@ def test_transfer_rows__killed_anywhere_goes_on(
 
 @pytest.mark.parametrize("kept", ["whole lines", "one of two settings"])
 def test_transfer_rows__half_written_line_is_measured_again(
-    kept: str, tmp_path: Path, rows: list[TransferRow]
+    kept: str, finished: Path, rows: list[TransferRow]
 ) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
+    file = finished / "rows.jsonl"
     text = file.read_text()
     end = text.index("\n") + 40 if kept == "one of two settings" else len(text) // 2
     file.write_text(text[:end])  # in the middle of a line: the disk was full
-    assert numbers(run(tmp_path)) == numbers(rows)
+    assert numbers(run(finished)) == numbers(rows)
 
 
-def test_read_rows__half_written_last_line_is_dropped_from_the_file(tmp_path: Path) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
+def test_read_rows__half_written_last_line_is_dropped_from_the_file(finished: Path) -> None:
+    file = finished / "rows.jsonl"
     text = file.read_text()
     file.write_text(text + text[:50])
     assert len(read_rows(file)) == text.count("\n") - 1  # the last row may belong to the half
