@@ -33,12 +33,7 @@ class KilledError(Exception):
 
 
 def toy_images(
-    count: int = 24,
-    *,
-    size: int = 8,
-    channels: int = 1,
-    classes: int = 4,
-    name: str = "toy/train",
+    count: int = 24, *, size: int = 8, channels: int = 1, classes: int = 4, name: str = "toy/train"
 ) -> ImageSet:
     """Noise over one flat pattern per class: class k is easy to tell from the others."""
     generator = fork(0, name, count, size)
@@ -63,11 +58,7 @@ def toy_target(images: ImageSet, *, outputs: int = 5, seed: int = 0) -> TargetMo
         network = NETWORK(image_size=images.image_size, channels=images.channels, outputs=outputs)
     provenance = {"source": {"name": images.name}}
     plain = TargetModel(
-        network,
-        images.normalizer,
-        images.image_size,
-        architecture=NETWORK,
-        provenance=provenance,
+        network, images.normalizer, images.image_size, architecture=NETWORK, provenance=provenance
     )
     return plain.standardized(images)
 
@@ -152,12 +143,7 @@ def killed_at(
 
 @contextmanager
 def killed(
-    owner: Any,
-    name: str,
-    step: int,
-    *,
-    after: bool = False,
-    by: type[BaseException] = KilledError,
+    owner: Any, name: str, step: int, *, after: bool = False, by: type[BaseException] = KilledError
 ) -> Iterator[None]:
     """Inside, call number `step` of `owner.name` ends the run, as `killed_at` says."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(by):

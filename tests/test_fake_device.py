@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories import (
-    NETWORK,
-    killed,
-    moved,
-    toy_images,
-    toy_network,
-    toy_set,
-    toy_task,
-    weights,
-)
+from factories import NETWORK, killed, moved, toy_images, toy_network, toy_set, toy_task, weights
 from fake_device import NAME, fake_device
 from ranks import small as small_objective
 from test_every_method import NONDETERMINISM_TOLERANCE, methods, small, solvable, title

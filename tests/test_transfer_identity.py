@@ -44,9 +44,7 @@ def test_transfer_rows__networks_and_protocols_are_not_taken_for_each_other(tmp_
     assert len(several(tmp_path)) == 4
 
 
-def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
-    tmp_path: Path,
-) -> None:
+def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(tmp_path: Path) -> None:
     whole = several(tmp_path / "whole")
     with killed(sys.modules["datastill.pretrain"], "train_step", 2):
         several(tmp_path / "killed", number=1)

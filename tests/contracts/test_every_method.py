@@ -12,15 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from checkpoint_mutations import omissions
-from factories import (
-    NETWORK,
-    equal,
-    killed,
-    toy_images,
-    toy_problem,
-    toy_target,
-    weights,
-)
+from factories import NETWORK, equal, killed, toy_images, toy_problem, toy_target, weights
 from reliability import Figures
 from torch import Tensor
 

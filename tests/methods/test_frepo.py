@@ -68,12 +68,7 @@ def features(model: Network, x: Tensor) -> np.ndarray:
 
 
 def loss_by_hand(
-    model: Network,
-    x_syn: Tensor,
-    y_syn: Tensor,
-    real: tuple[Tensor, Tensor],
-    *,
-    mirror: bool,
+    model: Network, x_syn: Tensor, y_syn: Tensor, real: tuple[Tensor, Tensor], *, mirror: bool
 ) -> tuple[float, float, float]:
     """(outer loss, margin loss, accuracy), with scikit-learn and loops over images and classes."""
     x, y = x_syn, y_syn.double().numpy()

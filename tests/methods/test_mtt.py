@@ -112,9 +112,7 @@ def test_unrolled_loss__gradient_of_images_is_that_of_finite_differences(double:
         assert float(gradient[place]) == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
-def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(
-    double: Double,
-) -> None:
+def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(double: Double) -> None:
     lr, small = torch.tensor(0.3, dtype=torch.float64, requires_grad=True), 1e-6
     (gradient,) = torch.autograd.grad(ours(double, double[1], lr), lr)
     up, down = (loss_by_hand(double, double[1], 0.3 + sign * small) for sign in (1, -1))

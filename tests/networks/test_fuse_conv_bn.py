@@ -35,9 +35,7 @@ def pixels() -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
-def test_fuse_conv_bn__maps_and_differentiates_as_before(
-    architecture: Architecture,
-) -> None:
+def test_fuse_conv_bn__maps_and_differentiates_as_before(architecture: Architecture) -> None:
     network, x = trained(architecture), pixels()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fused = fuse_conv_bn(network)

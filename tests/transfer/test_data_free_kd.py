@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories import (
-    NETWORK,
-    always_saving,
-    equal,
-    killed,
-    toy_network,
-    toy_set,
-    toy_task,
-    weights,
-)
+from factories import NETWORK, always_saving, equal, killed, toy_network, toy_set, toy_task, weights
 from torch import Tensor
 
 from datastill.augment.dsa import Dsa

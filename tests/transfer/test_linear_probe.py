@@ -4,12 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories import (
-    embedded,
-    measured,
-    toy_network,
-    toy_task,
-)
+from factories import embedded, measured, toy_network, toy_task
 from sklearn.linear_model import LogisticRegression
 
 from datastill.core.rng import derive
