@@ -78,20 +78,31 @@ def test_every_method__makes_the_same_set_there(method: Method) -> None:
     torch.testing.assert_close(near.targets, far.targets, atol=atol, rtol=1e-4)
 
 
-@every_iterative
-def test_every_method__waits_for_few_numbers_and_sends_none(method: Method) -> None:
+def waits(method: Method, machine: Machine = FAKE) -> tuple[int, int]:
+    """How many numbers the host waits to read, and to send, in the last step."""
     with fake_device() as counts:
-        problem = on_fake_device(solvable(method))
+        problem = moved(solvable(method), machine)
         state = method.init(problem)
         for _ in range(method.length(problem)):
             counts.clear()
             method.step(problem, state)
+        return counts["reads"], counts["writes"]
+
+
+@every_iterative
+def test_every_method__waits_for_few_numbers_and_sends_none(method: Method) -> None:
     reads = READS[method.identity()["name"]]
     if getattr(method, "bank", "off") == "lazy":
         reads += READS_TO_CACHE
     if getattr(method, "learn", "images") == "labels":  # a solve for each part of the source
-        reads = -(-len(problem.images) // method.outer_batch) + 1
-    assert (counts["reads"], counts["writes"]) == (reads, 0)
+        reads = -(-len(toy_images()) // method.outer_batch) + 1
+    assert waits(method) == (reads, 0)
+
+
+def test_ranks__share_a_step_of_distilling_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
+    two = replace(FAKE, ranks=Ranks(size=2))
+    assert waits(small("krr-st", bank="full"), two) == (READS["krr-st"], 0)
 
 
 @pytest.mark.parametrize("name", ["krr-st", "dsa", "mtt"])
@@ -184,25 +195,6 @@ def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> N
         train_target(images, replace(training, steps=steps), machine=FAKE)
 
     assert sent_in(train) == 0
-
-
-class Echo(Ranks):
-    """The first of two ranks, whose other one has equal rows."""
-
-    def gather(self, rows: Tensor, dim: int = 0) -> Tensor:
-        return torch.cat([rows, rows], dim)
-
-
-def test_ranks__share_a_step_of_distilling_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
-    method = small("krr-st", bank="full")
-    with fake_device() as counts:
-        problem = moved(solvable(method), replace(FAKE, ranks=Echo(size=2)))
-        state = method.init(problem)
-        for _ in range(method.length(problem)):
-            counts.clear()
-            method.step(problem, state)
-    assert (counts["reads"], counts["writes"]) == (READS["krr-st"], 0)
 
 
 @pytest.mark.parametrize("name", ["finetune", "linear-probe", "data-free-kd"])
