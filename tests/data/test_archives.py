@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import io
 import logging
+import re
 import shutil
 import stat
 import tarfile
@@ -13,6 +14,7 @@ import pooch
 import pytest
 from archives import write_archive
 
+from datastill.cli import main
 from datastill.core.errors import ChecksumError, DataError
 from datastill.data.archives import (
     Archive,
@@ -137,6 +139,38 @@ def test_extract__tar_member_that_leaves_the_folder_is_refused(tmp_path: Path) -
     with pytest.raises(DataError, match="outside"):
         extract(tmp_path / "bad.tar", tmp_path / "into")
     assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.fixture
+def without_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11.0 to 3.11.3: tarfile has neither filters nor their errors."""
+    for name in ("data_filter", "tar_filter", "fully_trusted_filter", "FilterError"):
+        monkeypatch.delattr(tarfile, name, raising=False)
+
+
+@pytest.mark.usefixtures("without_filters")
+def test_extract__python_without_filters_refuses_tar_archives(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(packed.parent.iterdir())
+    line = ["data", "prepare", "cifar100", "--data-root", str(packed.parent)]
+    assert main(line) == 2
+    assert re.search(
+        r"is not extracted: Python 3\.\d+\.\d+ cannot .*; use Python 3\.11\.4 or newer, or",
+        capsys.readouterr().err,
+    )
+    assert sorted(packed.parent.iterdir()) == before
+
+
+@pytest.mark.usefixtures("without_filters")
+def test_extract__python_without_filters_extracts_zip_archives(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
+        pack.writestr("a.txt", "x")
+    extract(tmp_path / "a.zip", tmp_path / "into")
+    assert (tmp_path / "into" / "a.txt").read_text() == "x"
+    (tmp_path / "bad.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-30])
+    with pytest.raises(DataError, match="cannot be extracted"):
+        extract(tmp_path / "bad.zip", tmp_path / "into")
 
 
 def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> None:
