@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "environment"
 INTERPRETER = """#!/bin/sh
 case "$1" in
 -c) [ "$(basename "$0")" != old ] && tail -n 1 "$0" ;;
--m) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" ;;
+-m) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pip" ;;
 esac
 exit
 # {name}
@@ -60,11 +60,12 @@ def test_environment__of_another_python_is_made_anew(interpreters: Path) -> None
     assert made_by(interpreters) == "python3.12"
 
 
-def test_environment__whose_interpreter_is_gone_is_made_anew(interpreters: Path) -> None:
+@pytest.mark.parametrize("name", ["python", "pip"])
+def test_environment__that_is_incomplete_is_made_anew(interpreters: Path, name: str) -> None:
     environment(interpreters, "python3.12")
-    python = interpreters.parent / "env" / "bin" / "python"
-    python.unlink()
-    python.symlink_to(interpreters / "gone")
+    program = interpreters.parent / "env" / "bin" / name
+    program.unlink()
+    program.symlink_to(interpreters / "gone")
     code, said = environment(interpreters)
     assert code == 0 and "made anew" in said
     assert made_by(interpreters) == "python3"
