@@ -24,6 +24,7 @@ from .networks.resnet18 import ResNet18
 from .objectives.barlow_twins import BarlowTwins
 from .ops.optimizers import AdamW, Lars, Sgd
 from .pretrain import Pretraining, pretrain
+from .pretrained_network import ImageTransform, PretrainedNetwork, load_network
 from .protocols.protocol import protocol
 from .target_model import TargetModel
 from .train_target import TargetTraining, train_target
@@ -53,12 +54,14 @@ __all__ = [
     "FullSource",
     "Herding",
     "ImageSet",
+    "ImageTransform",
     "KMeans",
     "KnnProbe",
     "Lars",
     "LinearProbe",
     "Machine",
     "Normalizer",
+    "PretrainedNetwork",
     "Pretraining",
     "Probe",
     "Problem",
@@ -71,6 +74,7 @@ __all__ = [
     "TwoViews",
     "__version__",
     "distill",
+    "load_network",
     "pretrain",
     "protocol",
     "source",

@@ -30,6 +30,18 @@ TargetKind = Literal["hard-label", "soft-label", "representation"]
 PixelSpace = Literal["unit", "normalized", "raw"]
 
 
+@dataclass(frozen=True)
+class SetSummary:
+    """What is known of a distilled set without its images and targets."""
+
+    fingerprint: str
+    count: int  # M
+    bytes: int  # of the images and targets
+    target_kind: TargetKind
+    outputs: int  # of a network that learns the targets
+    provenance: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     """M distilled images with their targets, and everything needed to use them.
@@ -139,6 +151,18 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def fingerprint(self) -> str:
         """SHA-256 of images, targets and metadata: the identity of this artefact."""
         return digest(self._tensors(), self._header())
+
+    @property
+    def summary(self) -> SetSummary:
+        """Everything but the images and targets."""
+        return SetSummary(
+            self.fingerprint,
+            len(self),
+            self.num_bytes,
+            self.target_kind,
+            self.outputs,
+            self.provenance,
+        )
 
     def to(self, device: torch.device) -> "DistilledSet":
         """Return the same set with its tensors on another device."""

@@ -4,25 +4,30 @@
 of target (docs/fidelity.md#pre-training).
 """
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import overload
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
+from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig, run_steps
 from datastill.core.machine import Machine
-from datastill.core.options import check_bounds, option
+from datastill.core.options import Json, check_bounds, option
 from datastill.core.rng import fork, seeded
+from datastill.core.run_folder import versions
 from datastill.distilled_set import DistilledSet, TargetKind
 from datastill.networks.architecture import Architecture, Network
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import AdamW, OptimizerSpec, Sgd
 from datastill.ops.schedules import Constant, Cosine, HalfDrop, Schedule, set_learning_rates
+from datastill.pretrained_network import PretrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -89,25 +94,50 @@ LOSSES: Mapping[TargetKind, Callable[[Tensor, Tensor], Tensor]] = {
 class PretrainState:
     """Everything that changes during pre-training; a checkpoint stores all of it."""
 
-    network: Network
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     batches: Batches
     augmentation: Generator
 
 
+@overload
 def pretrain(
-    architecture: Architecture,
+    network: Architecture,
     distilled: DistilledSet,
     *,
     seed: int = 0,
     pretraining: Pretraining | None = None,
     machine: Machine | None = None,
     saving: CheckpointConfig | None = None,
-) -> Network:
-    """Train a new network on a distilled set and return it in evaluation mode.
+) -> Network: ...
+
+
+@overload
+def pretrain(
+    network: nn.Module,
+    distilled: DistilledSet,
+    *,
+    seed: int = 0,
+    pretraining: Pretraining | None = None,
+    machine: Machine | None = None,
+    saving: CheckpointConfig | None = None,
+) -> nn.Module: ...
+
+
+def pretrain(
+    network: Architecture | nn.Module,
+    distilled: DistilledSet,
+    *,
+    seed: int = 0,
+    pretraining: Pretraining | None = None,
+    machine: Machine | None = None,
+    saving: CheckpointConfig | None = None,
+) -> nn.Module:
+    """Train a network on a distilled set and return it in evaluation mode.
 
     Args:
-        architecture: Builds the network, with one output per target dimension or class.
+        network: An architecture, which makes a new network with one output per target dimension or
+            class; or any module, of which a copy is trained from the weights that it has.
         distilled: Any distilled set: also a converted one or a random subset.
         seed: Root of all random streams: initial weights, batches, augmentation.
         pretraining: Settings. Default: those of the kind of targets (`PRETRAINING`).
@@ -118,6 +148,8 @@ def pretrain(
         The pre-trained network, on the device of `machine`.
 
     Raises:
+        ConfigError: A module has no parameters to train, does not take the images, or has another
+            number of outputs than the set needs.
         NotFiniteError: The loss diverged.
 
     Example:
@@ -129,42 +161,85 @@ def pretrain(
         >>> network = ds.pretrain(ds.ConvNet(widths=(8,)), subset, pretraining=settings)
         >>> network.outputs
         10
+        >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16, 10))
+        >>> type(ds.pretrain(linear, subset, pretraining=settings)).__name__
+        'Sequential'
     """
     pretraining = pretraining or PRETRAINING[distilled.target_kind]
     machine = machine or Machine()
-    with seeded(seed, "pre-trained-network"):
-        network = architecture(
-            image_size=distilled.image_size,
-            channels=distilled.channels,
-            outputs=distilled.outputs,
-        )
-    machine.to_device(network)
+    is_module = isinstance(network, nn.Module)
+    if isinstance(network, Architecture):
+        with seeded(seed, "pre-trained-network"):
+            trained: nn.Module = network(
+                image_size=distilled.image_size,
+                channels=distilled.channels,
+                outputs=distilled.outputs,
+            )
+    else:
+        trained = copy.deepcopy(network)
+        _check_module(trained, distilled)
+    machine.to_device(trained)
     state = PretrainState(
-        network,
-        pretraining.optimizer.make(network.parameters()),
+        trained,
+        pretraining.optimizer.make(trained.parameters()),
         Batches.over(len(distilled), fork(seed, "pre-training-batches")),
         fork(seed, "pre-training-augmentation"),
     )
     pairs = distilled.network_input().to(machine.device), distilled.targets.to(machine.device)
     length = pretraining.length(len(distilled))
     loss = LOSSES[distilled.target_kind]
-    step = partial(_step, pretraining, state, loss, machine, pairs, length)
+
+    def step(number: int) -> dict[str, Tensor]:
+        index = machine.to_device(state.batches.draw(pretraining.batch))
+        x, y = pairs[0][index], pairs[1][index]
+        if pretraining.augmentation is not None:
+            x = pretraining.augmentation(x, state.augmentation)
+        set_learning_rates(state.optimizer, pretraining.schedule, number, length)
+        # dropout and the like of somebody's module draw from torch's global generator
+        with seeded(seed, "module", number) if is_module else nullcontext():
+            return {"loss": train_step(state.network, state.optimizer, loss, x, y, machine)}
+
     run_steps("pre-train", state, step, length=length, saving=saving)
-    return network.eval()
+    return trained.eval()
 
 
-def _step(
-    pretraining: Pretraining,
-    state: PretrainState,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    machine: Machine,
-    pairs: tuple[Tensor, Tensor],
-    length: int,
-    step: int,
-) -> dict[str, Tensor]:
-    index = machine.to_device(state.batches.draw(pretraining.batch))
-    x, y = pairs[0][index], pairs[1][index]
-    if pretraining.augmentation is not None:
-        x = pretraining.augmentation(x, state.augmentation)
-    set_learning_rates(state.optimizer, pretraining.schedule, step, length)
-    return {"loss": train_step(state.network, state.optimizer, loss, x, y, machine)}
+def with_provenance(
+    network: Network,
+    distilled: DistilledSet,
+    options: Json,
+    *,
+    steps: int,
+    seed: int,
+    precision: str,
+) -> PretrainedNetwork:
+    """Return a network that was pre-trained on a set, with everything that was used for it."""
+    provenance = {
+        "set": asdict(distilled.summary),
+        "pretraining": options,
+        "steps": steps,
+        "seed": seed,
+        "precision": precision,
+        "versions": versions(),
+    }
+    return PretrainedNetwork(network, distilled.normalizer, provenance)
+
+
+def _check_module(module: nn.Module, distilled: DistilledSet) -> None:
+    """Refuse a module that cannot be trained on the set."""
+    name = type(module).__name__
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError(f"{name} has no parameters to train; give a network that has some")
+    shape = tuple(distilled.images.shape[1:])
+    device = next(module.parameters()).device
+    try:
+        with torch.no_grad():
+            outputs = copy.deepcopy(module).eval()(distilled.network_input()[:2].to(device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{name} cannot take images of shape {shape}: {error}") from error
+    actual = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    expected = (min(2, len(distilled)), distilled.outputs)
+    if actual != expected:
+        raise ConfigError(
+            f"{name} returns {actual} for {expected[0]} images; the set has {distilled.target_kind}"
+            f" targets, which need {expected}: give its last layer {distilled.outputs} outputs"
+        )

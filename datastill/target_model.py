@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from datastill.core.errors import ArtefactError, ConfigError
-from datastill.core.lookup import find, public_name
 from datastill.core.machine import Machine
-from datastill.core.options import from_json, to_json
 from datastill.core.rng import seeded
 from datastill.core.tensor_file import digest, read_checked, write_checked
 from datastill.images import ImageSet, Normalizer
-from datastill.networks.architecture import Architecture, Network
+from datastill.networks.architecture import Architecture, Network, network_spec, rebuild
 from datastill.networks.timm import Timm
 from datastill.ops.fusion import fuse_conv_bn
 
@@ -145,7 +143,7 @@ class TargetModel:
             ConfigError: The module has no architecture from which it could be rebuilt.
         """
         path = Path(folder) / FILE_NAME
-        write_checked(path, self._tensors(), self._header(*self.rebuildable()))
+        write_checked(path, self._tensors(), self._header(self.rebuildable()[1]))
         return path
 
     def rebuildable(self) -> tuple[Architecture, Network]:
@@ -217,12 +215,10 @@ class TargetModel:
         tensors = {**weights, "offset": self.offset, "scale": self.scale}
         return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
 
-    def _header(self, architecture: Architecture, network: Network) -> dict[str, str]:
+    def _header(self, network: Network) -> dict[str, str]:
         spec = {
-            "architecture": {"name": public_name(architecture), **to_json(architecture)},
+            **network_spec(network),
             "image_size": self.image_size,
-            "channels": len(self.normalizer.mean),
-            "outputs": None if isinstance(network.head, nn.Identity) else network.outputs,
             "normalizer": self.normalizer.statistics,
             "provenance": self.provenance,
         }
@@ -235,21 +231,16 @@ class TargetModel:
 
 
 def _rebuild(tensors: dict[str, Tensor], spec: dict[str, Any], machine: Machine) -> TargetModel:
-    fields = dict(spec["architecture"])
-    architecture = from_json(find("datastill.networks", fields.pop("name")), fields)
-    network = architecture(
-        image_size=spec["image_size"], channels=spec["channels"], outputs=spec["outputs"]
-    )
-    network.load_state_dict(
-        {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    )
+    prefix = "module."
+    weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    network = rebuild(spec, weights)
     return TargetModel(
         network,
         Normalizer.from_statistics(spec["normalizer"]),
         image_size=spec["image_size"],
         offset=tensors["offset"],
         scale=tensors["scale"],
-        architecture=architecture,
+        architecture=network.architecture,
         provenance=spec["provenance"],
         machine=machine,
     )

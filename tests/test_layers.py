@@ -11,7 +11,15 @@ ROOT = Path(__file__).parents[1] / "datastill"
 LAYERS = (  # from the lowest; within a layer, from left to right
     ("core",),
     ("batches", "ops", "networks", "augment", "objectives"),
-    ("images", "distilled_set", "data", "target_model", "target_cache", "convert"),
+    (
+        "images",
+        "distilled_set",
+        "data",
+        "target_model",
+        "target_cache",
+        "pretrained_network",
+        "convert",
+    ),
     ("target_monitor", "train_target", "pretrain", "methods", "transfer", "protocols"),
     ("distill", "report", "experiments", "recipes"),
     ("cli", "__main__", "__init__"),

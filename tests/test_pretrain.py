@@ -120,7 +120,7 @@ def test_pretrain__resumes_bit_for_bit(
 
     whole = run(saved=False)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(MODULE, "_step", killed_at(step, MODULE._step))
+        patch.setattr(MODULE, "train_step", killed_at(step, MODULE.train_step))
         run(saved=True)
     assert equal(weights(run(saved=True)), weights(whole))
 

@@ -71,7 +71,7 @@ def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
     whole = several(tmp_path / "whole")
     pretrained = sys.modules["datastill.pretrain"]
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(pretrained, "_step", killed_at(2, pretrained._step))
+        patch.setattr(pretrained, "train_step", killed_at(2, pretrained.train_step))
         several(tmp_path / "killed", number=1)
     opened = tmp_path / "killed"
     assert list(opened.glob("checkpoint-pre-train-*"))

@@ -53,9 +53,9 @@ def test_whitened__large_images_are_refused() -> None:
 
 def test_task_data__is_fed_through_the_whitening_of_the_set() -> None:
     task, made = toy_task(), whitened_set()
-    fed = task.whitened_like(made)
+    fed = task.whitened_by(made.normalizer)
     assert fed.train.normalizer is made.normalizer and fed.test.normalizer is made.normalizer
-    assert task.whitened_like(toy_set()) is task and task.whitened_like(None) is task
+    assert task.whitened_by(toy_set().normalizer) is task and task.whitened_by(None) is task
 
 
 def test_task__judges_a_network_in_whitened_pixels() -> None:

@@ -14,7 +14,7 @@ from datastill.cli.shared_flags import (
     data_source,
     path_or_none,
 )
-from datastill.convert.conversion import FORMATS, ConversionOptions, convert, guess_format
+from datastill.convert.conversion import FORMATS, convert, guess_format
 from datastill.convert.format import Metadata
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
@@ -63,9 +63,10 @@ def run(config: Json) -> None:
     kept = {key: value for key, value in config.items() if key != "out"}
     RunFolder.check(flags.out, kept, resume=False)
     form = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
+    data = data_source(flags.data) if flags.data else None
     metadata = Metadata(
         flags.method,
-        flags.source or (data_source(flags.data).name if flags.data else None),
+        flags.source or (data.name if data else None),
         flags.pixel_space,
         flags.target_kind,
         flags.num_classes,
@@ -73,8 +74,8 @@ def run(config: Json) -> None:
     )
     machine = Machine.find(flags.device)
     target = TargetModel.load(flags.target, machine) if flags.target else None
-    options = ConversionOptions(metadata, flags.data, path_or_none(flags.data_root), target)
-    distilled = convert(path, form, options)
+    root = path_or_none(flags.data_root)
+    distilled = convert(path, form, metadata, data=data, data_root=root, target=target)
     folder = RunFolder.open(flags.out, kept, resume=False)
     distilled.save(folder.path / "distilled.safetensors")
     logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")

@@ -28,6 +28,7 @@ COMMANDS = {
     "Step by step": {
         "target": "Train a target model on images.",
         "distill": "Distill images into a small set of images and targets.",
+        "pretrain": "Pre-train networks on a distilled set and keep them.",
         "transfer": "Pre-train networks on distilled sets and evaluate them on labelled data.",
         "report": "Summarize any number of run folders in tables, figures and a web page.",
     },
@@ -43,7 +44,7 @@ there is to choose from; --quiet and --verbose show less and more on the way.
 Start with: datastill run quick"""
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 SHARE_RANKS = ("target", "distill", "transfer")  # the processes of torchrun divide their work
-RESUMABLE = ("run", *SHARE_RANKS)
+RESUMABLE = ("run", "pretrain", *SHARE_RANKS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

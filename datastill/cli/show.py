@@ -1,4 +1,4 @@
-"""Describe a distilled set, target model or checkpoint, after verifying its SHA-256."""
+"""Describe a distilled set, target model, network or checkpoint, after verifying its SHA-256."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ from datastill.core.options import Json
 from datastill.core.tensor_file import format_of, read_checked
 from datastill.distilled_set import FORMAT as DISTILLED
 from datastill.distilled_set import DistilledSet
+from datastill.pretrained_network import FORMAT as NETWORK
+from datastill.pretrained_network import PretrainedNetwork
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.target_model import FORMAT as TARGET_MODEL
 
@@ -40,6 +42,8 @@ def run(config: Json) -> None:
         description = DistilledSet.load(path).describe()
     elif form == TARGET_MODEL:
         description = TargetModel.load(path).describe()
+    elif form == NETWORK:
+        description = PretrainedNetwork.load(path).describe()
     elif form == checkpoint.FORMAT:
         tensors, metadata = read_checked(path, checkpoint.FORMAT, checkpoint.FORMAT_VERSION)
         identity = json.loads(metadata["identity"])

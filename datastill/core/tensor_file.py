@@ -15,6 +15,7 @@ from datastill.core.errors import ArtefactError
 FORMATS = {
     "datastill.distilled": "a distilled set",
     "datastill.target-model": "a target model",
+    "datastill.network": "a pre-trained network",
     "datastill.checkpoint": "a checkpoint",
     "datastill.expert": "an expert's trajectory",
 }

@@ -1,13 +1,15 @@
 """What an architecture implements, and the network class that all architectures share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
 from datastill.core.errors import ConfigError
-from datastill.core.options import check_bounds
+from datastill.core.lookup import find, public_name
+from datastill.core.options import check_bounds, from_json, to_json
 
 
 class Network(nn.Module):
@@ -129,6 +131,32 @@ class Architecture(ABC):
         """
         self.check(image_size)
         return Network(self, image_size, channels, outputs=outputs)
+
+
+def network_spec(network: Network) -> dict[str, Any]:
+    """Return everything but the weights that `rebuild` needs, as JSON values for a file."""
+    architecture = network.architecture
+    return {
+        "architecture": {"name": public_name(architecture), **to_json(architecture)},
+        "image_size": network.image_size,
+        "channels": network.channels,
+        "outputs": None if isinstance(network.head, nn.Identity) else network.outputs,
+    }
+
+
+def rebuild(spec: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
+    """Make the network that `network_spec` describes, with its weights.
+
+    Raises:
+        KeyError: The description lacks a part.
+        RuntimeError: The weights do not fit.
+    """
+    fields = dict(spec["architecture"])
+    architecture: Architecture = from_json(find("datastill.networks", fields.pop("name")), fields)
+    shape = {name: spec[name] for name in ("image_size", "channels", "outputs")}
+    network = architecture(**shape)
+    network.load_state_dict(weights)
+    return network
 
 
 def copy_body(source: Network, into: Network) -> None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datastill.core.machine import Machine
-from datastill.networks.architecture import Network
 
 
 def train_step(
-    network: Network,
+    network: nn.Module,
     optimizer: Optimizer,
     loss_function: Callable[[Tensor, Tensor], Tensor],
     images: Tensor,

@@ -22,8 +22,10 @@ from datastill.core.options import non_default, to_json
 from datastill.core.progress import logger
 from datastill.core.ranks import Ranks
 from datastill.core.run_folder import RunFolder, versions
-from datastill.distilled_set import DistilledSet
+from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.networks.architecture import Architecture, Network
+from datastill.pretrain import with_provenance
+from datastill.pretrained_network import FILE_NAME
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin
 from datastill.transfer.task import (
@@ -37,6 +39,7 @@ from datastill.transfer.task import (
 
 Key = tuple[str, ...]
 HELD_OUT = "held-out-r2"  # the task of rows that have a held-out R²
+NETWORKS = "networks"  # folder of those that are kept
 ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
 
 
@@ -68,15 +71,15 @@ class EvaluationSuite:
                 output per class and the networks have other outputs.
         """
         for task in self.tasks:
-            if origin.distilled is not None:
-                for data in self.targets if task.evaluates_outputs else ():
-                    check_same_classes(origin.distilled, data)
-            elif origin.artefact and task.evaluates_outputs:
+            if task.evaluates_outputs and origin.summary is not None:
+                for data in self.targets:
+                    check_same_classes(origin.summary, data)
+            elif task.evaluates_outputs and origin.artefact:
                 raise ConfigError(
                     f"{public_name(task)} needs one output per class, and {origin.title} gives"
                     " representations; give distilled sets with class labels, or scratch"
                 )
-            elif origin.artefact and task.trains_on_distilled:
+            elif task.trains_on_distilled and origin.artefact and origin.distilled is None:
                 raise ConfigError(
                     f"{public_name(task)} trains on distilled images, and {origin.title} has none;"
                     " give distilled sets, or scratch for Gaussian noise"
@@ -90,6 +93,7 @@ def evaluate_networks(
     machine: Machine,
     folder: RunFolder,
     shared: RunFolder | None = None,
+    keep_networks: bool = False,
 ) -> list[TransferRow]:
     """Measure the rows that `folder` does not have yet, and return all its rows.
 
@@ -102,6 +106,7 @@ def evaluate_networks(
         machine: Device and precision.
         folder: Keeps the rows and checkpoints.
         shared: Keeps what several folders share, such as a teacher. Default: `folder`.
+        keep_networks: Whether `folder` keeps the networks that are pre-trained on sets, too.
 
     Raises:
         ConfigError: A task cannot evaluate the networks of an origin.
@@ -111,7 +116,16 @@ def evaluate_networks(
     ranks, folder_of_rank = folder.ranks, replace(folder, ranks=Ranks())
     pairs = [(origin, seed) for origin, seeds in work for seed in seeds]
     jobs = [
-        _Job(origin, seed, machine, folder_of_rank, shared or folder_of_rank, ranks, number)
+        _Job(
+            origin,
+            seed,
+            machine,
+            folder_of_rank,
+            shared or folder_of_rank,
+            ranks,
+            number,
+            keep_networks,
+        )
         for number, (origin, seed) in enumerate(pairs, start=1)
     ]
     rows = _joined(folder, jobs)
@@ -214,10 +228,11 @@ class _Job:
     shared: RunFolder
     ranks: Ranks  # the ranks among which jobs are divided
     number: int  # from 1
+    keeps_network: bool = False
     network: Network | None = None
 
     def __post_init__(self) -> None:
-        origin, distilled = self.origin, self.origin.distilled
+        origin, summary = self.origin, self.origin.summary
         self.row = TransferRow(  # all that is known before anything is measured
             method=origin.method,
             variant=origin.variant,
@@ -236,8 +251,8 @@ class _Job:
             artefact=origin.artefact,
             options=origin.options,
             protocol=origin.protocol,
-            target_kind="" if distilled is None else distilled.target_kind,
-            set_bytes=0 if distilled is None else distilled.num_bytes,
+            target_kind="" if summary is None else summary.target_kind,
+            set_bytes=0 if summary is None else summary.bytes,
             pretrain_steps=origin.pretrain_steps,
         )
 
@@ -278,7 +293,7 @@ class _Job:
         saving: CheckpointConfig,
     ) -> None:
         task.check_network(network, data)
-        data, start_time = data.whitened_like(self.origin.distilled), time.monotonic()
+        data, start_time = data.whitened_by(self.origin.normalizer), time.monotonic()
         start = TaskContext(
             network,
             self.origin.architecture,
@@ -295,7 +310,25 @@ class _Job:
             logger.info(progress)
             saving = self._saving(replace(self.row, task="pre-train"))
             self.network = self.origin.make(self.seed, saving)
+            if self.keeps_network and self.origin.distilled is not None:
+                self._keep(self.network, self.origin.distilled)
         return self.network
+
+    def _keep(self, network: Network, distilled: DistilledSet) -> None:
+        """Write the network below `networks/`, in a folder for its set, architecture and steps."""
+        *key, _ = _network_key_of(self.row)
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
+        folder = self.folder.path / NETWORKS / f"{self.origin.method}-{len(distilled)}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pretrained = with_provenance(
+            network,
+            distilled,
+            self.origin.options["pretraining"],
+            steps=self.origin.pretrain_steps,
+            seed=self.seed,
+            precision=self.machine.precision,
+        )
+        pretrained.save(folder / FILE_NAME.format(self.seed))
 
     def _saving(self, row: TransferRow) -> CheckpointConfig:
         """Return the checkpoint of the work for a row; each has its own file."""
@@ -317,7 +350,7 @@ class _Job:
             "precision": self.machine.precision,
             "image_size": network.image_size,
             "outputs": network.outputs,
-            **_settings(self.origin.distilled),
+            **_settings(self.origin.summary),
         }
         row = replace(
             row,
@@ -331,11 +364,11 @@ class _Job:
         self.folder.append_text(file, _lines(rows))  # in one write: a kill leaves all or none
 
 
-def _settings(distilled: DistilledSet | None) -> dict[str, Any]:
+def _settings(summary: SetSummary | None) -> dict[str, Any]:
     """Return how a distilled set was made, so that a report averages over nothing but seeds."""
-    if distilled is None:
+    if summary is None:
         return {}
-    provenance = distilled.provenance
+    provenance = summary.provenance
     return {
         "method": provenance["method"].get("options", {}),
         "source": provenance["source"].get("fingerprint"),

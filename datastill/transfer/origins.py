@@ -1,16 +1,19 @@
 """The origin of a network that is evaluated: a distilled set, the target model, or scratch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig
 from datastill.core.machine import Machine
 from datastill.core.options import to_json
 from datastill.core.rng import seeded
-from datastill.distilled_set import DistilledSet
+from datastill.distilled_set import DistilledSet, SetSummary
+from datastill.images import Normalizer
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import PRETRAINING, Pretraining, pretrain
+from datastill.pretrained_network import PretrainedNetwork
 from datastill.target_model import TargetModel
 
 
@@ -29,7 +32,9 @@ class Origin:
         make: Makes the network from a seed, with optional checkpoints.
         target: Fingerprint of the target model whose representations are the outputs.
         protocol: Name of the evaluation protocol, such as "mkdt, 100 epochs".
-        distilled: The set that networks are pre-trained on.
+        summary: Of the set that networks are pre-trained on.
+        distilled: That set, for tasks that train on its images.
+        normalizer: Of that set.
         pretrain_steps: Updates of pre-training.
     """
 
@@ -43,7 +48,9 @@ class Origin:
     make: Callable[[int, CheckpointConfig | None], Network]
     target: str = ""
     protocol: str = ""
+    summary: SetSummary | None = None
     distilled: DistilledSet | None = None
+    normalizer: Normalizer | None = None
     pretrain_steps: int = 0
 
     @property
@@ -80,20 +87,40 @@ def from_distilled(
             saving=saving,
         )
 
-    method = distilled.provenance["method"]
     return Origin(
-        method=method["name"],
-        variant=method["variant"],
-        count=len(distilled),
-        source=distilled.provenance["source"]["name"].partition("/")[0],
-        artefact=distilled.fingerprint,
+        **_of_set(distilled.summary),
         architecture=architecture,
         options={"pretraining": to_json(chosen)},
         make=make,
-        target=_target_fingerprint(distilled),
         protocol=protocol,
         distilled=distilled,
+        normalizer=distilled.normalizer,
         pretrain_steps=chosen.length(len(distilled)),
+    )
+
+
+def from_pretrained(networks: Mapping[int, PretrainedNetwork], machine: Machine) -> Origin:
+    """Return the origin of networks that were pre-trained on one set before, by their seeds.
+
+    Their rows are those that the set itself would give.
+
+    Raises:
+        ConfigError: The networks differ in more than their seeds.
+    """
+    first, *others = networks.values()
+    if any(_without_seed(other) != _without_seed(first) for other in others):
+        raise ConfigError(
+            "the networks differ in more than their seeds (architecture, set or settings of"
+            " pre-training); give folders whose networks were made by one command"
+        )
+    summary = SetSummary(**first.provenance["set"])
+    return Origin(
+        **_of_set(summary),
+        architecture=first.network.architecture,
+        options={"pretraining": first.provenance["pretraining"]},
+        make=lambda seed, saving: machine.to_device(networks[seed].network),
+        normalizer=first.normalizer,
+        pretrain_steps=first.provenance["steps"],
     )
 
 
@@ -138,8 +165,21 @@ def from_target(target: TargetModel, *, protocol: str = "") -> Origin:
     )
 
 
-def _target_fingerprint(distilled: DistilledSet) -> str:
-    target = distilled.provenance.get("target")
-    if distilled.target_kind != "representation" or target is None:
-        return ""
-    return str(target["fingerprint"])
+def _of_set(summary: SetSummary) -> dict[str, Any]:
+    """Return how rows describe networks that were pre-trained on a set."""
+    method, target = summary.provenance["method"], summary.provenance.get("target") or {}
+    regresses_target = summary.target_kind == "representation"
+    return {
+        "method": method["name"],
+        "variant": method["variant"],
+        "count": summary.count,
+        "source": summary.provenance["source"]["name"].partition("/")[0],
+        "artefact": summary.fingerprint,
+        "target": str(target.get("fingerprint", "")) if regresses_target else "",
+        "summary": summary,
+    }
+
+
+def _without_seed(network: PretrainedNetwork) -> dict[str, Any]:
+    changing = ("seed", "fingerprint", "versions", "precision")
+    return {k: v for k, v in network.describe().items() if k not in changing}

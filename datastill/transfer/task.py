@@ -13,8 +13,8 @@ from datastill.core.machine import Machine
 from datastill.core.options import check_bounds
 from datastill.core.run_folder import RunFolder
 from datastill.data.source import source
-from datastill.distilled_set import DistilledSet
-from datastill.images import ImageSet
+from datastill.distilled_set import DistilledSet, SetSummary
+from datastill.images import ImageSet, Normalizer
 from datastill.networks.architecture import Architecture, Network
 
 
@@ -69,15 +69,15 @@ class TaskData:
         train, test = (data.load(split, image_size, data_root) for split in ("train", "test"))
         return TaskData(name, train, test)
 
-    def whitened_like(self, distilled: DistilledSet | None) -> "TaskData":
-        """Return the data whitened like the distilled set, if that set is whitened.
+    def whitened_by(self, normalizer: Normalizer | None) -> "TaskData":
+        """Return the data normalized by that of a distilled set, if it whitens.
 
         A network that was trained on whitened images must get whitened images. Data for all other
         networks keep the normalization by their own statistics.
         """
-        if distilled is None or distilled.normalizer.zca is None:
+        if normalizer is None or normalizer.zca is None:
             return self
-        splits = (x.with_normalizer(distilled.normalizer) for x in (self.train, self.test))
+        splits = (x.with_normalizer(normalizer) for x in (self.train, self.test))
         return TaskData(self.name, *splits)
 
 
@@ -237,9 +237,9 @@ class Task(ABC):
         if distilled is not None:
             check_same_images(distilled, data)
         if distilled is not None and self.evaluates_outputs:
-            check_same_classes(distilled, data)
+            check_same_classes(distilled.summary, data)
         self.check(data)
-        data = data.whitened_like(distilled)
+        data = data.whitened_by(None if distilled is None else distilled.normalizer)
         architecture, machine = network.architecture, machine or Machine()
         return self.measure(
             TaskContext(network, architecture, seed, machine, None, distilled), data
@@ -261,7 +261,7 @@ def check_same_images(distilled: DistilledSet, data: TaskData) -> None:
         )
 
 
-def check_same_classes(distilled: DistilledSet, data: TaskData) -> None:
+def check_same_classes(distilled: SetSummary, data: TaskData) -> None:
     """Check that the targets of a distilled set are the classes of the data.
 
     Raises:

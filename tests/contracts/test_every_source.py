@@ -121,7 +121,7 @@ def test_every_source__unknown_split_and_size_zero_are_refused(fixture: Fixture)
 def test_every_source__prepare_and_check_report_every_split(fixture: Fixture) -> None:
     counts = {split: len(fixture.load(split)) for split in fixture.source.splits}
     prepared = prepare(fixture.source, 16, fixture.root)
-    assert {row.split: row.count for row in prepared} == counts
+    assert {split: len(images) for split, images in prepared.items()} == counts
     report = check(fixture.source, 16, fixture.root)
     assert {split: facts["count"] for split, facts in report["splits"].items()} == counts
 

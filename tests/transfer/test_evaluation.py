@@ -143,7 +143,7 @@ def test_transfer_rows__killed_in_fine_tuning_goes_on(
 def test_transfer_rows__killed_in_pre_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
 ) -> None:
-    _killed(tmp_path, monkeypatch, sys.modules["datastill.pretrain"], "_step", number)
+    _killed(tmp_path, monkeypatch, sys.modules["datastill.pretrain"], "train_step", number)
     assert numbers(run(tmp_path)) == numbers(rows)
 
 
