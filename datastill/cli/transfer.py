@@ -82,6 +82,8 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 def run(config: Json) -> None:
     """Evaluate all networks and print the table of results."""
     flags, texts = shared_flags.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
+    if not flags.keep_networks:  # the config.yaml of earlier versions lacks it
+        config.pop("keep_networks", None)
     run_options = shared_flags.chosen(shared_flags.RunOptions, config)
     run_options = replace(run_options, out=run_options.out or _default_out(texts[0]))
     fixed = _protocol(flags, config)

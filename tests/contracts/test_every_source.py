@@ -34,15 +34,8 @@ class Fixture:
         return sorted(path for path in self.root.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("DATASTILL_CACHE", str(folder))
-    return folder
-
-
 @pytest.fixture(params=ALL)
-def fixture(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> Fixture:
+def fixture(request: pytest.FixtureRequest, tmp_path: Path) -> Fixture:
     if extra := EXTRAS.get(request.param):
         pytest.importorskip(extra)
     (tmp_path / "official").mkdir()

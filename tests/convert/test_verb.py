@@ -47,7 +47,7 @@ def test_cli__foreign_set_is_converted_shown_and_transferred(
         (("--format.zca", "no"), "--format.zca needs --format NAME"),
         (("--format", "mtt", "--format.zca", "perhaps"), "expected no or yes"),
         (("--mean", "0.5,0.5"), "one number of each per channel"),
-        (("--mean", "0.5", "--std", "0"), "std above 0"),
+        (("--mean", "0.5", "--std", "0"), "expected above 0"),
         (("--pixel-space", "norm"), "expected unit, normalized or raw"),
         (("--data", "cifar"), "did you mean 'cifar10"),
         (("--target", "nowhere"), "there is no file nowhere"),
