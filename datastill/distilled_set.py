@@ -7,7 +7,8 @@ The format is described in docs/artefact.md. safetensors is enough to open it;
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,13 +19,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datastill.core.atomic import atomic_write
-from datastill.core.errors import ArtefactError, NotFiniteError
-from datastill.core.tensor_file import digest, read_checked, write_checked
+from datastill.core.errors import ArtefactError, ConfigError, NotFiniteError
+from datastill.core.tensor_file import digest, file_size, read_checked, write_checked
 from datastill.images import Normalizer
 from datastill.ops.zca import Zca
+from datastill.stored_form import Compression, Encoder, Stored, TargetBasis
 
 FORMAT = "datastill.distilled"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of coded sets; those in float32 have version 1
 
 TargetKind = Literal["hard-label", "soft-label", "representation"]
 PixelSpace = Literal["unit", "normalized", "raw"]
@@ -36,7 +38,7 @@ class SetSummary:
 
     fingerprint: str
     count: int  # M
-    bytes: int  # of the images and targets
+    bytes: int  # of the file
     target_kind: TargetKind
     outputs: int  # of a network that learns the targets
     provenance: dict[str, Any]
@@ -58,6 +60,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         normalizer: Of the source's training split; any other image that a network trained on the
             set sees goes through it.
         provenance: JSON: method, options, source, target model, seed, versions.
+        stored: The encoded form of a set that was made by `compress`; images and targets are
+            decoded from it. Pass None along with other images or targets.
 
     Raises:
         ArtefactError: Shapes, types or kinds do not fit together.
@@ -82,6 +86,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     pixel_space: PixelSpace
     normalizer: Normalizer
     provenance: dict[str, Any]
+    stored: Stored | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -127,10 +132,15 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             return int(self.provenance["num_classes"])
         return int(self.targets.shape[1])
 
-    @property
+    @cached_property
     def num_bytes(self) -> int:
-        """Bytes of the images and targets as they are stored, without the metadata."""
-        return self.images.nbytes + self.targets.nbytes
+        """Bytes of the file that `save` writes, without the basis of coded targets."""
+        return file_size(self._tensors(), self._header(), compressed=self._compressed)
+
+    @property
+    def basis(self) -> TargetBasis | None:
+        """The basis of targets that are coordinates, where it is known."""
+        return None if self.stored is None else self.stored.basis
 
     @property
     def method(self) -> str:
@@ -177,21 +187,77 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "pixel_space": self.pixel_space,
             "normalizer": self.normalizer.statistics,
             "whitened": self.normalizer.zca is not None,
+            "bytes": self.num_bytes,
             "fingerprint": self.fingerprint,
             **{k: v for k, v in self.provenance.items() if k != "classes"},
         }
 
+    def compress(
+        self, *, basis: TargetBasis | None = None, **options: int | str | None
+    ) -> "DistilledSet":
+        """Store the set in fewer bytes, with as many images: see docs/artefact.md.
+
+        Args:
+            basis: Where the coordinates of targets come from. Default: their principal axes.
+            options: Those of `Compression`, such as `bytes=80_000` or `quality=45`.
+
+        Returns:
+            The set as it will be read from its file, with what the codecs lost.
+
+        Raises:
+            ConfigError: The set is whitened, the options do not fit it, or the budget is below the
+                smallest possible file.
+
+        Example:
+            >>> import datastill as ds
+            >>> problem = ds.Problem(ds.source("digits").load("train"), None, count=100)
+            >>> distilled = ds.distill(ds.RandomSubset(targets="class-label"), problem)
+            >>> small = distilled.compress(bytes=10_000, codec="webp")
+            >>> small.num_bytes <= 10_000 < distilled.num_bytes
+            True
+        """
+        if self.normalizer.zca is not None:
+            raise ConfigError(
+                "the images are whitened, which no codec stores; distill without whitening"
+            )
+        is_normalized = self.pixel_space == "normalized"
+        encoder = Encoder.make(
+            self.normalizer.inverse(self.images) if is_normalized else self.images,
+            self.targets,
+            Compression(**options),  # type: ignore[arg-type]  # checked inside
+            num_classes=0 if self.target_kind == "representation" else self.outputs,
+            basis=basis or self.basis,
+            in_basis="components" in self.provenance.get("stored", {}),
+        )
+        return self._decoded(encoder.smallest_loss(lambda x: self._decoded(x).num_bytes))
+
+    def _decoded(self, stored: Stored) -> "DistilledSet":
+        """Return this set as it is decoded from a stored form."""
+        return replace(
+            self,
+            images=stored.decoded_images(self.channels, self.image_size),
+            targets=stored.decoded_targets(),
+            pixel_space="raw" if self.pixel_space == "raw" else "unit",
+            provenance={**self.provenance, "stored": stored.form},
+            stored=stored,
+        )
+
     def save(self, path: Path | str) -> None:
-        """Write the artefact atomically, and `preview.png` beside it.
+        """Write the artefact atomically, and beside it `preview.png` and the basis of its targets.
 
         Args:
             path: The file, such as `distilled.safetensors`.
 
         Raises:
             DataError: It cannot be written.
+            ArtefactError: Images or targets are others than the encoded ones.
         """
         path = Path(path)
-        write_checked(path, self._tensors(), self._header())
+        if self.stored is not None:
+            _check_unchanged(self, self.stored)
+            if self.stored.basis is not None:
+                self.stored.basis.save(path)
+        write_checked(path, self._tensors(), self._header(), compressed=self._compressed)
         if path.stem == "distilled":
             with atomic_write(path.with_name("preview.png")) as part:
                 picture_grid(self.unit_pixels()).save(part, format="png")
@@ -214,15 +280,26 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             path = path / "distilled.safetensors"
         tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
         try:
+            provenance = json.loads(metadata["provenance"])
+            normalizer = _normalizer(json.loads(metadata["normalizer"]), tensors)
+            stored = None
+            if metadata["format_version"] == str(FORMAT_VERSION):
+                stored = Stored.read(path, tensors, provenance["stored"])
+                channels, size = len(normalizer.mean), int(metadata["image_size"])
+                tensors["images"] = stored.decoded_images(channels, size)
+                tensors["targets"] = stored.decoded_targets()
             distilled = DistilledSet(
                 tensors["images"],
                 tensors["targets"],
                 target_kind=metadata["target_kind"],  # type: ignore[arg-type]  # checked inside
                 pixel_space=metadata["pixel_space"],  # type: ignore[arg-type]
-                normalizer=_normalizer(json.loads(metadata["normalizer"]), tensors),
-                provenance=json.loads(metadata["provenance"]),
+                normalizer=normalizer,
+                provenance=provenance,
+                stored=stored,
             )
             _check_provenance(distilled)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path} lacks a part of a distilled set: {error!r}") from error
         return distilled
@@ -230,7 +307,14 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def _to_network_input(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         return self.normalizer(images) if self.pixel_space == "unit" else images
 
+    @property
+    def _compressed(self) -> tuple[str, ...]:
+        """The keys of metadata that the file has in fewer bytes."""
+        return () if self.stored is None else ("provenance",)
+
     def _tensors(self) -> dict[str, Tensor]:
+        if self.stored is not None:
+            return self.stored.tensors
         tensors = {"images": self.images, "targets": self.targets}
         if (zca := self.normalizer.zca) is not None:
             tensors |= {"zca_mean": zca.mean, "zca_matrix": zca.matrix}
@@ -239,7 +323,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def _header(self) -> dict[str, str]:
         return {
             "format": FORMAT,
-            "format_version": str(FORMAT_VERSION),
+            "format_version": "1" if self.stored is None else str(FORMAT_VERSION),
             "target_kind": self.target_kind,
             "pixel_space": self.pixel_space,
             "image_size": str(self.image_size),
@@ -306,6 +390,16 @@ def _check(distilled: DistilledSet) -> None:
     for name, tensor in (("images", images), ("targets", targets)):
         if not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"the distilled {name} have values that are not finite")
+
+
+def _check_unchanged(distilled: DistilledSet, stored: Stored) -> None:
+    """Refuse to save a set whose encoded form is that of others, so that no change is lost."""
+    images = stored.decoded_images(distilled.channels, distilled.image_size)
+    same = torch.equal(images, distilled.images.detach().cpu())
+    if not same or not torch.equal(stored.decoded_targets(), distilled.targets.detach().cpu()):
+        raise ArtefactError(
+            "images or targets were changed after they were encoded; make the set with stored=None"
+        )
 
 
 def _check_provenance(distilled: DistilledSet) -> None:

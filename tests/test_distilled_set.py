@@ -185,7 +185,7 @@ def test_picture_grid__shows_every_pixel(channels: int) -> None:
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"format_version": str(FORMAT_VERSION + 1)}, "version 2, .* up to 1; update datastill"),
+        ({"format_version": str(FORMAT_VERSION + 1)}, "version 3, .* up to 2; update datastill"),
         ({"format_version": "one"}, "format version"),
         ({"format_version": "-1"}, "format version"),
         ({"format": "datastill.target-model"}, r"distilled\.safetensors is a target model"),

@@ -14,6 +14,7 @@ LAYERS = (  # from the lowest; within a layer, from left to right
     ("batches", "ops", "networks", "augment", "objectives"),
     (
         "images",
+        "stored_form",
         "distilled_set",
         "data",
         "target_model",
@@ -84,7 +85,7 @@ def test_layers__nothing_is_imported_inside_a_function() -> None:
 
 
 def test_layers__distilled_set_needs_little() -> None:
-    assert units(ROOT / "distilled_set.py") <= {"core", "ops", "images"}
+    assert units(ROOT / "distilled_set.py") <= {"core", "ops", "images", "stored_form"}
 
 
 def test_layers__report_touches_no_training() -> None:

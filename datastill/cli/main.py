@@ -35,6 +35,7 @@ COMMANDS = {
     },
     "Files and data": {
         "convert": "Convert a distilled set of another project, or a folder of images.",
+        "compress": "Store a distilled set in a smaller file.",
         "data": "Prepare a data set, or check its images, classes and checksums.",
         "show": "Describe a distilled set, target model or checkpoint, and verify its checksum.",
         "list": "List methods, networks, data sets, tasks, recipes, ...; with a name, its options.",

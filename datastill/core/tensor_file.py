@@ -1,7 +1,10 @@
 """The safetensors files of datastill: format, version and SHA-256 are checked on reading."""
 
+import base64
 import hashlib
 import json
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors
@@ -18,7 +21,10 @@ FORMATS = {
     "datastill.network": "a pre-trained network",
     "datastill.checkpoint": "a checkpoint",
     "datastill.expert": "an expert's trajectory",
+    "datastill.target-basis": "the basis of a distilled set's targets",
 }
+COMPRESSED = ".zlib"  # ends the keys of metadata that are compressed and in base64
+LARGEST_TEXT = 2**24  # bytes of such a text
 
 
 def read_checked(
@@ -68,19 +74,58 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        for key in [key for key in metadata if key.endswith(COMPRESSED)]:
+            metadata[key.removesuffix(COMPRESSED)] = _decompressed(metadata.pop(key))
+    except (safetensors.SafetensorError, OSError, ValueError, zlib.error) as error:
         raise ArtefactError(f"{path} is damaged or no safetensors file: {error}") from error
     return metadata, tensors
 
 
-def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata (which contains the format) with their SHA-256, atomically."""
+def write_checked(
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    *,
+    compressed: Sequence[str] = (),
+) -> None:
+    """Write tensors and metadata (which contains the format) with their SHA-256, atomically.
+
+    Values of the keys in `compressed` are stored in fewer bytes; the SHA-256 is that of the text.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {**metadata, "sha256": digest(tensors, metadata)}
-    content = safetensors.torch.save(tensors, metadata)
+    content = _content(tensors, {**metadata, "sha256": digest(tensors, metadata)}, compressed)
     with atomic_write(path) as part, part.open("wb") as file:
         file.write(_sorted_header(content))
         file.write(memoryview(content)[file.tell() :])
+
+
+def file_size(
+    tensors: dict[str, Tensor], metadata: dict[str, str], *, compressed: Sequence[str] = ()
+) -> int:
+    """Return the bytes of the file that `write_checked` would write."""
+    return len(_content(tensors, {**metadata, "sha256": "0" * 64}, compressed))
+
+
+def _content(
+    tensors: dict[str, Tensor], metadata: dict[str, str], compressed: Sequence[str]
+) -> bytes:
+    shorter = {key + COMPRESSED: _compressed(metadata[key]) for key in compressed}
+    kept = {key: value for key, value in metadata.items() if key not in compressed}
+    content: bytes = safetensors.torch.save(tensors, {**kept, **shorter})
+    return content
+
+
+def _compressed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode(), level=9)).decode()
+
+
+def _decompressed(text: str) -> str:
+    """Return the text; one of more than `LARGEST_TEXT` bytes, or a damaged one, is a ValueError."""
+    stream = zlib.decompressobj()
+    content = stream.decompress(base64.b64decode(text, validate=True), LARGEST_TEXT)
+    if not stream.eof:
+        raise ValueError("its metadata are cut short, or too long")
+    return content.decode()
 
 
 def _sorted_header(content: bytes) -> bytes:

@@ -52,7 +52,8 @@ class Line:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        return {**json.loads(self.settings), "set_bytes": self.set_bytes}
+        plain = {"stored": "plain"}  # where it is not compressed
+        return {**plain, **json.loads(self.settings), "set_bytes": self.set_bytes}
 
     def differs_in(self, other: "Line") -> list[str]:
         """Name the options that both lines record, with other values."""

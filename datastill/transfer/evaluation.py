@@ -26,6 +26,7 @@ from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import with_provenance
 from datastill.pretrained_network import FILE_NAME
+from datastill.stored_form import asked_for
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin
 from datastill.transfer.task import (
@@ -274,7 +275,8 @@ class _Job:
             row = self._row(HELD_OUT, images.name.partition("/")[0], images.fingerprint)
             if not _is_done(row, done):
                 network, start_time = self._network(progress), time.monotonic()
-                results = [TaskResult("", None, held_out.r2(network, self.machine), 0)]
+                r2 = held_out.r2(network, self.machine, basis=self.origin.basis)
+                results = [TaskResult("", None, r2, 0)]
                 self._append(row, results, network, start_time)
         self._saving(replace(self.row, task="pre-train")).clear()
 
@@ -369,7 +371,9 @@ def _settings(summary: SetSummary | None) -> dict[str, Any]:
     if summary is None:
         return {}
     provenance = summary.provenance
+    stored = provenance.get("stored")
     return {
+        **({} if stored is None else {"stored": asked_for(stored)}),
         "method": provenance["method"].get("options", {}),
         "source": provenance["source"].get("fingerprint"),
         "target": (provenance.get("target") or {}).get("fingerprint"),

@@ -13,6 +13,7 @@ from datastill.core.machine import Machine
 from datastill.images import ImageSet
 from datastill.networks.architecture import Network
 from datastill.ops.metrics import r_squared
+from datastill.stored_form import TargetBasis
 from datastill.target_model import TargetModel
 
 
@@ -33,16 +34,24 @@ class HeldOut:
         """The target model's outputs for the held-out images; computed once."""
         return self.target.represent_images(self.images)
 
-    def r2(self, network: Network, machine: Machine) -> float:
+    def r2(self, network: Network, machine: Machine, *, basis: TargetBasis | None = None) -> float:
         """Return 1 - SSE / SST of the network's outputs over all images and target dimensions.
 
+        Args:
+            network: Pre-trained on the target model's outputs, or on their coordinates.
+            machine: Device and precision.
+            basis: Of the coordinates; the target model's outputs are projected onto it.
+
         Raises:
-            ConfigError: The network does not have D outputs.
+            ConfigError: The network does not have D outputs, or the basis is of another target.
         """
-        if network.outputs != self.target.dim:
+        dim = self.target.dim if basis is None else basis.basis.shape[1]
+        if network.outputs != dim or (basis is not None and len(basis.mean) != self.target.dim):
             raise ConfigError(
                 f"the network has {network.outputs} outputs, the target model {self.target.dim};"
                 " only networks pre-trained on target representations have a held-out error"
             )
         outputs = self.images.predict(network.eval(), machine)
-        return r_squared(outputs.cpu(), self.target_representations.cpu())
+        truth = self.target_representations.cpu()
+        truth = truth if basis is None else basis.project(truth)
+        return r_squared(outputs.cpu(), truth)

@@ -8,12 +8,14 @@ from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig
 from datastill.core.machine import Machine
 from datastill.core.options import to_json
+from datastill.core.progress import logger
 from datastill.core.rng import seeded
 from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.images import Normalizer
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import PRETRAINING, Pretraining, pretrain
 from datastill.pretrained_network import PretrainedNetwork
+from datastill.stored_form import TargetBasis
 from datastill.target_model import TargetModel
 
 
@@ -61,9 +63,24 @@ class Origin:
             name += f" ({self.count})"
         return ", ".join(filter(None, [name, self.protocol]))
 
+    @property
+    def basis(self) -> TargetBasis | None:
+        """The basis of the outputs, where they are coordinates of the target model's."""
+        return None if self.distilled is None else self.distilled.basis
+
     def regresses(self, target: TargetModel) -> bool:
-        """Return whether the networks were trained to predict this target model's outputs."""
-        return self.target == target.fingerprint
+        """Return whether the networks predict this target model's outputs, or known coordinates."""
+        if self.target != target.fingerprint:
+            return False
+        assert self.summary is not None
+        is_coded = "components" in self.summary.provenance.get("stored", {})
+        if is_coded and self.basis is None:
+            logger.warning(
+                f"{self.title}: no held-out R², since its targets are coordinates in a basis that"
+                " is not there; give the set itself, with its .basis.safetensors beside it"
+            )
+            return False
+        return True
 
 
 def from_distilled(
@@ -182,4 +199,6 @@ def _of_set(summary: SetSummary) -> dict[str, Any]:
 
 def _without_seed(network: PretrainedNetwork) -> dict[str, Any]:
     changing = ("seed", "fingerprint", "versions", "precision")
-    return {k: v for k, v in network.describe().items() if k not in changing}
+    kept = {k: v for k, v in network.describe().items() if k not in changing}
+    # earlier versions counted the bytes of the tensors alone
+    return {**kept, "set": {k: v for k, v in kept["set"].items() if k != "bytes"}}

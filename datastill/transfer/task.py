@@ -137,7 +137,7 @@ class TransferRow:
     options: dict[str, Any] = field(default_factory=dict)  # of task and pre-training
     protocol: str = ""  # such as "mkdt" or "mkdt, 100 epochs"; "" for custom settings
     target_kind: str = ""  # of the distilled set; "" without one
-    set_bytes: int = 0  # of the images and targets of the distilled set; 0 without one
+    set_bytes: int = 0  # of the file of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
     settings: dict[str, Any] = field(default_factory=dict)  # what else decides the number
 
