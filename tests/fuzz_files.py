@@ -16,14 +16,14 @@ import atheris
 with atheris.instrument_imports(include=["datastill"]):
     import torch
     from factories import toy_set
-    from test_damage import artefact, saved_state, target_model
+    from test_damage import artefact, coded_artefact, saved_state, target_model
 
     from datastill.convert.torch_file import in_memory, read_torch
     from datastill.core import tensor_file
     from datastill.core.errors import DatastillError
 
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-KINDS = (artefact, target_model, saved_state)
+KINDS = (artefact, coded_artefact, target_model, saved_state)
 
 
 def foreign(folder: Path) -> tuple[Path, Callable[[], object]]:

@@ -45,6 +45,12 @@ def artefact(folder: Path) -> Kept:
     return Kept("artefact", (file,), lambda: DistilledSet.load(file).fingerprint)
 
 
+def coded_artefact(folder: Path) -> Kept:
+    file = folder / "distilled.safetensors"
+    toy_set().compress(codec="webp", quality=50).save(file)
+    return Kept("coded artefact", (file,), lambda: DistilledSet.load(file).fingerprint)
+
+
 def target_model(folder: Path) -> Kept:
     file = toy_target(toy_images()).save(folder)
     return Kept("target model", (file,), lambda: TargetModel.load(file).fingerprint)
@@ -76,7 +82,7 @@ def prepared_data(folder: Path) -> Kept:
     return Kept("prepared data", files, read)
 
 
-KINDS = (artefact, target_model, saved_state, prepared_data)
+KINDS = (artefact, coded_artefact, target_model, saved_state, prepared_data)
 
 
 @pytest.fixture(params=KINDS, ids=lambda make: make.__name__)
@@ -143,7 +149,7 @@ def test_damage__is_found_and_the_file_is_named(
     figures.add(f"{kept.name}, {damage.__name__}", f"{refused} of {times} refused, {remade} remade")
 
 
-@pytest.mark.parametrize("make", [artefact, target_model, saved_state])
+@pytest.mark.parametrize("make", [artefact, coded_artefact, target_model, saved_state])
 @pytest.mark.parametrize("times", [100, pytest.param(3500, marks=pytest.mark.torture)])
 def test_damage__of_any_kind_ends_in_our_error(
     make: Callable[[Path], Kept], tmp_path: Path, times: int, figures: Figures

@@ -81,6 +81,42 @@ def test_tables__seeds_of_distillation_are_averaged(tmp_path: Path) -> None:
     assert cell.values == (1.0, 2.0, 3.0) and cell.distilled_sets == 3
 
 
+def test_tables__a_few_bytes_make_no_line_of_their_own(tmp_path: Path) -> None:
+    """Files of other seeds differ a little; earlier versions counted the tensors alone."""
+    lines = [
+        row("krr-st", 1.0 + k, set_bytes=size, artefact="f" * 64, seed=k, settings=RECORDED)
+        for k, size in enumerate((12_288, 14_004, 14_012))
+    ]
+    lines.append(lines[0] | {"set_bytes": 14_004})  # measured again by this version
+    table = only_table(tmp_path, lines)
+    assert cell_of(table, "krr-st").values == (1.0, 2.0, 3.0)
+    assert [line.set_bytes for line in table.lines] == [14_012]
+
+
+def test_tables__stored_forms_are_lines_with_controls_of_their_own(tmp_path: Path) -> None:
+    lines = [
+        row(method, value + k, set_bytes=size, settings=RECORDED | stored, seed=k)
+        for method, value in (("krr-st", 60.0), ("random-subset", 50.0))
+        for better, (stored, size) in enumerate(
+            [
+                ({}, 80_000),
+                ({"stored": "avif, 8000 bytes, 32 pixels, int8"}, 7_900),
+                ({"stored": "webp, 8000 bytes, 32 pixels, int8"}, 7_900),
+            ]
+        )
+        for k in (3 * better, 3 * better + 1)
+    ]
+    table = only_table(tmp_path, lines)
+    assert labels(table)[:3] == [
+        "random-subset, stored=avif, 8000 bytes, 32 pixels, int8",
+        "random-subset, stored=webp, 8000 bytes, 32 pixels, int8",
+        "random-subset",
+    ]
+    for line in table.lines[3:]:
+        control = table.control_of(line)
+        assert control is not None and control.options["stored"] == line.options["stored"]
+
+
 DIFFERENT = {  # what differs: two rows, labels of lines
     "sets without a seed": (
         [

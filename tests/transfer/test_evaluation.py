@@ -68,7 +68,7 @@ def test_transfer_rows__row_says_what_the_set_is(rows: list[TransferRow]) -> Non
     }
     assert facts == {
         "scratch": ("", 0, 0, ""),
-        "random-subset": ("representation", 12 * (8 * 8 + 5) * 4, 3, ""),
+        "random-subset": ("representation", distill(RandomSubset(), PROBLEM).num_bytes, 3, ""),
         "target-model": ("", 0, 0, ""),
     }
 
