@@ -14,7 +14,9 @@ LAYERS = (  # from the lowest; within a layer, from left to right
     ("batches", "ops", "networks", "augment", "objectives"),
     (
         "images",
+        "mosaic",
         "stored_form",
+        "compression",
         "distilled_set",
         "data",
         "target_model",
@@ -85,7 +87,13 @@ def test_layers__nothing_is_imported_inside_a_function() -> None:
 
 
 def test_layers__distilled_set_needs_little() -> None:
-    assert units(ROOT / "distilled_set.py") <= {"core", "ops", "images", "stored_form"}
+    assert units(ROOT / "distilled_set.py") <= {
+        "core",
+        "ops",
+        "images",
+        "stored_form",
+        "compression",
+    }
 
 
 def test_layers__report_touches_no_training() -> None:
