@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datastill.compression import Compression, Encoder
 from datastill.core.atomic import atomic_write
 from datastill.core.errors import ArtefactError, ConfigError, NotFiniteError
 from datastill.core.tensor_file import digest, file_size, read_checked, write_checked
 from datastill.images import Normalizer
 from datastill.ops.zca import Zca
-from datastill.stored_form import Stored, TargetBasis
+from datastill.stored_form.compression import Compression, Encoder
+from datastill.stored_form.stored import Stored, TargetBasis
 
 FORMAT = "datastill.distilled"
 FORMAT_VERSION = 2  # of coded sets; those in float32 have version 1

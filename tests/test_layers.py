@@ -14,9 +14,7 @@ LAYERS = (  # from the lowest; within a layer, from left to right
     ("batches", "ops", "networks", "augment", "objectives"),
     (
         "images",
-        "mosaic",
         "stored_form",
-        "compression",
         "distilled_set",
         "data",
         "target_model",

@@ -15,7 +15,6 @@ from factories import NETWORK, toy_images, toy_problem, toy_target, toy_task
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from datastill import mosaic, stored_form
 from datastill.cli.main import main
 from datastill.core import tensor_file
 from datastill.core.errors import ArtefactError, ConfigError, DataWarning
@@ -26,9 +25,10 @@ from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet
 from datastill.methods.random_subset import RandomSubset
-from datastill.mosaic import QUALITIES
 from datastill.pretrain import Pretraining, pretrain, with_provenance
-from datastill.stored_form import TargetBasis
+from datastill.stored_form import mosaic, stored
+from datastill.stored_form.mosaic import QUALITIES
+from datastill.stored_form.stored import TargetBasis
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.linear_probe import LinearProbe
@@ -211,7 +211,7 @@ def test_decoder__other_pixels_are_told_with_both_versions(
         tiles[0, 0, 0, 0] ^= 1
         return tiles
 
-    monkeypatch.setattr(stored_form, "decode_mosaic", other)
+    monkeypatch.setattr(stored, "decode_mosaic", other)
     monkeypatch.setattr("PIL.__version__", "99.0")
     with pytest.warns(DataWarning, match=r"stored with Pillow \d.* decoded by Pillow 99\.0, avif"):
         loaded = DistilledSet.load(file)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from datastill.cli.parser import CommandParser
 from datastill.cli.shared_flags import chosen, saved
-from datastill.compression import Compression
 from datastill.core.errors import ConfigError
 from datastill.core.options import Json, option, to_json
 from datastill.core.progress import logger
 from datastill.core.run_folder import RunFolder
 from datastill.distilled_set import DistilledSet
+from datastill.stored_form.compression import Compression
 
 EXAMPLE = "datastill compress runs/mine --bytes 80kB --out sets/small"
 UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1_000_000}

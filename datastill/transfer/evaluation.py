@@ -26,7 +26,7 @@ from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import with_provenance
 from datastill.pretrained_network import FILE_NAME
-from datastill.stored_form import asked_for
+from datastill.stored_form.stored import asked_for
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin
 from datastill.transfer.task import (

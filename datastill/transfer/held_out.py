@@ -13,7 +13,7 @@ from datastill.core.machine import Machine
 from datastill.images import ImageSet
 from datastill.networks.architecture import Network
 from datastill.ops.metrics import r_squared
-from datastill.stored_form import TargetBasis
+from datastill.stored_form.stored import TargetBasis
 from datastill.target_model import TargetModel
 
 

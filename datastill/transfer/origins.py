@@ -15,7 +15,7 @@ from datastill.images import Normalizer
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import PRETRAINING, Pretraining, pretrain
 from datastill.pretrained_network import PretrainedNetwork
-from datastill.stored_form import TargetBasis
+from datastill.stored_form.stored import TargetBasis
 from datastill.target_model import TargetModel
 
 

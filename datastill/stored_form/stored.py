@@ -14,7 +14,14 @@ from torch import Tensor
 from datastill.core.errors import ArtefactError, DataWarning
 from datastill.core.options import Json
 from datastill.core.tensor_file import digest, read_checked, write_checked
-from datastill.mosaic import ENLARGE, check_mosaic, checksum, decode_mosaic, decoder, resize
+from datastill.stored_form.mosaic import (
+    ENLARGE,
+    check_mosaic,
+    checksum,
+    decode_mosaic,
+    decoder,
+    resize,
+)
 
 TargetForm = Literal["int8", "float16", "float32"]
 BASIS_FORMAT, BASIS_VERSION = "datastill.target-basis", 1

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datastill.core.errors import ConfigError
 from datastill.core.options import Json, check_bounds, option
-from datastill.mosaic import (
+from datastill.stored_form.mosaic import (
     QUALITIES,
     SHRINK,
     Bytes,
@@ -20,7 +20,7 @@ from datastill.mosaic import (
     encode_mosaic,
     resize,
 )
-from datastill.stored_form import Stored, TargetBasis, TargetForm
+from datastill.stored_form.stored import Stored, TargetBasis, TargetForm
 
 MOST_COMPONENTS = 64  # that are chosen where none are given
 
