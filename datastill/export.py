@@ -4,9 +4,13 @@ Where timm and torchvision have the same network (ResNet-18 with the large stem,
 timm's own), the tensors get the names that they have there, else they keep ours.
 """
 
+import contextlib
 import importlib.util
+import io
 import json
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,22 +237,39 @@ class _FromBytes(nn.Module):
         return outputs
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what PyTorch's exporter prints and warns about its own parts."""
+    nowhere = io.StringIO()
+    with (
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
 def _export_onnx(pretrained: PretrainedNetwork, path: Path) -> str:
     network = pretrained.network
     module = _FromBytes(network, pretrained.normalizer).eval()
     shape = (network.channels, network.image_size, network.image_size)
     try:
-        program: Any = torch.onnx.export(
-            module,
-            (torch.zeros(2, *shape, dtype=torch.uint8),),
-            input_names=["images"],
-            output_names=["outputs"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            dynamo=True,
-            verbose=False,
-        )
+        with _silence():
+            program: Any = torch.onnx.export(
+                module,
+                (torch.zeros(2, *shape, dtype=torch.uint8),),
+                input_names=["images"],
+                output_names=["outputs"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                dynamo=True,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(
             f"{path}: ONNX cannot express {network.architecture}: {reason}"
         ) from error
