@@ -116,6 +116,16 @@ class PretrainedNetwork:
         self.network.eval()
 
     @property
+    def image_size(self) -> int:
+        """Pixels on a side of the images that the network takes."""
+        return self.network.image_size
+
+    @property
+    def outputs(self) -> int:
+        """Number of values that the network returns per image."""
+        return self.network.outputs
+
+    @property
     def transform(self) -> ImageTransform:
         """Turns images into the network's input."""
         return ImageTransform(self.normalizer, self.network.image_size, self.network.channels)

@@ -1,11 +1,14 @@
 """Toys that many tests share: a few tiny images, an untrained target model, small problems."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -30,12 +33,7 @@ class KilledError(Exception):
 
 
 def toy_images(
-    count: int = 24,
-    *,
-    size: int = 8,
-    channels: int = 1,
-    classes: int = 4,
-    name: str = "toy/train",
+    count: int = 24, *, size: int = 8, channels: int = 1, classes: int = 4, name: str = "toy/train"
 ) -> ImageSet:
     """Noise over one flat pattern per class: class k is easy to tell from the others."""
     generator = fork(0, name, count, size)
@@ -60,11 +58,7 @@ def toy_target(images: ImageSet, *, outputs: int = 5, seed: int = 0) -> TargetMo
         network = NETWORK(image_size=images.image_size, channels=images.channels, outputs=outputs)
     provenance = {"source": {"name": images.name}}
     plain = TargetModel(
-        network,
-        images.normalizer,
-        images.image_size,
-        architecture=NETWORK,
-        provenance=provenance,
+        network, images.normalizer, images.image_size, architecture=NETWORK, provenance=provenance
     )
     return plain.standardized(images)
 
@@ -108,6 +102,18 @@ def measured(
     return task.measure(TaskContext(network, NETWORK, seed, distilled=distilled), data)
 
 
+def embedded(network: Network, images: ImageSet) -> Tensor:
+    """Body features of all images, in double precision."""
+    with torch.no_grad():
+        return network.embed(images.normalized(slice(None))).double()
+
+
+def logged(folder: Path, metric: str) -> list[Any]:
+    """A metric in every line of a run's log; None where a line lacks it."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line).get(metric) for line in lines]
+
+
 def always_saving(folder: Path, identity: dict[str, Any] | None = None) -> CheckpointConfig:
     """A checkpoint after every step."""
     return CheckpointConfig(folder / "checkpoint.safetensors", identity or {}, every_seconds=0.0)
@@ -133,6 +139,16 @@ def killed_at(
         return result
 
     return dying
+
+
+@contextmanager
+def killed(
+    owner: Any, name: str, step: int, *, after: bool = False, by: type[BaseException] = KilledError
+) -> Iterator[None]:
+    """Inside, call number `step` of `owner.name` ends the run, as `killed_at` says."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(by):
+        patch.setattr(owner, name, killed_at(step, getattr(owner, name), after=after, by=by))
+        yield
 
 
 def weights(network: torch.nn.Module) -> list[Tensor]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from factories import toy_problem
 
-from datastill.core.machine import Machine
 from datastill.methods.krr_st import KRRST
 from datastill.target_model import TargetModel
 
@@ -64,24 +63,6 @@ def test_regression__says_who_became_slower_than_recorded(tmp_path: Path) -> Non
     same, slower = (Race({"plain": [2.0] * 3, "fast": [x, x, 9.0]}) for x in (0.9, 1.1))
     assert verdicts(recorded, same) == {"plain": True, "fast": True}
     assert verdicts(recorded, slower) == {"plain": True, "fast": False}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["inner steps", "pre-training", "fine-tuning", "target training", "bank filling"]
-)
-def test_loops__mix_no_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the second device, in float32: it has no autocast."""
-    import loops
-    from fake_device import NAME, fake_device
-
-    monkeypatch.setattr(loops, "machines", lambda device: {"float32": Machine(NAME)})
-    assert name in loops.LOOPS
-    with fake_device() as counts:
-        for run in loops.LOOPS[name](3, NAME).values():
-            counts.clear()
-            run()
-            assert counts["operations"] > 0
 
 
 def test_drawings__show_every_contestant_of_a_record() -> None:

@@ -1,7 +1,7 @@
-"""Files of commit 41354f4 (0.1.0) load, have the fingerprints it printed, and are continued.
+"""Files of commit 41354f4 (0.1.0) load and have the fingerprints that it printed.
 
-`compatibility/` has the run folders of a target model, of a finished run of KRR-ST, and of the same
-run killed before its last step, all on the first 60 digits of 8 pixels.
+`compatibility/` has the run folders of a target model and of a finished run of KRR-ST, both on the
+first 60 digits of 8 pixels.
 """
 
 import shutil
@@ -72,13 +72,6 @@ def test_compatibility__finished_runs_are_recognized(
     folder = copied("target", tmp_path)
     assert train_target(images, training, folder=folder).fingerprint == TARGET
     assert distill(KRR_ST, problem, folder=copied("finished", tmp_path)).fingerprint == DISTILLED
-
-
-def test_compatibility__killed_run_is_continued(problem: Problem, tmp_path: Path) -> None:
-    continued = distill(KRR_ST, problem, folder=copied("killed", tmp_path))
-    finished = DistilledSet.load(OLD / "finished")  # equal bits on the same kind of processor only
-    torch.testing.assert_close(continued.images, finished.images, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(continued.targets, finished.targets, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.skipif(not RECORD.is_dir(), reason="the benchmarks are in the repository only")

@@ -133,26 +133,15 @@ def test_artefact__hard_labels_have_as_many_outputs_as_classes() -> None:
     assert hard.outputs == 4 and a_set().outputs == 5
 
 
-def test_artefact__works_in_a_data_loader() -> None:
-    batches = list(DataLoader(a_set(), batch_size=4))
-    assert [x.shape[0] for x, _ in batches] == [4, 2]
-    torch.testing.assert_close(torch.cat([x for x, _ in batches]), a_set().network_input())
+def test_artefact__works_in_a_data_loader_and_can_be_indexed() -> None:
+    batches, whole = list(DataLoader(a_set(), batch_size=4)), a_set().network_input()
+    assert [x.shape[0] for x, _ in batches] == [4, 2] and len(list(a_set())) == 6
+    torch.testing.assert_close(torch.cat([x for x, _ in batches]), whole)
     assert torch.equal(torch.cat([y for _, y in batches]), a_set().targets)
-
-
-@pytest.mark.parametrize("index", [2, -1, slice(1, 4)])
-def test_artefact__items_are_normalized_as_the_whole_set(index: int | slice) -> None:
-    inputs, targets = a_set()[index]
-    assert len(list(a_set())) == 6
-    assert torch.equal(inputs, a_set().network_input()[index])
-    assert torch.equal(targets, a_set().targets[index])
-
-
-def test_artefact__is_shown_in_one_line() -> None:
-    expected = (
-        "<DistilledSet toy: 6 images of 3 x 8 x 8, representation targets (6, 5), unit pixels>"
-    )
-    assert repr(a_set()) == expected
+    for index in (2, -1, slice(1, 4)):
+        inputs, targets = a_set()[index]
+        assert torch.equal(inputs, whole[index])
+        assert torch.equal(targets, a_set().targets[index])
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,9 @@ def test_exports__all_is_frozen_and_sorted() -> None:
     assert datastill.__all__ == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_exports__every_name_is_there(name: str) -> None:
-    assert getattr(datastill, name) is not None and name in dir(datastill)
-
-
-def test_exports__nothing_else_is_public() -> None:
+def test_exports__every_name_is_there_and_nothing_else() -> None:
     assert dir(datastill) == NAMES
+    assert all(getattr(datastill, name) is not None for name in NAMES)
 
 
 def test_exports__functions_are_not_hidden_by_their_modules() -> None:

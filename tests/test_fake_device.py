@@ -1,6 +1,5 @@
 """On a fake device: host and device tensors never mix, and the host waits for few numbers."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from factories import (
-    NETWORK,
-    KilledError,
-    killed_at,
-    moved,
-    toy_images,
-    toy_network,
-    toy_set,
-    toy_task,
-    weights,
-)
-from fake_device import NAME, fake_device, traffic
+from factories import NETWORK, killed, moved, toy_images, toy_network, toy_set, toy_task, weights
+from fake_device import NAME, fake_device
 from ranks import small as small_objective
 from test_every_method import NONDETERMINISM_TOLERANCE, methods, small, solvable, title
 from test_every_task import FOLDER as TASKS
@@ -37,7 +26,6 @@ from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import get_recipe
 from datastill.experiments.runner import Experiment, run_recipe
 from datastill.methods.method import Method, Problem
-from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.ops.optimizers import Sgd
 from datastill.pretrain import pretrain
 from datastill.train_target import TargetTraining, train_target
@@ -90,20 +78,31 @@ def test_every_method__makes_the_same_set_there(method: Method) -> None:
     torch.testing.assert_close(near.targets, far.targets, atol=atol, rtol=1e-4)
 
 
-@every_iterative
-def test_every_method__waits_for_few_numbers_and_sends_none(method: Method) -> None:
+def waits(method: Method, machine: Machine = FAKE) -> tuple[int, int]:
+    """How many numbers the host waits to read, and to send, in the last step."""
     with fake_device() as counts:
-        problem = on_fake_device(solvable(method))
+        problem = moved(solvable(method), machine)
         state = method.init(problem)
         for _ in range(method.length(problem)):
             counts.clear()
             method.step(problem, state)
+        return counts["reads"], counts["writes"]
+
+
+@every_iterative
+def test_every_method__waits_for_few_numbers_and_sends_none(method: Method) -> None:
     reads = READS[method.identity()["name"]]
     if getattr(method, "bank", "off") == "lazy":
         reads += READS_TO_CACHE
     if getattr(method, "learn", "images") == "labels":  # a solve for each part of the source
-        reads = -(-len(problem.images) // method.outer_batch) + 1
-    assert (counts["reads"], counts["writes"]) == (reads, 0)
+        reads = -(-len(toy_images()) // method.outer_batch) + 1
+    assert waits(method) == (reads, 0)
+
+
+def test_ranks__share_a_step_of_distilling_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
+    two = replace(FAKE, ranks=Ranks(size=2))
+    assert waits(small("krr-st", bank="full"), two) == (READS["krr-st"], 0)
 
 
 @pytest.mark.parametrize("name", ["krr-st", "dsa", "mtt"])
@@ -114,12 +113,10 @@ def test_every_method__resumes_there_bit_for_bit(name: str, tmp_path: Path) -> N
         opened = RunFolder.open(tmp_path / folder, {}, resume=True, checkpoint_seconds=0.0)
         return distill(method, on_fake_device(solvable(method)), folder=opened)
 
-    with fake_device(), pytest.MonkeyPatch.context() as patch:
+    with fake_device():
         whole = run("whole")
-        patch.setattr(type(method), "step", killed_at(2, type(method).step))
-        with pytest.raises(KilledError):
+        with killed(type(method), "step", 2):
             run("killed")
-        patch.undo()
         again = run("killed")
     assert torch.equal(whole.images, again.images) and torch.equal(whole.targets, again.targets)
 
@@ -157,19 +154,13 @@ def test_every_task__measures_the_same_there(name: str) -> None:
 
 
 def sent_in(work: Callable[[int], object]) -> int:
-    """What two more steps make the host wait to send."""
-    return in_two_steps(work)["writes"]
-
-
-def in_two_steps(work: Callable[[int], object]) -> Counter[str]:
-    """The traffic of two more steps, once everything was done before."""
+    """What two more steps make the host wait to send, once everything was done before."""
     found = []
     for steps in (4, 4, 6):
-        with fake_device():
+        with fake_device() as counts:
             work(steps)
-        found.append(traffic.copy())
-    found[2].subtract(found[1])
-    return found[2]
+        found.append(counts["writes"])
+    return found[2] - found[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -206,43 +197,6 @@ def test_every_objective__sends_nothing_in_a_step(name: str, channels: int) -> N
     assert sent_in(train) == 0
 
 
-class Echo(Ranks):
-    """The first of two ranks, whose other one has equal rows."""
-
-    def gather(self, rows: Tensor, dim: int = 0) -> Tensor:
-        return torch.cat([rows, rows], dim)
-
-
-@pytest.fixture
-def _echoed_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total, _: total.mul_(2))
-
-
-@pytest.mark.usefixtures("_echoed_sums")
-def test_ranks__share_a_step_of_training_without_waiting() -> None:
-    """But for the loss, which is read for the log."""
-    training = TargetTraining(NETWORK, 5, BarlowTwins((8, 8)), batch=10)
-    machine = replace(FAKE, ranks=Echo(size=2))
-
-    def train(steps: int) -> None:
-        train_target(toy_images(), replace(training, steps=steps), machine=machine)
-
-    found = in_two_steps(train)
-    assert (found["reads"], found["writes"]) == (2, 0)
-
-
-@pytest.mark.usefixtures("_echoed_sums")
-def test_ranks__share_a_step_of_distilling_without_waiting() -> None:
-    method = small("krr-st", bank="full")
-    with fake_device() as counts:
-        problem = moved(solvable(method), replace(FAKE, ranks=Echo(size=2)))
-        state = method.init(problem)
-        for _ in range(method.length(problem)):
-            counts.clear()
-            method.step(problem, state)
-    assert (counts["reads"], counts["writes"]) == (READS["krr-st"], 0)
-
-
 @pytest.mark.parametrize("name", ["finetune", "linear-probe", "data-free-kd"])
 def test_every_task__sends_nothing_in_a_step(name: str) -> None:
     task = with_options(find(TASKS, name)(), {**SMALL, "epochs": 1, "noise_count": 8})
@@ -257,17 +211,8 @@ def test_every_task__sends_nothing_in_a_step(name: str) -> None:
     assert sent_in(measure) == 0
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "quick" else pytest.mark.slow)
-        for name in names("datastill.recipes")
-    ],
-)
-@pytest.mark.filterwarnings("ignore::datastill.core.errors.NumericalWarning")  # of three steps
-def test_every_recipe__runs_whole_there(name: str, tmp_path: Path) -> None:
-    recipe = get_recipe(name, "smoke")
+def test_recipe__runs_whole_there(tmp_path: Path) -> None:
     with fake_device() as counts:
-        files = run_recipe(Experiment(recipe, tmp_path, 0, FAKE))
+        files = run_recipe(Experiment(get_recipe("quick", "smoke"), tmp_path, 0, FAKE))
     assert files.page.exists() and not (tmp_path / "failed.json").exists()
     assert counts["operations"] > 1000  # it was done there

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,11 @@ LAYERS = (  # from the lowest; within a layer, from left to right
 )
 LAYER = {name: number for number, name in enumerate(name for layer in LAYERS for name in layer)}
 FILES = sorted(ROOT.rglob("*.py"))
-every_file = pytest.mark.parametrize(
-    "file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES]
-)
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def unit(file: Path) -> str:
@@ -37,8 +40,9 @@ def unit(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def imported(file: Path) -> Iterator[str]:
+    """Modules, and names with their modules."""
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -47,12 +51,12 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def units(file: Path) -> set[str]:
-    names = [name.split(".") for name in imported(ast.parse(file.read_text(encoding="utf-8")))]
+    names = [name.split(".") for name in imported(file)]
     return {parts[1] for parts in names if parts[0] == "datastill" and len(parts) > 1}
 
 
-def in_functions(tree: ast.AST) -> Iterator[int]:
-    for node in ast.walk(tree):
+def in_functions(file: Path) -> Iterator[int]:
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Import | ast.ImportFrom):
@@ -70,16 +74,14 @@ def test_layers__are_drawn_in_the_architecture_page() -> None:
     assert rows == list(LAYERS)
 
 
-@every_file
-def test_layers__imports_point_down(file: Path) -> None:
-    own = unit(file)
-    upward = {name for name in units(file) - {own} if LAYER[name] >= LAYER[own]}
-    assert not upward, f"{own} (layer {LAYER[own]}) must not import {sorted(upward)}"
+def test_layers__imports_point_down() -> None:
+    pairs = [(unit(file), name) for file in FILES for name in units(file) - {unit(file)}]
+    upward = [f"{own} imports {name}" for own, name in pairs if LAYER[name] >= LAYER[own]]
+    assert not upward
 
 
-@every_file
-def test_layers__nothing_is_imported_inside_a_function(file: Path) -> None:
-    assert not list(in_functions(ast.parse(file.read_text(encoding="utf-8"))))
+def test_layers__nothing_is_imported_inside_a_function() -> None:
+    assert not [f"{file}:{line}" for file in FILES for line in in_functions(file)]
 
 
 def test_layers__distilled_set_needs_little() -> None:
@@ -91,16 +93,16 @@ def test_layers__report_touches_no_training() -> None:
     assert needed <= {"report", "core", "distilled_set"}
 
 
-@every_file
-def test_layers__private_modules_stay_in_their_folder(file: Path) -> None:
-    own = ".".join(["datastill", *file.relative_to(ROOT).parts[:-1]])
-    foreign = {
-        name
-        for name in imported(ast.parse(file.read_text(encoding="utf-8")))
-        if any(p.startswith("_") and not p.startswith("__") for p in name.split(".")[1:-1])
-        and not name.startswith(f"{own}.")
-    }
-    assert not foreign, f"{file} imports private modules of another folder: {sorted(foreign)}"
+def test_layers__private_modules_stay_in_their_folder() -> None:
+    for file in FILES:
+        own = ".".join(["datastill", *file.relative_to(ROOT).parts[:-1]])
+        foreign = {
+            name
+            for name in imported(file)
+            if any(p.startswith("_") and not p.startswith("__") for p in name.split(".")[1:-1])
+            and not name.startswith(f"{own}.")
+        }
+        assert not foreign, f"{file} imports private modules of another folder: {sorted(foreign)}"
 
 
 def test_architecture_page__names_files_that_exist() -> None:

@@ -21,11 +21,6 @@ def test_published__number_is_a_percentage_with_a_source(row: dict[str, str]) ->
     assert any(word in row["source"] for word in ("Table", "readme.md"))
 
 
-def test_published__number_stands_once_per_source() -> None:
-    keys = [(r["method"], r["images_per_class"], r["network"], r["source"]) for r in ROWS]
-    assert len(set(keys)) == len(keys)
-
-
 def test_published__more_images_are_more_accurate_everywhere() -> None:
     """A slip of a column would show here."""
     by_source: dict[tuple[str, ...], dict[str, float]] = {}

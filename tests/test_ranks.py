@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
 
 RankOutputs = list[dict[str, torch.Tensor]]  # of the fixture in conftest.py
-every_method = pytest.mark.parametrize("name", METHODS)
-every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+PHASES = {f"distilled {name}": partial(distilled, name, Ranks()) for name in METHODS}
+PHASES |= {f"target {name}": partial(trained, name, Ranks()) for name in OBJECTIVES}
+every_phase = pytest.mark.parametrize("phase", PHASES)
 
 
 def of(phase: str, rank: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -40,53 +42,32 @@ def largest_difference(single: dict[str, torch.Tensor], rank: dict[str, torch.Te
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in pairs)
 
 
-def assert_bit_equal(phase: str, two_ranks: RankOutputs) -> None:
+@every_phase
+def test_ranks__two_equal_one_process_on_the_joined_batch(
+    phase: str, two_ranks: RankOutputs, figures: Figures
+) -> None:
+    single = PHASES[phase]()
+    if phase.startswith("distilled"):
+        assert single["births"].max() > 1  # an inner model was replaced
+    else:
+        assert "body.1.running_var" in single  # it has batch norms
+    difference = max(largest_difference(single, of(phase, rank)) for rank in two_ranks)
+    figures.add(
+        f"two ranks, one process: {phase}", f"differ by {difference:.1e} at most, relatively"
+    )
+    assert 0 < difference < 1e-9  # not bit for bit: sums of shares are not the sum
+
+
+@every_phase
+def test_ranks__stay_bit_equal(phase: str, two_ranks: RankOutputs) -> None:
     one, other = (of(phase, rank) for rank in two_ranks)
     assert one and one.keys() == other.keys()
     assert not [k for k in one if not torch.equal(one[k], other[k])]
 
 
-@every_method
-def test_distill__two_ranks_equal_one_process_on_the_joined_batch(
-    name: str, two_ranks: RankOutputs, figures: Figures
-) -> None:
-    single = distilled(name, Ranks())
-    assert single["births"].max() > 1  # an inner model was replaced
-    difference = max(
-        largest_difference(single, of(f"distilled {name}", rank)) for rank in two_ranks
-    )
-    figures.add(
-        f"two ranks, one process: {name}", f"differ by {difference:.1e} at most, relatively"
-    )
-    assert 0 < difference < 1e-9  # not bit for bit: sums of shares are not the sum
-
-
-@every_method
-def test_distill__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutputs) -> None:
-    assert_bit_equal(f"distilled {name}", two_ranks)
-
-
 def test_distill__sends_the_learned_gradients_and_the_loss_once(two_ranks: RankOutputs) -> None:
     """8 bytes for each of 8 images of 64 pixels with targets of 5 numbers, loss, and row count."""
     assert set(two_ranks[0]["distilled krr-st/sent"].tolist()) == {8 * (8 * (64 + 5) + 2)}
-
-
-@every_objective
-def test_train_target__two_ranks_equal_one_process_on_the_joined_batch(
-    name: str, two_ranks: RankOutputs, figures: Figures
-) -> None:
-    single = trained(name, Ranks())
-    assert "body.1.running_var" in single  # it has batch norms
-    difference = max(largest_difference(single, of(f"target {name}", rank)) for rank in two_ranks)
-    figures.add(
-        f"two ranks, one process: {name}", f"differ by {difference:.1e} at most, relatively"
-    )
-    assert 0 < difference < 1e-9
-
-
-@every_objective
-def test_train_target__two_ranks_stay_bit_equal(name: str, two_ranks: RankOutputs) -> None:
-    assert_bit_equal(f"target {name}", two_ranks)
 
 
 @pytest.fixture

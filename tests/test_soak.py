@@ -60,12 +60,7 @@ class Held:
 def one_round(number: int, folder: Path) -> None:
     """A target model, a set, a network that is pre-trained on it and fine-tuned: four runs."""
     images, method = toy_images(), METHODS[number % len(METHODS)]
-    train_target(
-        images,
-        TRAINING,
-        seed=number,
-        folder=folder / f"target-{number}",
-    )
+    train_target(images, TRAINING, seed=number, folder=folder / f"target-{number}")
     problem = toy_problem(8, seed=number)
     distilled = distill(method, problem, folder=folder / f"set-{number}")
     network = pretrain(NETWORK, distilled, seed=number, pretraining=Pretraining(batch=4, steps=3))

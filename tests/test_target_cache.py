@@ -1,12 +1,10 @@
 """The cache of target representations: the same bits whatever it holds, and never a stale one."""
 
-import itertools
 import multiprocessing
 import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories import NETWORK, KilledError, equal, killed_at, toy_images, toy_problem, toy_target
+from factories import NETWORK, equal, toy_images, toy_network, toy_problem, toy_target
 from reliability import Figures
 from torch import Tensor, nn
 
@@ -22,13 +20,10 @@ from datastill import target_cache
 from datastill.augment.crop_flip import CropFlip
 from datastill.core.errors import DataError, NotFiniteError
 from datastill.core.machine import Machine
-from datastill.core.rng import fork, seeded
+from datastill.core.rng import fork
 from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
 from datastill.methods.krr_st import KRRST
-from datastill.networks.architecture import Architecture
-from datastill.networks.convnet import ConvNet
-from datastill.networks.resnet18 import ResNet18
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 from datastill.target_model import TargetModel
 
@@ -93,42 +88,6 @@ def test_target_cache__that_is_off_is_the_target_model_bit_for_bit() -> None:
     assert torch.equal(cache(index, view), target.represent(target.normalizer(seen)))
 
 
-def test_target_cache__float16_is_the_rounded_float32() -> None:
-    half, single = (everything(a_cache(precision=p)) for p in PRECISIONS)
-    assert torch.equal(half, single.half().float()) and not torch.equal(half, single)
-
-
-BFLOAT16 = Machine(precision="bfloat16")
-ARCHITECTURES: list[Architecture] = [ConvNet(widths=(16, 32, 64)), ResNet18(width=8)]
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: type(a).__name__)
-def test_target_cache__bits_depend_neither_on_batches_nor_on_what_is_cached(
-    architecture: Architecture, figures: Figures
-) -> None:
-    images, looked_up = toy_images(12, size=16, channels=3), 0
-    with seeded(0, "network"):
-        network = architecture(image_size=16, channels=3, outputs=37)
-    for precision, machine in itertools.product(PRECISIONS, (Machine(), BFLOAT16)):
-        target = TargetModel(
-            network, images.normalizer, 16, architecture=architecture, machine=machine
-        )
-        of = {"images": images, "target": target, "precision": precision}
-        full = a_cache(mode="full", **of)
-        small, nothing = (a_cache(max_gigabytes=g, **of) for g in (5e-6, 0.0))
-        for number in range(6):
-            batch = drawn(number, full) if number % 2 else tuple(x[:3] for x in drawn(number, full))
-            expected = full(*batch)
-            for cache in (a_cache(**of), small, nothing):
-                assert torch.equal(cache(*batch), expected)
-                looked_up += len(expected)
-        assert 0 < small.is_cached.sum() < len(small.is_cached) and not nothing.is_cached.any()
-    figures.add(
-        f"target representations of {type(architecture).__name__}, in any batch, kept or not",
-        f"{looked_up} looked up: 0 differ in a bit",
-    )
-
-
 class CountsItsBatch(nn.Module):
     """An output that depends on the size of the batch, as last bits do here and there."""
 
@@ -136,13 +95,31 @@ class CountsItsBatch(nn.Module):
         return x.flatten(1)[:, :5] + len(x)
 
 
-def test_target_cache__computes_in_batches_of_one_size() -> None:
-    target = TargetModel(CountsItsBatch(), IMAGES.normalizer, 8)
-    full, lazy = (a_cache(mode=mode, target=target) for mode in ("full", "lazy"))
-    for number in range(10):
-        index, view = drawn(number, full)
-        assert torch.equal(lazy(index[:number], view[:number]), full(index[:number], view[:number]))
-        assert torch.equal(lazy(index, view), full(index, view))
+BFLOAT16 = Machine(precision="bfloat16")
+NETWORKS = [toy_network(outputs=37), CountsItsBatch()]
+
+
+@every_precision
+@pytest.mark.parametrize("machine", [Machine(), BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
+def test_target_cache__bits_depend_neither_on_batches_nor_on_what_is_cached(
+    network: nn.Module, machine: Machine, precision: StoredPrecision, figures: Figures
+) -> None:
+    target, looked_up = TargetModel(network, IMAGES.normalizer, 8, machine=machine), 0
+    of = {"target": target, "precision": precision}
+    full = a_cache(mode="full", **of)
+    small, nothing = (a_cache(max_gigabytes=g, **of) for g in (5e-6, 0.0))
+    for number in range(6):
+        batch = drawn(number, full) if number % 2 else tuple(x[:3] for x in drawn(number, full))
+        expected = full(*batch)
+        for cache in (a_cache(**of), small, nothing):
+            assert torch.equal(cache(*batch), expected)
+            looked_up += len(expected)
+    assert 0 < small.is_cached.sum() < len(small.is_cached) and not nothing.is_cached.any()
+    figures.add(
+        f"{type(network).__name__} in {machine.precision}, kept in {precision}, in any batch",
+        f"{looked_up} looked up: 0 differ in a bit",
+    )
 
 
 def test_target_cache__lazy_computes_each_view_once(computed: Counter[tuple[int, int]]) -> None:
@@ -372,30 +349,3 @@ def test_krr_st__bank_changes_nothing_but_rounding(precision: StoredPrecision) -
     assert equal(off, run(replace(KRR_ST, bank_precision=precision)))
     for one, other in zip(off, lazy, strict=True):
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
-
-
-@pytest.mark.parametrize(
-    "steps", [(1, 4), pytest.param(range(6), marks=pytest.mark.torture)], ids=["two", "all"]
-)
-def test_krr_st__resumes_bit_for_bit_whatever_the_bank_holds(
-    steps: Iterable[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
-) -> None:
-    """Killed before a step with one kind of bank, and resumed in memory or with a file."""
-    whole, runs = run(replace(KRR_ST, bank="full")), 0
-    small = {"bank": "full", "bank_gigabytes": 1e-6}
-    for step in steps:
-        for name, changes in {
-            "lazy": {"bank": "lazy"},
-            "full": {"bank": "full"},
-            "s": small,
-        }.items():
-            folder, method = tmp_path / f"{name}-{step}", replace(KRR_ST, **changes)
-            with monkeypatch.context() as patch, pytest.raises(KilledError):
-                patch.setattr(KRRST, "step", killed_at(step, KRRST.step))
-                run(method, tmp_path / "cache", folder)
-            assert equal(run(method, None, folder), whole)
-            runs += 1
-    figures.add(
-        "KRR-ST with a lazy, full and small bank, killed and resumed without its file",
-        f"bit-equal in {runs} of {runs} runs",
-    )

@@ -1,13 +1,12 @@
 """Rows say what a set is, and what differs is not taken for each other."""
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import NETWORK, KilledError, killed_at, toy_set, toy_task
-from transfer_runs import PROBE, TASKS, numbers, origins, run
+from factories import NETWORK, killed, toy_set, toy_task
+from transfer_runs import PROBE, TASKS, numbers, origins
 
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
@@ -16,29 +15,9 @@ from datastill.networks.convnet import ConvNet
 from datastill.pretrain import PRETRAINING
 from datastill.transfer._supervised import Supervised
 from datastill.transfer.data_free_kd import DataFreeKd
-from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks, read_rows
+from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.origins import from_distilled
 from datastill.transfer.task import TransferRow
-
-
-def test_transfer_rows__row_says_what_the_set_is(tmp_path: Path) -> None:
-    facts = {
-        row.method: (row.target_kind, row.set_bytes, row.pretrain_steps, row.protocol)
-        for row in run(tmp_path)
-    }
-    assert facts == {
-        "scratch": ("", 0, 0, ""),
-        "random-subset": ("representation", 12 * (8 * 8 + 5) * 4, 3, ""),
-        "target-model": ("", 0, 0, ""),
-    }
-
-
-def test_transfer_row__of_an_older_version_can_be_read(tmp_path: Path) -> None:
-    row = asdict(run(tmp_path, held_out=False)[0])
-    for name in ("protocol", "target_kind", "set_bytes", "pretrain_steps"):
-        del row[name]
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    assert read_rows(tmp_path / "rows.jsonl")[0].protocol == ""
 
 
 def several(folder: Path, number: int = 4) -> list[TransferRow]:
@@ -65,13 +44,9 @@ def test_transfer_rows__networks_and_protocols_are_not_taken_for_each_other(tmp_
     assert len(several(tmp_path)) == 4
 
 
-def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transfer_rows__checkpoint_of_one_network_is_not_that_of_another(tmp_path: Path) -> None:
     whole = several(tmp_path / "whole")
-    pretrained = sys.modules["datastill.pretrain"]
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(pretrained, "train_step", killed_at(2, pretrained.train_step))
+    with killed(sys.modules["datastill.pretrain"], "train_step", 2):
         several(tmp_path / "killed", number=1)
     opened = tmp_path / "killed"
     assert list(opened.glob("checkpoint-pre-train-*"))
@@ -89,9 +64,7 @@ def test_transfer_rows__task_without_distilled_images_is_refused_before_any_work
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_transfer_rows__all_students_share_a_teacher_through_kills(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transfer_rows__all_students_share_a_teacher_through_kills(tmp_path: Path) -> None:
     task = DataFreeKd(
         epochs=1, batch=8, noise_count=8, teacher_width=2, teacher_steps=3, teacher_batch=8
     )
@@ -106,8 +79,7 @@ def test_transfer_rows__all_students_share_a_teacher_through_kills(
     whole = students(tmp_path / "whole")
     assert len(whole) == 4 and len(list((tmp_path / "whole").glob("teacher-*"))) == 1
     for owner, number in ((Supervised, 1), (DataFreeKd, 2)):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(owner, "_step", killed_at(number, owner._step))
+        with killed(owner, "_step", number):
             students(tmp_path / "killed")
     assert numbers(students(tmp_path / "killed")) == numbers(whole)
     assert len((tmp_path / "killed" / "teachers.jsonl").read_text().splitlines()) == 1

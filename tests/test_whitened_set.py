@@ -62,8 +62,7 @@ def test_task__judges_a_network_in_whitened_pixels() -> None:
     """Written out: the network sees the test images as the distilled set's whitening gives them."""
     task, made, probe = toy_task(), whitened_set(), KnnProbe()
     by_hand = TaskData(
-        task.name,
-        *(x.with_normalizer(made.normalizer) for x in (task.train, task.test)),
+        task.name, *(x.with_normalizer(made.normalizer) for x in (task.train, task.test))
     )
     found = probe.run(toy_network(), task, distilled=made)
     assert found == probe.run(toy_network(), by_hand)

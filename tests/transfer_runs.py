@@ -33,11 +33,11 @@ def origins() -> list[Origin]:
     ]
 
 
-def run(folder: Path, *, held_out: bool = True) -> list[TransferRow]:
+def run(folder: Path) -> list[TransferRow]:
     """All origins with two seeds each, saved after every step."""
     opened = RunFolder.open(folder, {}, resume=True, checkpoint_seconds=0.0)
-    asked = HeldOut(toy_images(16, name="toy/test"), PROBLEM.needed_target) if held_out else None
-    suite = EvaluationSuite(TASKS, [toy_task()], asked)
+    held_out = HeldOut(toy_images(16, name="toy/test"), PROBLEM.needed_target)
+    suite = EvaluationSuite(TASKS, [toy_task()], held_out)
     work = [(origin, range(2)) for origin in origins()]
     return evaluate_networks(work, suite, machine=Machine(), folder=opened)
 

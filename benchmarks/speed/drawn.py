@@ -17,20 +17,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 from scaling import STANDARD, VARIED
 
-from datastill.report.charts import COLORS, STYLE, new_chart, to_svg
+from datastill.report.charts import STYLE, new_chart, to_svg
 
 COLOR_OF = {
-    "released code": COLORS["ink"],
-    "plain": COLORS["muted"],
-    "plain loop": COLORS["muted"],
-    "ours, float32": COLORS["green"],
-    "ours, float32, cold bank": COLORS["green"],
-    "ours, float32, warm bank": COLORS["teal"],
-    "ours, bfloat16": COLORS["second"],
-    "ours, bfloat16, cold bank": COLORS["second"],
-    "ours, bfloat16, warm bank": COLORS["accent"],
-    "ours, bfloat16, recorded": COLORS["ink"],
-    "ours, bfloat16, warm bank, recorded": COLORS["ink"],
+    "released code": "black",
+    "plain": "0.5",
+    "plain loop": "0.5",
+    "ours, float32": "C2",
+    "ours, float32, cold bank": "C2",
+    "ours, float32, warm bank": "C9",
+    "ours, bfloat16": "C1",
+    "ours, bfloat16, cold bank": "C1",
+    "ours, bfloat16, warm bank": "C0",
+    "ours, bfloat16, recorded": "black",
+    "ours, bfloat16, warm bank, recorded": "black",
 }
 LABELS = {
     "count": "distilled images M",
@@ -88,7 +88,7 @@ def draw_ratios(axes: Axes, groups: dict[str, list[Row]]) -> None:
             axes.hlines(y, min(ratios), max(ratios), color=color)
             axes.plot(statistics.median(ratios), y, color=color, marker="o", markersize=4)
             labels.append(f"{title}: {contestant}")
-    axes.axvline(1, color=COLORS["faint"])
+    axes.axvline(1, color="0.75")
     axes.set_yticks([-y for y in range(len(labels))], labels)
     axes.set_xlabel("times faster, median and range of the turns")
     axes.set_xlim(left=0)

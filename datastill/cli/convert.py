@@ -1,6 +1,5 @@
 """Convert a distilled set of another project, or a folder of images, into an artefact."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from datastill.cli.shared_flags import (
     component,
     data_source,
     path_or_none,
+    saved,
 )
-from datastill.convert.conversion import FORMATS, ConversionOptions, convert, guess_format
+from datastill.convert.conversion import FORMATS, convert, guess_format
 from datastill.convert.format import Metadata
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
@@ -39,7 +39,7 @@ class Convert:
     source: str | None = option(None, "what was distilled, if datastill has no such data set")
     method: str | None = option(None, f"what made the set; {IMPLIED}")
     mean: tuple[float, ...] = option((), CHANNELS)
-    std: tuple[float, ...] = option((), CHANNELS)
+    std: tuple[float, ...] = option((), CHANNELS, above=0)
     pixel_space: PixelSpace | None = option(None, f"how networks get the images; {IMPLIED}")
     target_kind: TargetKind | None = option(None, f"what the targets are; {IMPLIED}")
     num_classes: int | None = option(None, "K of hard labels; default: of the data", at_least=1)
@@ -60,32 +60,30 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 def run(config: Json) -> None:
     """Convert the set, and print the path of the artefact."""
     flags, path = chosen(Convert, config), Path(config["path"])
-    kept = {key: value for key, value in config.items() if key != "out"}
-    RunFolder.check(flags.out, kept, resume=False)
+    RunFolder.check(flags.out, saved(config), resume=False)
     form = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
+    data = data_source(flags.data) if flags.data else None
     metadata = Metadata(
         flags.method,
-        flags.source or (data_source(flags.data).name if flags.data else None),
+        flags.source or (data.name if data else None),
         flags.pixel_space,
         flags.target_kind,
         flags.num_classes,
-        _normalizer(flags.mean, flags.std),
+        _normalizer(flags),
     )
     machine = Machine.find(flags.device)
     target = TargetModel.load(flags.target, machine) if flags.target else None
-    options = ConversionOptions(metadata, flags.data, path_or_none(flags.data_root), target)
-    distilled = convert(path, form, options)
-    folder = RunFolder.open(flags.out, kept, resume=False)
+    root = path_or_none(flags.data_root)
+    distilled = convert(path, form, metadata, data=data, data_root=root, target=target)
+    folder = RunFolder.open(flags.out, saved(config), resume=False)
     distilled.save(folder.path / "distilled.safetensors")
     logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
     print(folder.path / "distilled.safetensors")
 
 
-def _normalizer(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalizer | None:
-    if not mean and not std:
-        return None
-    if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+def _normalizer(flags: Convert) -> Normalizer | None:
+    if len(flags.mean) != len(flags.std):
         raise ConfigError(
-            f"--mean {mean} --std {std}: expected one number of each per channel, std above 0"
+            f"--mean {flags.mean} --std {flags.std}: expected one number of each per channel"
         )
-    return Normalizer(mean, std)
+    return Normalizer(flags.mean, flags.std) if flags.mean else None

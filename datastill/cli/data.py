@@ -60,10 +60,11 @@ def run(config: Json) -> None:
         return
     if flags.sheet is not None:
         raise ConfigError("--sheet belongs to 'datastill data check'")
-    for split in prepare(data, flags.image_size, root):
-        complete = split.official in (None, split.count)
-        count = str(split.count) if complete else f"{split.count} of {split.official}"
-        print(f"{split.split}: {count} images at {split.path or 'no path: embedded'}")
+    for split, images in prepare(data, flags.image_size, root).items():
+        official, path = data.official_count(split), data.prepared(split, images.image_size).path
+        of = "" if official in (None, len(images)) else f" of {official}"
+        place = path if path.is_file() else "no path: embedded"
+        print(f"{split}: {len(images)}{of} images at {place}")
 
 
 def _draw_sheet(data: ImageSource, flags: Data, sheet: Path, root: Path | None) -> None:

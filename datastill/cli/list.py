@@ -13,16 +13,9 @@ from datastill.core.options import Json
 from datastill.experiments.recipe import describe, get_recipe
 from datastill.protocols.protocol import protocol
 
-PACKAGES = {
-    "methods": "datastill.methods",
-    "networks": "datastill.networks",
-    "objectives": "datastill.objectives",
-    "tasks": "datastill.transfer",
-    "data": "datastill.data",
-    "formats": "datastill.convert",
-    "protocols": "datastill.protocols",
-    "recipes": "datastill.recipes",
-}
+SAME_NAME = ("methods", "networks", "objectives", "data", "protocols", "recipes")
+PACKAGES = {kind: f"datastill.{kind}" for kind in SAME_NAME}
+PACKAGES |= {"tasks": "datastill.transfer", "formats": "datastill.convert"}
 
 
 def make_parser(arguments: Sequence[str]) -> CommandParser:

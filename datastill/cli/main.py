@@ -18,6 +18,7 @@ from datastill.core import errors, lookup
 from datastill.core.progress import set_verbosity
 from datastill.core.signals import default_signal_handlers
 
+TITLE = "datastill: self-supervised dataset distillation for transfer learning"
 HELP = ("-h", "--help")
 VERBOSITY = {"--quiet": "warnings and errors only", "--verbose": "more details, with the time"}
 COMMANDS = {
@@ -77,16 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (MemoryError, RuntimeError) as error:
             if not errors.is_out_of_memory(error):
                 raise
-            _print_message(f"error: memory ran out ({error}); lower --count or the batch size")
+            reason = str(error).partition("\n")[0]
+            _print_message(f"error: memory ran out ({reason}); lower --count or the batch size")
             return 2
         except KeyboardInterrupt:
-            resumable = bool(arguments) and arguments[0] in RESUMABLE
-            hint = (
-                "; --resume continues from the last checkpoint, if there is one"
-                if resumable
-                else ""
-            )
-            _print_message(f"interrupted{hint}")
+            hint = "; --resume continues from the last checkpoint, if there is one"
+            _print_message(f"interrupted{hint if set(arguments[:1]) & set(RESUMABLE) else ''}")
             return 130
         finally:
             set_verbosity("normal")
@@ -115,12 +112,11 @@ def _run(arguments: Sequence[str]) -> None:
 
 def _help() -> str:
     """Return one line for each command."""
-    sections = ["datastill: self-supervised dataset distillation for transfer learning"]
-    sections += ["usage: datastill COMMAND ..."]
-    for title, commands in COMMANDS.items():
-        lines = [f"  {name:10s}{text}" for name, text in commands.items()]
-        sections.append("\n".join([f"{title}:", *lines]))
-    return "\n\n".join([*sections, HINT])
+    sections = [
+        "\n".join([f"{title}:", *(f"  {name:10s}{text}" for name, text in commands.items())])
+        for title, commands in COMMANDS.items()
+    ]
+    return "\n\n".join([TITLE, "usage: datastill COMMAND ...", *sections, HINT])
 
 
 def _check_ranks(name: str) -> None:

@@ -20,10 +20,9 @@ from jsonargparse import ArgumentParser
 
 from datastill.core import lookup
 from datastill.core.errors import ConfigError
-from datastill.core.options import Json, Option, options
+from datastill.core.options import Json, Option, options, type_text
 
 REMOVED = ("graphs",)  # flags of earlier versions, which their config.yaml still has
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", str: "names"}
 METAVARS = {int: "N", float: "X", bool: "true|false"}
 
@@ -243,11 +242,7 @@ class CommandParser(ArgumentParser):
             if group in lookup.names(package) and not any(f"--{group}." in x for x in flags):
                 return f"{flag} needs {group} among the names of --{selecting}"
         same = [x for x in flags if x.rpartition(".")[2] == flag[2:].replace("-", "_")]
-        hint = (
-            f"; did you mean {same[0]}?"
-            if same
-            else _nearest(flag, [*flags, "--help", "--quiet", "--verbose"])
-        )
+        hint = _nearest(same[0] if same else flag, [*flags, "--help", "--quiet", "--verbose"])
         return f"{self.prog} has no {flag}{hint or '; --help lists what it has'}"
 
 
@@ -273,9 +268,8 @@ def expected(option_type: Any) -> str:
     if _is_tuple(option_type):
         number = "" if Ellipsis in arguments else f"{len(arguments)} "
         return f"{number}{PLURALS[arguments[0]]}, separated by commas"
-    parts = () if typing.get_origin(option_type) is Literal else (option_type, *arguments)
-    names = [*(TYPE_NAMES[part] for part in parts if part in TYPE_NAMES), *choices(option_type)]
-    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "a mapping"
+    text = type_text(option_type).removesuffix(" or None").replace("True or False", "true or false")
+    return text.replace(" or ", ", ", text.count(" or ") - 1)
 
 
 def _metavar(option: Option) -> str:

@@ -97,8 +97,7 @@ def _monitor(
         shared_flags.data_source(options.data),
         shared_flags.path_or_none(options.data_root),
     )
-    origin = data.origin(images.image_size, root)
-    if "test" in (data.splits if origin is None else origin.splits):
+    if "test" in data.origin(images.image_size, root).splits:
         train, test = images, data.load("test", images.image_size, root)
     else:
         logger.info(

@@ -10,30 +10,38 @@ from datastill.core import lookup
 from datastill.core.errors import ArtefactError, ConfigError
 from datastill.core.machine import Machine
 from datastill.core.options import Json, option
+from datastill.core.tensor_file import format_of
 from datastill.distilled_set import DistilledSet
 from datastill.networks.architecture import Architecture
+from datastill.pretrained_network import FORMAT as NETWORK
+from datastill.pretrained_network import PretrainedNetwork, network_files
 from datastill.protocols.protocol import Protocol, custom_protocol, protocol
 from datastill.report.build import build
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.held_out import HeldOut
-from datastill.transfer.origins import Origin, from_scratch, from_target
+from datastill.transfer.origins import Origin, from_pretrained, from_scratch, from_target
 from datastill.transfer.task import TaskData
 
 EXAMPLE = "datastill transfer runs/mine scratch --to cifar10,folder:my-birds --seeds 3"
-SCRATCH, NETWORKS, TASKS = "scratch", "datastill.networks", "datastill.transfer"
+SCRATCH, ARCHITECTURES, TASKS = "scratch", "datastill.networks", "datastill.transfer"
 PROTOCOLS = lookup.names("datastill.protocols")
 # Ranks wait this long for each other's rows; a rank that crashes is noticed at once.
 ROW_SECONDS = 30 * 86400.0
 RUN = ("out", "resume", "checkpoint_seconds", "config", "device", "precision")
-ORIGINS = "distilled sets or target models (files or run folders), timm:NAME, or scratch"
+ORIGINS = (
+    "distilled sets, pre-trained networks or target models (files or run folders), timm:NAME, or"
+    " scratch"
+)
 TASK = f"how networks are evaluated: {', '.join(lookup.names(TASKS))}"
 PROTOCOL = f"published settings ({', '.join(PROTOCOLS)}), instead of --network, --task and"
 STEPS = "updates of pre-training; default: the paper's epochs"
 EPOCHS = "epochs of pre-training; default: as published; several: a sweep of the protocol"
+KEEP = "keep the networks that are pre-trained on sets, below networks/ in the run folder"
 IMAGE_SIZE = "pixels per side; default: the origins', else the target data's"
 
-Source = DistilledSet | TargetModel
+Networks = dict[int, PretrainedNetwork]  # by seed
+Source = DistilledSet | TargetModel | Networks
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class Transfer:
     held_out: str | None = option(None, "also measure R² on the test split of this data set")
     target: str | None = option(None, "folder of the target model, or timm:NAME, for --held-out")
     image_size: int | None = option(None, IMAGE_SIZE, at_least=1)
+    keep_networks: bool = option(False, KEEP)
 
 
 def make_parser(arguments: Sequence[str]) -> CommandParser:
@@ -65,7 +74,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
         parser.refuse(excluded, f"contradicts --protocol {fixing}, which fixes it")
         parser.set_defaults(task=())
     else:
-        parser.add_component("network", NETWORKS)
+        parser.add_component("network", ARCHITECTURES)
         parser.add_components("task", TASKS, Transfer.task)
     return parser
 
@@ -73,10 +82,14 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 def run(config: Json) -> None:
     """Evaluate all networks and print the table of results."""
     flags, texts = shared_flags.chosen(Transfer, config), list(dict.fromkeys(config["origins"]))
+    if not flags.keep_networks:  # the config.yaml of earlier versions lacks it
+        config.pop("keep_networks", None)
     run_options = shared_flags.chosen(shared_flags.RunOptions, config)
     run_options = replace(run_options, out=run_options.out or _default_out(texts[0]))
     fixed = _protocol(flags, config)
-    network = shared_flags.component(NETWORKS, config["network"]) if "network" in config else None
+    network = (
+        shared_flags.component(ARCHITECTURES, config["network"]) if "network" in config else None
+    )
     with shared_flags.joined_machine(config, timeout_seconds=ROW_SECONDS) as machine:
         run_options.check_folder(config, machine)
         files = [text for text in texts if text != SCRATCH and not shared_flags.timm_network(text)]
@@ -85,14 +98,16 @@ def run(config: Json) -> None:
         for text in filter(shared_flags.timm_network, texts):
             loaded[text] = shared_flags.target_model(suite.targets[0].train, text, machine)
         sources = [(text, loaded.get(text)) for text in texts]
-        origins = _origins(sources, fixed, flags.pretrain_epochs, network, suite.targets, machine)
+        origins = _origins(sources, fixed, flags, network, suite.targets, machine)
         suite.check()
         for origin in origins:
             origin.architecture.check(suite.targets[0].train.image_size)
             suite.check_origin(origin)
         folder = run_options.open_folder(config, _fingerprints(suite, origins), machine)
         work = [(origin, range(flags.seeds)) for origin in origins]
-        evaluate_networks(work, suite, machine=machine, folder=folder)
+        evaluate_networks(
+            work, suite, machine=machine, folder=folder, keep_networks=flags.keep_networks
+        )
         if machine.ranks.is_main:
             report = build([folder.path], folder.path / "report")
             print(report.table_markdown.read_text(encoding="utf-8"))
@@ -138,16 +153,19 @@ def _load(text: str, machine: Machine) -> Source:
     if path.name == FILE_NAME or (path / FILE_NAME).exists():
         return TargetModel.load(path, machine)
     if not path.exists():
-        raise ArtefactError(
-            f"there is no {text}; give files or run folders of distilled sets or target models,"
-            f" or {SCRATCH}"
-        )
+        raise ArtefactError(f"there is no {text}; give {ORIGINS}")
+    files = list(network_files(path).values())
+    if not files and path.is_file() and format_of(path) == NETWORK:
+        files = [path]
+    if files:
+        networks = [PretrainedNetwork.load(file) for file in files]
+        return {int(network.provenance["seed"]): network for network in networks}
     return DistilledSet.load(path)
 
 
 def _image_size(flags: Transfer, loaded: dict[str, Source]) -> int:
     """Return the pixels per side: those of the origins, which must agree, or of the target data."""
-    sizes = {text: origin.image_size for text, origin in loaded.items()}
+    sizes = {text: _example(source).image_size for text, source in loaded.items()}
     if flags.image_size is not None:
         sizes["--image-size"] = flags.image_size
     if len(set(sizes.values())) > 1:
@@ -175,16 +193,17 @@ def _suite(flags: Transfer, fixed: Protocol, image_size: int, machine: Machine) 
 def _origins(
     sources: Sequence[tuple[str, Source | None]],  # None: networks without pre-training
     fixed: Protocol,
-    epochs: Sequence[int],
+    flags: Transfer,
     network: Architecture | None,
     targets: Sequence[TaskData],
     machine: Machine,
 ) -> list[Origin]:
     """Return the origins of each source: one, or one for each length of pre-training."""
-    sets = [source for _, source in sources if isinstance(source, DistilledSet)]
+    present = [_example(source) for _, source in sources if source is not None]
+    examples = [example for example in present if not isinstance(example, TargetModel)]
     train, origins = targets[0].train, list[Origin]()
     for text, source in sources:
-        channels = train.channels if source is None else len(source.normalizer.mean)
+        channels = train.channels if source is None else len(_example(source).normalizer.mean)
         for data in targets:
             if channels != data.train.channels:
                 raise ConfigError(
@@ -193,18 +212,63 @@ def _origins(
                 )
         if isinstance(source, TargetModel):
             origins.append(from_target(source, protocol=fixed.name))
-            continue
-        example = source or next(iter(sets), None)
-        used = example and example.provenance.get("network")
-        default = network or shared_flags.component(NETWORKS, used or {"name": "convnet"})
-        if source is not None:
-            lengths: list[int | None] = [*dict.fromkeys(epochs)] or [None]
+        elif isinstance(source, dict):
+            _check_networks(text, source, flags, network)
+            origins.append(from_pretrained(source, machine))
+        elif isinstance(source, DistilledSet):
+            default = network or _network_of(source)
+            lengths: list[int | None] = [*dict.fromkeys(flags.pretrain_epochs)] or [None]
             origins += [fixed.origin(source, default, machine, epochs=n) for n in lengths]
-            continue
-        shape = {"image_size": train.image_size, "channels": train.channels}
-        outputs = example.outputs if example else train.num_classes
-        architecture = fixed.network(train.image_size, default)
-        origins.append(
-            from_scratch(architecture, machine, **shape, dim=outputs, protocol=fixed.name)
-        )
+        else:
+            example = next(iter(examples), None)
+            architecture = fixed.network(train.image_size, network or _network_of(example))
+            scratch = from_scratch(
+                architecture,
+                machine,
+                image_size=train.image_size,
+                channels=train.channels,
+                dim=example.outputs if example else train.num_classes,
+                protocol=fixed.name,
+            )
+            origins.append(scratch)
     return origins
+
+
+def _example(source: Source) -> DistilledSet | TargetModel | PretrainedNetwork:
+    """Return the source itself, or the first of several networks."""
+    return next(iter(source.values())) if isinstance(source, dict) else source
+
+
+def _network_of(source: DistilledSet | PretrainedNetwork | None) -> Architecture:
+    """Return the architecture of a network, or the one that a set was distilled with."""
+    if isinstance(source, PretrainedNetwork):
+        return source.network.architecture
+    used = None if source is None else source.provenance.get("network")
+    architecture: Architecture = shared_flags.component(ARCHITECTURES, used or {"name": "convnet"})
+    return architecture
+
+
+def _check_networks(
+    text: str, networks: Networks, flags: Transfer, network: Architecture | None
+) -> None:
+    """Refuse flags that contradict networks which are pre-trained already.
+
+    Raises:
+        ConfigError: They ask for another architecture, other pre-training, or seeds that are not
+            there.
+    """
+    architecture = next(iter(networks.values())).network.architecture
+    if network not in (None, architecture):
+        raise ConfigError(f"{text} has networks of {architecture}, --network asks for {network}")
+    if flags.protocol or flags.pretrain_steps or flags.pretrain_epochs:
+        raise ConfigError(
+            f"{text} has networks that are pre-trained already; --protocol, --pretrain-steps and"
+            " --pretrain-epochs are for distilled sets: evaluate those in a run of their own"
+        )
+    if missing := set(range(flags.seeds)) - set(networks):
+        there, lacking = (", ".join(map(str, sorted(x))) for x in (networks, missing))
+        raise ConfigError(
+            f"{text} has networks of the seeds {there}, and --seeds {flags.seeds} needs {lacking}"
+            " too; lower --seeds, or give a folder that"
+            f" 'datastill pretrain --seeds {flags.seeds}' made"
+        )

@@ -1,7 +1,6 @@
 """Convert files of another project to an artefact, which records where its metadata are from."""
 
 import hashlib
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from datastill.core.lookup import find, names, public_name
 from datastill.core.options import Json, to_json
 from datastill.core.progress import logger
 from datastill.core.run_folder import versions
-from datastill.data.source import source
+from datastill.data.source import ImageSource
 from datastill.distilled_set import DistilledSet
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
 FORMATS = "datastill.convert"
+UNKNOWN = Metadata()
 LISTED = 10  # files whose digests are stored one by one
 FLAGS = {
     "method": "--method NAME (what made the set, such as dsa)",
@@ -30,16 +30,6 @@ FLAGS = {
     "num_classes": "--num-classes K",
     "normalizer": "--mean A,B,C --std A,B,C (of unit pixels; or --data NAME: of that source)",
 }
-
-
-@dataclass(frozen=True)
-class ConversionOptions:
-    """Options of a conversion, beside the files of the set."""
-
-    metadata: Metadata = Metadata()  # those that the user knows
-    data: str | None = None  # a source of ours, for its classes and statistics
-    data_root: Path | None = None
-    target: TargetModel | None = None  # makes the targets, where the format has none
 
 
 def guess_format(path: Path) -> Format:
@@ -60,14 +50,24 @@ def guess_format(path: Path) -> Format:
     return formats[fitting[0]]
 
 
-def convert(path: Path, chosen: Format, options: ConversionOptions) -> DistilledSet:
+def convert(
+    path: Path,
+    chosen: Format,
+    metadata: Metadata = UNKNOWN,
+    *,
+    data: ImageSource | None = None,
+    data_root: Path | None = None,
+    target: TargetModel | None = None,
+) -> DistilledSet:
     """Read a foreign set as an artefact; metadata that are filled in are logged with the reason.
 
     Args:
         path: A file or folder of the set.
         chosen: Its format, such as `guess_format(path)`.
-        options: Metadata of the user, which win over those that the format implies, and where
-            others may come from.
+        metadata: What the user knows, which wins over what the format implies.
+        data: A source of ours, for its classes and statistics.
+        data_root: Where its files are.
+        target: Makes the targets, where the format has none.
 
     Returns:
         The set, with the history of its conversion in `provenance["converted"]`.
@@ -76,13 +76,21 @@ def convert(path: Path, chosen: Format, options: ConversionOptions) -> Distilled
         DatastillError: The files cannot be used, or metadata are missing.
     """
     name = public_name(chosen)
-    if options.target is not None and not chosen.takes_target:
+    if target is not None and not chosen.takes_target:
         raise ConfigError(f"--target is for sets without targets; {name} has its own")
     if not path.exists():
         raise ArtefactError(f"there is no {path}")
-    loaded = chosen.read(path, options.target)
-    passed = _without_none(options.metadata)
-    filled = _fill_in(name, loaded, passed, options)
+    loaded = chosen.read(path, target)
+    passed = _without_none(metadata)
+    filled = _implied(name, loaded, passed.get("source"))
+    if data is not None:
+        if data.num_classes is not None:
+            filled.setdefault("num_classes", (data.num_classes, f"of {data.name}"))
+        if "normalizer" not in passed | filled:
+            images = data.load("train", loaded.images.shape[2], data_root)
+            reason = f"measured on {images.name} as prepared here"
+            filled["normalizer"] = (images.normalizer, reason)
+    filled = {key: entry for key, entry in filled.items() if key not in passed}
     values = passed | {key: value for key, (value, _) in filled.items()}
     needed = set(FLAGS) - (set() if values.get("target_kind") == "hard-label" else {"num_classes"})
     flags = [flag for key, flag in FLAGS.items() if key in needed - set(values)]
@@ -100,27 +108,17 @@ def convert(path: Path, chosen: Format, options: ConversionOptions) -> Distilled
     return _to_artefact(loaded, Metadata(**values), history)
 
 
-def _fill_in(
-    name: str, loaded: LoadedSet, passed: Json, options: ConversionOptions
-) -> dict[str, tuple[Any, str]]:
-    """The values that were not passed, each with the reason for it."""
-    filled: dict[str, tuple[Any, str]] = {
+def _implied(name: str, loaded: LoadedSet, source: str | None) -> dict[str, tuple[Any, str]]:
+    """What the format implies, each value with the reason for it."""
+    implied: dict[str, tuple[Any, str]] = {
         key: (value, f"implied by {name} and its names")
         for key, value in _without_none(loaded.implied).items()
     }
-    source_name = passed.get("source") or loaded.implied.source or ""
-    if source_name in loaded.statistics:
-        reason = f"what the code of {name} uses for {source_name}"
-        filled.setdefault("normalizer", (loaded.statistics[source_name], reason))
-    if options.data is not None:
-        data = source(options.data)
-        if data.num_classes is not None:
-            filled.setdefault("num_classes", (data.num_classes, f"of {options.data}"))
-        if "normalizer" not in passed | filled:
-            images = data.load("train", loaded.images.shape[2], options.data_root)
-            reason = f"measured on {images.name} as prepared here"
-            filled["normalizer"] = (images.normalizer, reason)
-    return {key: entry for key, entry in filled.items() if key not in passed}
+    source = source or loaded.implied.source or ""
+    if source in loaded.statistics:
+        reason = f"what the code of {name} uses for {source}"
+        implied.setdefault("normalizer", (loaded.statistics[source], reason))
+    return implied
 
 
 def _to_artefact(loaded: LoadedSet, metadata: Metadata, history: Json) -> DistilledSet:
@@ -173,21 +171,17 @@ def _checked_targets(loaded: LoadedSet, metadata: Metadata) -> Tensor:
 
 def _digests(root: Path, files: tuple[Path, ...]) -> list[Json]:
     """Names and SHA-256 of the files; of many, one SHA-256 over all names and digests."""
-    folder = root.parent if root.is_file() else root
-    digests = [
-        {"name": file.resolve().relative_to(folder.resolve()).as_posix(), "sha256": sha256(file)}
-        for file in files
-    ]
-    if len(files) <= LISTED:
-        return digests
-    lines = "".join(f"{file['sha256']}  {file['name']}\n" for file in digests)
-    joint = hashlib.sha256(lines.encode()).hexdigest()
-    return [{"name": f"{root.resolve().name}: {len(files)} files", "sha256": joint}]
+    folder = (root.parent if root.is_file() else root).resolve()
+    digests = {file.resolve().relative_to(folder).as_posix(): sha256(file) for file in files}
+    if len(files) > LISTED:
+        lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+        joint = hashlib.sha256(lines.encode()).hexdigest()
+        digests = {f"{folder.name}: {len(files)} files": joint}
+    return [{"name": name, "sha256": digest} for name, digest in digests.items()]
 
 
 def _without_none(metadata: Metadata) -> dict[str, Any]:
-    values = {field.name: getattr(metadata, field.name) for field in fields(metadata)}
-    return {key: value for key, value in values.items() if value is not None}
+    return {key: value for key, value in vars(metadata).items() if value is not None}
 
 
 def _json(value: Any) -> Any:

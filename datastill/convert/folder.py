@@ -1,6 +1,6 @@
 """A folder of images: CLASS/IMAGE gives class labels; else a target model gives representations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,19 +60,10 @@ class FolderFormat(Format):
             image_set = ImageSet("the folder", images, target.normalizer)
             targets = target.represent_images(image_set).cpu()
             name = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0]
-            implied = Metadata(
-                "folder", name or None, "unit", "representation", None, target.normalizer
-            )
-            classes = ()
-        return LoadedSet(
-            images.float() / 255,
-            targets,
-            files,
-            implied,
-            tuple(missing),
-            target=target,
-            classes=classes,
-        )
+            implied = Metadata("folder", name or None, "unit", "representation")
+            implied, classes = replace(implied, normalizer=target.normalizer), ()
+        unit, asked = images.float() / 255, tuple(missing)
+        return LoadedSet(unit, targets, files, implied, asked, target=target, classes=classes)
 
 
 def _common_size(files: tuple[Path, ...]) -> int | None:

@@ -13,20 +13,13 @@ from datastill.distilled_set import TargetKind
 from datastill.images import Normalizer
 from datastill.target_model import TargetModel
 
-# `data/augmentation.py`, at the size of each source
-SOURCES = {
-    "cifar100": "cifar100",
-    "tinyimagenet": "tiny-imagenet",
-    "imagenet": "imagenet",
-    "imagenette": "imagenette",
-}
 TARGET_KINDS: dict[str, TargetKind] = {  # `test.py`: how it pre-trains on sets of each method
     "krr-st": "representation",
     "frepo": "soft-label",
     "kip": "soft-label",
     **dict.fromkeys(("random", "kmeans", "dsa", "dm", "mtt"), "hard-label"),
 }
-STATISTICS = {
+STATISTICS = {  # `data/augmentation.py`, at the size of each source
     "cifar100": Normalizer((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny-imagenet": Normalizer((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)),
     "imagenet": Normalizer((0.4810, 0.4574, 0.4078), (0.2633, 0.2560, 0.2708)),
@@ -51,9 +44,10 @@ class SelfsupDD(Format):
         method: str | None = folder.name.replace("_", "-")
         if method not in TARGET_KINDS:
             method = "krr-st" if targets.dim() == 2 else None
+        source = folder.parent.name.replace("tinyimagenet", "tiny-imagenet")
         implied = Metadata(
             method=method,
-            source=SOURCES.get(folder.parent.name),
+            source=source if source in STATISTICS else None,
             pixel_space="raw" if method == "krr-st" else None,
             target_kind=TARGET_KINDS[method] if method else "hard-label",
         )

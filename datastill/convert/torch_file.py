@@ -38,22 +38,17 @@ def read_torch(path: Path) -> Any:
         raise ArtefactError(f"there is no file {path}")
     try:
         _check_archive(path)
-    except Exception as error:  # damaged archives are answered with errors of many kinds
-        raise ArtefactError(
-            f"{path} is damaged, or not written by torch.save of PyTorch 1.6 or later: {error};"
-            " fetch it or save it again"
-        ) from error
-    with torch.serialization.safe_globals([(_IgnoredGlobal, name) for name in IGNORED]):
-        try:
+        with torch.serialization.safe_globals([(_IgnoredGlobal, name) for name in IGNORED]):
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             if not foreign:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # torch answers damaged files with errors of many kinds
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise ArtefactError(
-                f"{path} is damaged or no file of tensors: {reason}; load it where it was written,"
-                " and save the tensors alone"
-            ) from error
+    except Exception as error:  # damaged files are answered with errors of many kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ArtefactError(
+            f"{path} is damaged, or no file of tensors that torch.save of PyTorch 1.6 or later"
+            f" wrote: {reason}; fetch it again, or load it where it was written and save the"
+            " tensors alone"
+        ) from error
     raise ArtefactError(
         f"{path} holds more than tensors ({', '.join(sorted(foreign)[:3])}), which is not read"
         " because code could run; load it where it was written, and save the tensors alone"

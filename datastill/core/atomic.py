@@ -38,8 +38,12 @@ def remove_stale_tempfiles(folder: Path) -> None:
     """Remove the temporary files of killed processes of this machine from a folder."""
     for part in folder.glob(f".*@{platform.node()}.part"):
         writer = part.name.removesuffix(f"@{platform.node()}.part").rpartition(".")[2]
-        if writer.isdigit() and not _process_exists(int(writer)):
+        try:
+            os.kill(int(writer), 0)
+        except ProcessLookupError:
             part.unlink(missing_ok=True)
+        except (OSError, ValueError):  # of another user, or not of a process
+            pass
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,19 +58,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _process_exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True
 
 
 def _flush(path: Path) -> None:

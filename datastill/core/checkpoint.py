@@ -8,7 +8,6 @@ SHA-256 inside and the identity of the run that it belongs to.
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from datastill.core.errors import ArtefactError, DataError, ResumeError
+from datastill.core.options import plain
 from datastill.core.tensor_file import read_checked, write_checked
 
 FORMAT = "datastill.checkpoint"
 FORMAT_VERSION = 2
-
-NAMES_IN_0_1_0 = {  # of fields whose names have changed, so that runs of that version can go on
-    "pool": "members",
-    "network": "model",
-    "reset_counter": "clock",
-    "generation": "births",
-    "batch_generator": "batches",
-    "order_generator": "order",
-    "pair_generator": "pairs",
-    "real_generator": "real",
-    "slot_generator": "slots",
-    "start_generator": "starts",
-    "view_generator": "views",
-}
 
 Tree = Any  # JSON: values, lists, {"dict": [[key, tree], ...]}, {"tensor": name}
 
@@ -50,9 +36,11 @@ def restore(state: Any, tree: Tree, tensors: dict[str, Tensor]) -> None:
     Raises:
         ResumeError: A part is missing, unknown or of another shape.
     """
-    if unused := sorted(set(tensors) - set(_tensor_names(tree))):
-        raise ResumeError(f"the checkpoint has unknown tensors: {', '.join(unused)}")
-    _load(state, _rebuild(tree, tensors, "state"), "state")
+    remaining = dict(tensors)
+    saved = _rebuild(tree, remaining, "state")
+    if remaining:
+        raise ResumeError(f"the checkpoint has unknown tensors: {', '.join(sorted(remaining))}")
+    _load(state, saved, "state")
 
 
 def write(path: Path, state: Any, identity: dict[str, Any]) -> None:
@@ -84,7 +72,7 @@ def read(path: Path, state: Any, identity: dict[str, Any]) -> None:
     tensors, metadata = read_checked(path, FORMAT, FORMAT_VERSION)
     try:
         saved_identity, tree = json.loads(metadata["identity"]), json.loads(metadata["tree"])
-        if changes := differences(saved_identity, json.loads(json.dumps(identity))):
+        if changes := differences(saved_identity, plain(identity)):
             raise ResumeError(
                 f"{path} belongs to another run; it differs in {'; '.join(changes)}."
                 " Give the same options, or another --out"
@@ -136,22 +124,12 @@ def _capture(value: Any, path: str, tensors: dict[str, Tensor]) -> Tree:
     raise TypeError(f"{path}: a {type(value).__name__} cannot be part of a run's state")
 
 
-def _tensor_names(tree: Tree) -> Iterator[str]:
-    if isinstance(tree, list):
-        for part in tree:
-            yield from _tensor_names(part)
-    elif isinstance(tree, dict) and "tensor" in tree:
-        yield tree["tensor"]
-    elif isinstance(tree, dict):
-        yield from _tensor_names(tree["dict"])
-
-
 def _rebuild(tree: Tree, tensors: dict[str, Tensor], path: str) -> Any:
-    """The nested dictionaries and lists of a tree, with the tensors in their places."""
+    """Return the dictionaries and lists of a tree, with its tensors taken out of `tensors`."""
     if isinstance(tree, dict) and "tensor" in tree:
         if tree["tensor"] not in tensors:
             raise ResumeError(f"the checkpoint lacks the tensor {path}")
-        return tensors[tree["tensor"]]
+        return tensors.pop(tree["tensor"])
     if isinstance(tree, dict):
         return {k: _rebuild(v, tensors, f"{path}.{k}") for k, v in tree["dict"]}
     if isinstance(tree, list):
@@ -163,7 +141,7 @@ def _load(value: Any, saved: Any, path: str) -> Any:
     """Fill `value` in place where it is mutable; return what stands in its place."""
     if dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        for name, loaded in _load_dict(fields, _renamed(fields, saved), path).items():
+        for name, loaded in _load_dict(fields, saved, path).items():
             setattr(value, name, loaded)
         return value
     if isinstance(value, dict):
@@ -184,25 +162,13 @@ def _load(value: Any, saved: Any, path: str) -> Any:
         raise ResumeError(f"the checkpoint's {path} does not fit: {error}") from error
 
 
-def _renamed(fields: dict[str, Any], saved: Any) -> Any:
-    """Give today's names to the saved fields of a dataclass."""
-    if isinstance(saved, list) and set(fields) == {"models"}:  # 0.1.0 had a list and no pool
-        return {"models": saved}
-    if isinstance(saved, dict):
-        old_names = {name: NAMES_IN_0_1_0.get(name) for name in set(fields) - set(saved)}
-        if "augmentation_generator" in old_names:  # MTT, and matching methods
-            old_names["augmentation_generator"] = (
-                "augmentation" if "augmentation" in saved else "views"
-            )
-        names = {old: name for name, old in old_names.items() if old in saved}
-        return {names.get(key, key): value for key, value in saved.items()}
-    return saved
-
-
 def _load_dict(value: dict[Any, Any], saved: Any, path: str) -> dict[Any, Any]:
     saved = saved if isinstance(saved, dict) else {}
     if different := sorted(map(str, set(value) ^ set(saved))):
-        raise ResumeError(f"the checkpoint's {path} and this program differ in {different}")
+        raise ResumeError(
+            f"the checkpoint's {path} and this program differ in {', '.join(different)}; finish the"
+            " run with the version of datastill that started it, or choose another --out"
+        )
     return {k: _load(v, saved[k], f"{path}.{k}") for k, v in value.items()}
 
 
@@ -232,7 +198,7 @@ def _load_leaf(value: Any, saved: Any) -> Any:
 
 
 def _structure(value: Any) -> Any:
-    """The keys and lengths of nested dictionaries and lists, without their contents."""
+    """Return the keys and lengths of nested dictionaries and lists, without their contents."""
     if isinstance(value, dict):
         return {k: _structure(v) for k, v in value.items()}
     return [_structure(v) for v in value] if isinstance(value, list | tuple) else "value"

@@ -1,8 +1,9 @@
 """File locks: one process at a time. The system frees the locks of a process that ends."""
 
 import errno
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,63 +16,57 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 @contextmanager
-def file_lock(path: Path, phase: str) -> Iterator[None]:
-    """Hold the lock file `path` during the block; wait while another process holds it.
+def file_lock(path: Path, phase: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` during the block.
+
+    Args:
+        path: The file; its folder is made.
+        phase: What the block does, for messages.
+        wait: Wait while another process holds the file; False: refuse, and remove it at the end.
 
     Raises:
+        ConfigError: Another process holds the file, and `wait` is False.
         DataError: The file cannot be made, or is a link.
     """
     lock = FileLock(path)
     try:
-        _acquire(lock, path, phase)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            raise ConfigError(
+                f"another process is working on {phase} in {path.parent}; wait for it, or choose"
+                " another --out"
+            ) from None
         logger.info(f"{phase}: another process is making it; waiting")
         lock.acquire(poll_interval=POLL_SECONDS)
+    except NotImplementedError:  # of filelock, for ENOSYS
+        _log_missing_locks(path, phase, os.strerror(errno.ENOSYS))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno not in NO_LOCKS:
+            raise DataError(f"{path} cannot be locked: {reason}") from error
+        _log_missing_locks(path, phase, reason)
     try:
         yield
     finally:
+        if not wait:
+            with suppress(OSError):  # in a folder that can no longer be written it may stay
+                path.unlink()  # before the release, so that a waiting process sees it
         lock.release()
 
 
-@contextmanager
-def exclusive_lock(path: Path, phase: str) -> Iterator[None]:
+def exclusive_lock(path: Path, phase: str) -> AbstractContextManager[None]:
     """Hold the lock file `path` during the block, or refuse where another process holds it.
 
     Raises:
         ConfigError: Another process holds it.
         DataError: The file cannot be made, or is a link.
     """
-    lock = FileLock(path)
-    try:
-        _acquire(lock, path, phase)
-    except Timeout:
-        raise ConfigError(
-            f"another process is working on {phase} in {path.parent}; wait for it, or choose"
-            " another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # in a folder that can no longer be written it may stay
-            path.unlink()  # before the release, so that a waiting process sees it
-        lock.release()
+    return file_lock(path, phase, wait=False)
 
 
-def _acquire(lock: FileLock, path: Path, phase: str) -> None:
-    """Lock at once or raise Timeout; where the file system has no locks, log that and go on."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except NotImplementedError:
-        reason = "Function not implemented"
-    except Timeout:
-        raise
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise DataError(f"{path} cannot be locked: {error.strerror or error}") from error
-        reason = error.strerror or str(error)
-    else:
-        return
+def _log_missing_locks(path: Path, phase: str, reason: str) -> None:
     logger.info(
         f"{path.parent} is on a file system without locks ({reason}); make sure that no other"
         f" process works on {phase} there"

@@ -54,7 +54,7 @@ def find(folder: str, name: str) -> type[Any]:
 
 
 def public_name(component: Any) -> str:
-    """The public name of a component (class or object): its file's name, with dashes."""
+    """Return the public name of a component (class or object): its file's name, with dashes."""
     cls = component if isinstance(component, type) else type(component)
     return cls.__module__.rpartition(".")[2].replace("_", "-")
 

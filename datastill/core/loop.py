@@ -72,7 +72,7 @@ class CheckpointConfig:
     ranks: Ranks = Ranks()
 
     def for_part(self, name: str) -> "CheckpointConfig":
-        """The same for one of several phases whose checkpoints are removed together."""
+        """Return the same for one of several phases whose checkpoints are removed together."""
         return replace(self, path=self.path.with_name(f"{self.path.stem}-{name}.safetensors"))
 
     def clear(self) -> None:
@@ -230,7 +230,7 @@ class _Run:
         return None
 
     def _guarded_step(self, number: int) -> Metrics:
-        """The metrics of one step; errors of numbers and memory name phase and step."""
+        """Take one step; errors of numbers and memory name phase and step."""
         try:
             return self.step(number)
         except NumericalError as error:
@@ -253,7 +253,7 @@ class _Run:
         return f" The last checkpoint is unharmed; --resume continues after step {self.saved_step}"
 
     def _stop_and_save(self, last_saved: float) -> tuple[signal.Signals | None, bool]:
-        """(which signal stops the phase now, whether to save), the same on all ranks."""
+        """Return the signal that stops the phase now, and whether to save; equal on all ranks."""
         if self.saving is None:
             return stop_of_outer_loop(), False
         due = self.signals.save or time.monotonic() - last_saved >= self.saving.every_seconds
@@ -292,7 +292,7 @@ def _number(value: Tensor | float | int) -> float:
 
 
 def peak_memory_bytes() -> int:
-    """The largest memory of this process: on the GPU where one was used, else on the host."""
+    """Return the peak memory of this process: on the GPU where one was used, else on the host."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated()
     if not resource:

@@ -107,7 +107,7 @@ class Machine:
         return x.to(memory_format=torch.channels_last)
 
     def forward(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`network(x)` in this precision, as float32, of images (B, C, H, W) on the device."""
+        """Compute `network(x)` in this precision, as float32; images are (B, C, H, W)."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.precision == "float32":
             return network(x)
@@ -117,7 +117,7 @@ class Machine:
 
     @torch.no_grad()
     def forward_in_chunks(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Like `forward`, in chunks and without gradients, for networks that treat images singly.
+        """Compute like `forward`, in chunks and without gradients; networks treat images singly.
 
         A CPU takes as many images at once as it is fastest with. Where memory runs out, a chunk is
         halved, and halved again; the outputs are equal but for rounding.
@@ -134,12 +134,12 @@ class Machine:
         return torch.cat([self.forward_in_chunks(network, half) for half in x.chunk(2)])
 
     def images_per_chunk(self, pixels: int) -> int:
-        """How many images of so many pixels `forward_in_chunks` passes to a network at once."""
+        """Return how many images of so many pixels `forward_in_chunks` takes at once."""
         return max(1, self.chunk_pixels // pixels) if self.device == "cpu" else sys.maxsize
 
 
 def fits_in_memory(needed_bytes: float, device: str) -> bool:
-    """Whether a device has room for data that could stay on the host; a CPU always has."""
+    """Return whether a device has room for data that could stay on the host; a CPU always has."""
     if not device.startswith("cuda"):
         return True
     reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -160,7 +160,7 @@ def _set_cuda_arithmetic(precision: PrecisionName) -> None:
 
 
 def _has_bfloat16(device_type: str) -> bool:
-    """Whether a device has instructions for bfloat16; without them it is the slower format."""
+    """Return whether a device has instructions for bfloat16, which is slower without them."""
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since 2.7

@@ -6,6 +6,7 @@ imports torch, so that help texts stay fast.
 """
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -125,7 +126,7 @@ def type_text(expected: Any) -> str:
 
 
 def _within(value: Any, bounds: Mapping[str, float]) -> bool:
-    """Whether a number, or each number of a tuple, is within bounds; other values always are."""
+    """Return whether a number, or each number of a tuple, is within bounds."""
     if isinstance(value, tuple):
         return all(_within(item, bounds) for item in value)
     return not isinstance(value, int | float) or (
@@ -148,7 +149,7 @@ class Option:
 
 
 def options(component: Any) -> list[Option]:
-    """The options of a component (class or object), in the order of their declaration."""
+    """Return the options of a component (class or object), in the order of their declaration."""
     hints = typing.get_type_hints(component if isinstance(component, type) else type(component))
     return [
         Option(f.name, hints[f.name], f.default, str(f.metadata.get("help", "")))
@@ -156,9 +157,14 @@ def options(component: Any) -> list[Option]:
     ]
 
 
+def plain(value: Any) -> Any:
+    """Return a value as it comes back from a JSON file: tuples become lists, and paths text."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def to_json(component: Any) -> Json:
-    """The fields of a component as plain JSON values (tuples become lists)."""
-    return {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component)}
+    """Return the fields of a component, and of components in it, as plain JSON values."""
+    return dict(plain(dataclasses.asdict(component)))
 
 
 def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -176,12 +182,10 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def non_default(component: Any) -> Json:
-    """The fields that differ from their defaults, as plain JSON values."""
-    return {
-        o.name: _plain(getattr(component, o.name))
-        for o in options(component)
-        if getattr(component, o.name) != o.default
-    }
+    """Return the fields that differ from their defaults, as plain JSON values."""
+    values = to_json(component)
+    changed = [o.name for o in options(component) if getattr(component, o.name) != o.default]
+    return {name: values[name] for name in changed}
 
 
 def with_smoke_values(component: T) -> T:
@@ -197,14 +201,6 @@ def with_smoke_values(component: T) -> T:
         for f in dataclasses.fields(component)
     }
     return dataclasses.replace(component, **short)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_json(value)
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value
 
 
 def _tuples(value: Any) -> Any:

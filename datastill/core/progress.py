@@ -47,6 +47,13 @@ def set_verbosity(verbosity: Verbosity) -> None:
         handler.setFormatter(logging.Formatter(line))
 
 
+def duration(seconds: float) -> str:
+    """Format a time, such as 90 s, 35 min, 5.2 h or 12 days."""
+    if seconds < 7200:
+        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
 class ProgressBar:
     """Show how far a phase is, also while one step takes long; make one with `progress_bar`."""
 
@@ -64,7 +71,7 @@ class ProgressBar:
             self._show()
 
     def due(self) -> bool:
-        """Whether it is time to call `update`: reading a metric may wait for the device."""
+        """Return whether to call `update` now: reading a metric may wait for the device."""
         return time.monotonic() - self._shown > self._pause
 
     def update(self, done: int, values: Mapping[str, float]) -> None:
@@ -88,17 +95,10 @@ class ProgressBar:
         passed, done = now - self._started, self._done - self._first
         # A log of many hours has no need of a line every two seconds.
         self._pause = min(max(SHORTEST_PAUSE_SECONDS, passed / 10), LONGEST_PAUSE_SECONDS)
-        left = _duration(passed / done * (self._length - self._done)) if done else "unknown time"
+        left = duration(passed / done * (self._length - self._done)) if done else "unknown time"
         logger.info(
             f"{self._phase} {self._done}/{self._length}{self._unit}  {self._numbers}  {left} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    """Such as 90 s, 35 min or 5.2 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Ranks:
         return self.rank == 0
 
     def shard(self, rows: Tensor) -> Tensor:
-        """This rank's part of the rows that all ranks have, in order; parts differ by one at most.
+        """Return this rank's part of the rows that all ranks have; sizes differ by one at most.
 
         With fewer rows than ranks, every rank takes all of them: none may average over nothing.
         """
@@ -63,7 +63,7 @@ class Ranks:
         return rows.tensor_split(self.size)[self.rank]
 
     def gather(self, rows: Tensor, *, dim: int = 0) -> Tensor:
-        """The rows of all ranks, one after the other along `dim`; differentiable.
+        """Return the rows of all ranks, one after the other along `dim`; differentiable.
 
         Every rank must give a tensor of the same shape, and take part in the backward pass.
         """
@@ -74,7 +74,7 @@ class Ranks:
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor], *, rows: int = 1) -> list[Tensor]:
-        """The mean of each tensor over all ranks, in one message, without gradient.
+        """Return the mean of each tensor over all ranks, by one message, without gradient.
 
         Ranks are weighted by `rows`: means over shares become the mean over the joined batch.
         """
@@ -88,7 +88,7 @@ class Ranks:
         return [part.view(x.shape).to(x) for part, x in zip(parts, tensors, strict=True)]
 
     def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
-        """The largest of each number over all ranks."""
+        """Return the largest of each number over all ranks."""
         if self.size == 1:
             return list(numbers)
         total = torch.tensor(numbers)
@@ -174,7 +174,7 @@ def init_ranks(
 
 
 def _store(ranks: Ranks, timeout: timedelta) -> PrefixStore:
-    """The store by which ranks find each other.
+    """Return the store by which ranks find each other.
 
     torchrun keeps one over its restarts: each restart needs names of its own, or ranks would wait
     for those that have died.

@@ -19,6 +19,7 @@ from datastill.core.checkpoint import differences
 from datastill.core.errors import ConfigError, DataError, ResumeError
 from datastill.core.locks import exclusive_lock
 from datastill.core.loop import CheckpointConfig, PhaseCost
+from datastill.core.options import plain
 from datastill.core.progress import logger
 from datastill.core.ranks import Ranks
 from datastill.core.version import package_version
@@ -58,7 +59,7 @@ class RunFolder:
         """
         folder = RunFolder(Path(path))
         if folder.config_file.exists():
-            folder._check_same_run(_plain(config), resume)
+            folder._check_same_run(plain(config), resume)
         elif folder.path.exists() and (not folder.path.is_dir() or folder._has_foreign_files()):
             raise ConfigError(f"{path} is not an empty folder; choose another --out")
         nearest = next(p for p in [folder.path, *folder.path.absolute().parents] if p.exists())
@@ -100,11 +101,11 @@ class RunFolder:
                 RunFolder.check(path, config, resume=resume)  # it may be there since just now
                 folder._check_same_data(data or {})
                 if folder.config_file.exists() and (
-                    moved := differences(folder._config(), _plain(config))
+                    moved := differences(folder._read(folder.config_file), plain(config))
                 ):
                     logger.info(f"{path} is continued with other paths: {'; '.join(moved)}")
                 remove_stale_tempfiles(folder.path)
-                write_text(folder.config_file, yaml.safe_dump(_plain(config), sort_keys=False))
+                write_text(folder.config_file, yaml.safe_dump(plain(config), sort_keys=False))
                 if data and not folder.data_file.exists():
                     write_json(folder.data_file, dict(data))
                 folder._record_environment()
@@ -141,7 +142,7 @@ class RunFolder:
             self.append("environments.jsonl", now)
 
     def _has_foreign_files(self) -> bool:
-        """Whether there is anything but what a run leaves that was killed while it started."""
+        """Return whether there is more than a run leaves that was killed while it started."""
         names = (path.name for path in self.path.iterdir())
         return any(not (n.startswith(".") and n.endswith((".part", ".lock"))) for n in names)
 
@@ -159,7 +160,7 @@ class RunFolder:
         return self.ranks.is_main
 
     def saving(self, phase: str, identity: dict[str, Any]) -> CheckpointConfig:
-        """Where and how often a phase saves its checkpoint."""
+        """Return where and how often a phase saves its checkpoint."""
         file = self.path / f"checkpoint-{phase}.safetensors"
         return CheckpointConfig(file, identity, self.checkpoint_seconds, self.ranks)
 
@@ -205,18 +206,12 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} has a run in it; pass --resume to continue it, or another --out"
             )
-        old = _without_locations(self._config())
+        old = _without_locations(self._read(self.config_file))
         if changes := differences(old, _without_locations(config)):
             raise ResumeError(
                 f"{self.path} has another run in it; it differs in {'; '.join(changes)}."
                 " Give the same options, or another --out"
             )
-
-    def _config(self) -> dict[str, Any]:
-        try:
-            return dict(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise ResumeError(f"{self.config_file} is damaged; choose another --out") from error
 
     def data(self) -> dict[str, str]:
         """Read the fingerprints of the data of the run; none where an older version started it.
@@ -224,12 +219,13 @@ class RunFolder:
         Raises:
             ResumeError: The file is damaged.
         """
-        if not self.data_file.exists():
-            return {}
+        return self._read(self.data_file) if self.data_file.exists() else {}
+
+    def _read(self, file: Path) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.data_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ResumeError(f"{self.data_file} is damaged; choose another --out") from error
+            return dict(yaml.safe_load(file.read_text(encoding="utf-8")))  # JSON is YAML, too
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise ResumeError(f"{file} is damaged; choose another --out") from error
 
     def _check_same_data(self, data: Mapping[str, str]) -> None:
         old = self.data()
@@ -246,7 +242,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _without_locations(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without paths: files may move, their contents are compared by fingerprints."""
+    """Return the settings without paths: fingerprints compare what the files contain."""
 
     def without_path(value: Any) -> Any:
         if isinstance(value, list):
@@ -258,12 +254,6 @@ def _without_locations(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key not in LOCATIONS or isinstance(value, dict)
     }
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples and paths as a file returns them."""
-    plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
-    return plain
 
 
 def environment() -> dict[str, Any]:
@@ -282,7 +272,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages on which results depend."""
+    """Return the versions of the packages on which results depend."""
     return {name: package_version(name) for name in PACKAGES}
 
 
@@ -295,21 +285,14 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of this code where it runs from its repository; None for an installed copy."""
+    """Return the commit of this code in its repository; None for an installed copy."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    command = ["git", "--no-optional-locks", "-C", str(root), "describe"]  # writes no index
+    command += ["--always", "--exclude=*", "--abbrev=12", "--dirty"]
     try:
-        commit = _git(root, "rev-parse", "--short=12", "HEAD")
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("-dirty" if changes else "")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """The output of a git command that writes nothing, not even a refreshed index."""
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=10, check=True
-    ).stdout.strip()
+    return done.stdout.strip()

@@ -52,7 +52,7 @@ _captured: ContextVar[SignalState | None] = ContextVar("captured", default=None)
 
 
 def stop_of_outer_loop() -> signal.Signals | None:
-    """The signal that stops the loop around this code, if one came and this may stop alone."""
+    """Return the signal that stops the loop around this code, if this process may stop alone."""
     state = _captured.get()
     return None if state is None or state.shared else state.stop
 

@@ -77,26 +77,24 @@ def write_checked(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Write tensors and metadata (which contains the format) with their SHA-256, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**metadata, "sha256": digest(tensors, metadata)}
-    with atomic_write(path) as part:
-        # Not by save_file, whose own temporary file a kill would leave beside ours.
-        part.write_bytes(safetensors.torch.save(tensors, metadata))
-        _sort_header(part)
+    content = safetensors.torch.save(tensors, metadata)
+    with atomic_write(path) as part, part.open("wb") as file:
+        file.write(_sorted_header(content))
+        file.write(memoryview(content)[file.tell() :])
 
 
-def _sort_header(path: Path) -> None:
-    """Sort the keys of the header in place, so that equal contents are equal files."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        ordered = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        padded = ordered.encode().ljust(length)
-        assert len(padded) == length, "the same header, written by Python, has become longer"
-        file.seek(8)
-        file.write(padded)
+def _sorted_header(content: bytes) -> bytes:
+    """Return the header with sorted keys, so that files of equal contents are equal."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    padded = ordered.encode().ljust(length)
+    assert len(padded) == length, "the same header, written by Python, has become longer"
+    return content[:8] + padded
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, and over the metadata."""
+    """Return the SHA-256 of names, types, shapes and bytes of tensors, and of the metadata."""
     running = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         running.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_version(name: str) -> str:
-    """The version of an installed package; "0+source" where it runs from its source folder."""
+    """Return the version of a package; "0+source" where it runs from its source folder."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -29,6 +29,8 @@ NAMES = {
     ("numpy", "dtype"),
 }
 OFFSET = struct.Struct("<q")
+# of the images: shape, type, order (is it Fortran's?) and offset in the file; then the labels
+Scan = tuple[tuple[int, ...], str, bool, int, Labels]
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,18 @@ def open_batch(file: Path) -> Batch:
     Raises:
         DataError: it is truncated, no such batch, or names anything but arrays of numpy.
     """
-    shape, start, labels = _scan_npz(file) if file.suffix == ".npz" else _scan_pickle(file)
-    side = isqrt(shape[1] // 3) if len(shape) == 2 else 0
-    if not side or shape[1] != 3 * side**2:
-        raise DataError(f"{file} holds an array {shape}, not rows of 3 square planes")
-    if labels.shape != shape[:1]:
-        raise DataError(f"{file} has {shape[0]} images but {labels.size} labels; {AGAIN}")
-    if start + shape[0] * shape[1] > file.stat().st_size:
-        raise DataError(f"{file} is truncated; {AGAIN}")
+    try:
+        scan = _scan_npz if file.suffix == ".npz" else _scan_pickle
+        shape, dtype, fortran, start, labels = scan(file)
+        side = isqrt(shape[1] // 3) if len(shape) == 2 else 0
+        if dtype != "u1" or fortran or not side or shape[1] != 3 * side**2:
+            raise ValueError(f"it has {dtype} {shape}, not rows of 3 square planes of u1")
+        if labels.shape != shape[:1]:
+            raise ValueError(f"it has {shape[0]} images but {labels.size} labels")
+        if start + shape[0] * shape[1] > file.stat().st_size:
+            raise ValueError("it is truncated")
+    except Exception as error:  # a foreign file fails in as many ways as there are
+        raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {AGAIN}") from error
     return Batch(file, side, start, labels - 1)
 
 
@@ -92,7 +98,7 @@ class _Scanner(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
-            raise DataError(f"it names {module}.{name}, which no batch of ImageNet needs")
+            raise ValueError(f"it names {module}.{name}, which no batch of ImageNet needs")
         return _Record
 
 
@@ -113,38 +119,26 @@ class _Skipping:
         return self._opened.seek(min(offset + len(buffer), self._size)) - offset
 
 
-def _scan_pickle(file: Path) -> tuple[tuple[int, ...], int, Labels]:
-    """Shape of the images, where they start, and their labels."""
-    try:
-        with file.open("rb") as opened:
-            skipping = _Skipping(opened, file.stat().st_size)
-            batch = _Scanner(skipping).load()
-        _, shape, dtype, fortran, pixels = batch["data"].state
-        (start,) = OFFSET.unpack_from(pixels)
-        assert start in skipping.offsets, "pickle protocol 3 is expected"
-        assert dtype.arguments[0] == "u1" and not fortran, "unsigned bytes in rows are expected"
-        return tuple(map(int, shape)), start, np.array(batch["labels"], np.int64)
-    except Exception as error:  # a foreign pickle fails in as many ways as there are
-        raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {AGAIN}") from error
+def _scan_pickle(file: Path) -> Scan:
+    with file.open("rb") as opened:
+        skipping = _Skipping(opened, file.stat().st_size)
+        batch = _Scanner(skipping).load()
+    _, shape, dtype, fortran, pixels = batch["data"].state
+    (start,) = OFFSET.unpack_from(pixels)
+    assert start in skipping.offsets, "pickle protocol 3 is expected"
+    shape, labels = tuple(map(int, shape)), np.array(batch["labels"], np.int64)
+    return shape, str(dtype.arguments[0]), bool(fortran), start, labels
 
 
-def _scan_npz(file: Path) -> tuple[tuple[int, ...], int, Labels]:
-    """Shape of the images, where they start, and their labels."""
-    try:
-        with zipfile.ZipFile(file) as pack, file.open("rb") as opened:
-            with pack.open("labels.npy") as opened_labels:
-                labels = np.lib.format.read_array(opened_labels, allow_pickle=False).astype(
-                    np.int64
-                )
-            member = pack.getinfo("data.npy")
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise DataError("it is compressed, save it with numpy.savez")
-            opened.seek(member.header_offset + 26)  # the local header: 30 bytes, name, extra field
-            opened.seek(sum(struct.unpack("<HH", opened.read(4))), io.SEEK_CUR)
-            np.lib.format.read_magic(opened)
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(opened)
-            if dtype != np.uint8 or fortran:
-                raise DataError(f"its images are {dtype}, not unsigned bytes in rows")
-            return shape, opened.tell(), labels
-    except (DataError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {AGAIN}") from error
+def _scan_npz(file: Path) -> Scan:
+    with zipfile.ZipFile(file) as pack, file.open("rb") as opened:
+        with pack.open("labels.npy") as part:
+            labels = np.lib.format.read_array(part, allow_pickle=False).astype(np.int64)
+        member = pack.getinfo("data.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("it is compressed, save it with numpy.savez")
+        opened.seek(member.header_offset + 26)  # the local header: 30 bytes, name, extra field
+        opened.seek(sum(struct.unpack("<HH", opened.read(4))), io.SEEK_CUR)
+        np.lib.format.read_magic(opened)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(opened)
+        return shape, dtype.str[1:], fortran, opened.tell(), labels

@@ -1,14 +1,12 @@
 """FGVC-Aircraft 2013b: 10,000 photographs of 100 variants of aircraft (Maji et al., 2013)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_lines, read_pairs
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_lines, read_pairs
 
 TABLES = {
     "train": "data/images_variant_trainval.txt",
@@ -17,7 +15,6 @@ TABLES = {
 VARIANTS = "data/variants.txt"
 
 
-@dataclass(frozen=True)
 class Aircraft(ArchiveSource):
     """FGVC-Aircraft by variant; trains on the official trainval, any number of variants will do.
 
@@ -26,11 +23,9 @@ class Aircraft(ArchiveSource):
 
     num_classes = 100
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "non-commercial research; photographers keep the copyright"
     citation = (
-        "S. Maji, J. Kannala, E. Rahtu, M. Blaschko, A. Vedaldi. Fine-Grained Visual Classification"
-        " of Aircraft. arXiv:1306.5151, 2013."
+        "S. Maji et al. Fine-Grained Visual Classification of Aircraft. arXiv:1306.5151, 2013."
     )
     counts = MappingProxyType({"train": 6_667, "test": 3_333})
     archives = (
@@ -56,6 +51,5 @@ class Aircraft(ArchiveSource):
                 f"{root / TABLES[split]}: {', '.join(unknown[:5])} not in {VARIANTS}; {AGAIN}"
             )
         numbers = [variants.index(variant) for _, variant in rows]
-        labels = class_labels(numbers, len(variants), root / VARIANTS, first=0)
         files = [images / f"{number}.jpg" for number, _ in rows]
-        return RawImages(decode_all(files, image_size), labels, tuple(variants))
+        return listed_images(files, numbers, variants, root / VARIANTS, image_size, first=0)

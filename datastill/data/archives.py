@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ from typing import ClassVar
 import pooch
 
 from datastill.core.errors import ChecksumError, DataError
+from datastill.core.options import Json
 from datastill.core.progress import ProgressBar, progress_bar
 from datastill.data.cache import DataLocation, RawImages, cache_folder, file_signature
 from datastill.data.source import ImageSource
@@ -56,10 +56,10 @@ class ArchiveSource(ImageSource):
     def _read_archives(self, split: str, image_size: int, *roots: Path) -> RawImages:
         """Read one split; `roots` are the folders with the files of each archive."""
 
-    def _find(self, data_root: Path | None) -> DataLocation | None:
+    def _find(self, data_root: Path | None) -> DataLocation:
         return find_archives(self.folder, self.archives, data_root)
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         return self._read_archives(split, image_size, *open_archives(self.archives, location))
 
 
@@ -79,14 +79,13 @@ def find_local(
         DataError: There is no such `data_root`.
     """
     root = _search_root(folder, archives, data_root)
-    located = {archive.file: _locate(archive, root) for archive in archives}
-    locations = {file: location for file, location in located.items() if location is not None}
-    if len(locations) < len(archives):
+    places = {a.file: (place, _facts(a, place)) for a in archives if (place := _locate(a, root))}
+    if len(places) < len(archives):
         return None
-    if not folder:
-        return locations[archives[0].file]
-    facts = {file: location.facts for file, location in locations.items()}
-    return DataLocation(root.resolve(), facts, valid_without_source=True)
+    if folder:
+        facts = {file: facts for file, (_, facts) in places.items()}
+        return DataLocation(root.resolve(), facts, valid_without_source=True)
+    return DataLocation(*places[archives[0].file], valid_without_source=True)
 
 
 def find_archives(folder: str, archives: Sequence[Archive], data_root: Path | None) -> DataLocation:
@@ -112,31 +111,28 @@ def find_archives(folder: str, archives: Sequence[Archive], data_root: Path | No
     return location
 
 
-def open_archives(archives: Sequence[Archive], location: DataLocation | None) -> list[Path]:
+def open_archives(archives: Sequence[Archive], location: DataLocation) -> list[Path]:
     """Return the folder with the files of each archive, extracted into the cache where needed.
 
     Raises:
         ChecksumError: An archive file is not the published one.
         DataError: An archive is gone, cannot be extracted, or lacks what the reader needs.
     """
-    assert location is not None, archives  # only embedded sources have none
     folders = []
     for archive in archives:
-        located = _locate(archive, location.path)
-        if located is None:
+        place = _locate(archive, location.path)
+        if place is None:
             raise DataError(
                 f"{describe_files(archive)}, from where this was prepared ({location.path}), is"
                 " gone; say with --data-root where it is now"
             )
-        is_packed = located.path.is_file()
-        folders.append(_extracted(archive, located) if is_packed else located.path)
+        folders.append(_extracted(archive, place) if place.is_file() else place)
     return folders
 
 
-def _extracted(archive: Archive, location: DataLocation) -> Path:
+def _extracted(archive: Archive, path: Path) -> Path:
     """Check and extract an archive file into the cache, once; return the folder with its files."""
-    path = location.path
-    key = sha256(repr((str(path), location.facts)).encode()).hexdigest()[:8]
+    key = sha256(repr((str(path), _facts(archive, path))).encode()).hexdigest()[:8]
     target = cache_folder() / "extracted" / f"{archive.folder or archive.file}-{key}"
     if not target.is_dir():
         with progress_bar(f"extract {path.name}", 0, 1), path.open("rb") as opened:
@@ -155,32 +151,8 @@ def _extracted(archive: Archive, location: DataLocation) -> Path:
 
 def describe_files(*archives: Archive) -> str:
     """What to look for: each published file, or what is in it."""
-    texts = []
-    for archive in archives:
-        if archive.folder:
-            texts.append(f"{archive.file} or the folder {archive.folder}")
-        elif archive.files == (archive.file,):
-            texts.append(archive.file)
-        else:
-            texts.append(f"{archive.file} (or its {', '.join(archive.files)})")
-    return ", ".join(texts)
-
-
-def download(url: str, md5: str, file: Path) -> Path:
-    """Fetch `url` to `file`, which appears once its bytes are the published ones.
-
-    Raises:
-        ValueError: the bytes are others.
-        OSError: there is no connection, or the file cannot be written.
-    """
-    bar = _PoochProgress(f"download {file.name}, MB")
-    fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=DOWNLOAD_CHUNK_BYTES)
-    try:
-        return Path(
-            pooch.retrieve(url, f"md5:{md5}", fname=file.name, path=file.parent, downloader=fetch)
-        )
-    finally:
-        bar.close()
+    names = ((archive.file, archive.folder or " and ".join(archive.files)) for archive in archives)
+    return ", ".join(" or ".join(dict.fromkeys(pair)) for pair in names)
 
 
 class _PoochProgress:
@@ -230,25 +202,21 @@ def extract_atomically(file: Path, target: Path) -> None:
 
 
 def extract(file: Path, into: Path) -> None:
-    """Extract a tar or zip file; members and links that would lead out of `into` are refused.
+    """Extract a tar or zip file; nothing is written outside of `into`.
+
+    A tar file with members or links that would lead out of it is refused; of a zip file, Python
+    itself leaves out what does (`..`, a leading slash) and writes links as plain files.
 
     Raises:
         DataError: the file is damaged, or a member leaves the folder.
     """
     try:
-        if not zipfile.is_zipfile(file):
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as pack:
+                pack.extractall(into)
+        else:
             with tarfile.open(file) as tar:
                 tar.extractall(into, filter="data")
-            return
-        with zipfile.ZipFile(file) as pack:
-            for member in pack.infolist():
-                inside = (into / member.filename).resolve().is_relative_to(into.resolve())
-                if not inside or stat.S_ISLNK(member.external_attr >> 16):
-                    raise DataError(
-                        f"{file} is refused: its member {member.filename!r} leaves the folder;"
-                        " it is not the published archive, download it again"
-                    )
-            pack.extractall(into)
     except tarfile.FilterError as error:
         raise DataError(
             f"{file} is refused: {error}; it is not the published archive, download it again"
@@ -273,26 +241,29 @@ def _search_root(folder: str, archives: Sequence[Archive], data_root: Path | Non
     return root / folder if data_root is None or (root / folder).is_dir() else root
 
 
-def _locate(archive: Archive, root: Path) -> DataLocation | None:
+def _locate(archive: Archive, root: Path) -> Path | None:
     """The extracted folder, else the archive file; None where there is neither."""
     for folder in (root, root / archive.folder):
         if not _missing_files(archive, folder):
-            return _location(folder, archive.files)
+            return folder.resolve()
     file = root if root.is_file() else root / archive.file
-    return _location(file) if file.is_file() else None
+    return file.resolve() if file.is_file() else None
 
 
-def _location(path: Path, parts: tuple[str, ...] = ()) -> DataLocation:
-    path = path.resolve()
-    facts = {part: file_signature(path / part) for part in parts} or {
-        path.name: file_signature(path)
-    }
-    return DataLocation(path, facts, valid_without_source=True)
+def _facts(archive: Archive, place: Path) -> Json:
+    """What changes when the files do."""
+    if place.is_file():
+        return {place.name: file_signature(place)}
+    return {file: file_signature(place / file) for file in archive.files}
 
 
 def _download(archive: Archive, root: Path) -> None:
+    """Fetch an archive into a folder, where it appears once its bytes are the published ones."""
+    bar = _PoochProgress(f"download {archive.file}, MB")
+    fetch = pooch.HTTPDownloader(progressbar=bar, chunk_size=DOWNLOAD_CHUNK_BYTES)
+    md5 = f"md5:{archive.md5}"
     try:
-        download(archive.url, archive.md5, root / archive.file)
+        pooch.retrieve(archive.url, md5, fname=archive.file, path=root, downloader=fetch)
     except ValueError as error:
         raise ChecksumError(f"{archive.url} is no longer the published file: {error}") from error
     except OSError as error:
@@ -301,6 +272,8 @@ def _download(archive: Archive, root: Path) -> None:
             f" ({type(error).__name__}); put it there by hand (from {archive.url}),"
             " or say with --data-root where it is"
         ) from error
+    finally:
+        bar.close()
 
 
 def _refuse_other_data(root: Path, wanted: str) -> None:

@@ -60,7 +60,7 @@ class LazyImages:
 
 @dataclass(frozen=True)
 class RawImages:
-    """One split, resized, not yet cached."""
+    """One split, resized."""
 
     images: Bytes | LazyImages  # (N, C, H, W)
     labels: Labels | None = None  # (N,) in [0, K)
@@ -109,11 +109,8 @@ class DataLocation:
             "outlives": self.valid_without_source,
         }
 
-    @staticmethod
-    def from_json(value: Json) -> "DataLocation":
-        """The location that `to_json` gave."""
-        path, splits = Path(value["path"]), tuple(value["splits"])
-        return DataLocation(path, value["facts"], splits, value["outlives"])
+
+EMBEDDED = DataLocation(Path(), {})  # of a source that needs no files and no cache
 
 
 def file_signature(path: Path) -> Json:
@@ -142,34 +139,11 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """One split as tensors, with the statistics of this very split."""
-
-    images: Tensor  # (N, C, H, W) uint8, copy-on-write where memory-mapped
-    labels: Tensor | None  # (N,) int64
-    classes: tuple[str, ...]
-    normalizer: Normalizer
-    warnings: tuple[str, ...] = ()
-
-
-def arrays_of(raw: RawImages) -> Arrays:
-    """Tensors of freshly read images."""
-    images = torch.from_numpy(np.ascontiguousarray(raw.images[:]))
-    labels = None if raw.labels is None else torch.from_numpy(raw.labels)
-    return Arrays(images, labels, raw.classes, Normalizer.of(images), raw.warnings)
-
-
-@dataclass(frozen=True)
 class Prepared:
     """One split of one source at one size, on disk or about to be."""
 
     folder: Path
     split: str
-
-    @staticmethod
-    def in_cache(key: str, image_size: int, split: str) -> "Prepared":
-        """Where the cache keeps the split of the source that is called `key`."""
-        return Prepared(cache_folder() / "prepared" / key / str(image_size), split)
 
     @property
     def path(self) -> Path:
@@ -221,11 +195,16 @@ class Prepared:
 
     def location(self) -> DataLocation | None:
         """Where the cached split was read from; None where nothing usable is cached."""
-        manifest = self._manifest()
-        return None if manifest is None else DataLocation.from_json(manifest["origin"])
+        if (manifest := self._manifest()) is None:
+            return None
+        origin = manifest["origin"]
+        path, splits = Path(origin["path"]), tuple(origin["splits"])
+        return DataLocation(path, origin["facts"], splits, origin["outlives"])
 
-    def read(self, location: DataLocation) -> Arrays | None:
-        """The cached split; None where it is absent, unfinished or not of today's `location`.
+    def read(self, location: DataLocation) -> tuple[RawImages, Normalizer] | None:
+        """The cached split, memory-mapped, and the statistics of this very split.
+
+        None where it is absent, unfinished or not of today's `location`.
 
         Raises:
             ChecksumError: A file has changed since it was written.
@@ -239,19 +218,13 @@ class Prepared:
                 return None
         self.verify()
         # copy-on-write: torch warns of arrays that it must not write to
-        tensors = {
-            name: torch.from_numpy(
-                np.asarray(np.load(self._file(name), mmap_mode="c", allow_pickle=False))
-            )
+        arrays = {
+            name: np.asarray(np.load(self._file(name), mmap_mode="c", allow_pickle=False))
             for name in manifest["files"]
         }
-        return Arrays(
-            tensors["images"],
-            tensors.get("labels"),
-            tuple(manifest["classes"]),
-            Normalizer.from_statistics(manifest["normalizer"]),
-            tuple(manifest.get("warnings", ())),
-        )
+        texts = (tuple(manifest[name]) for name in ("classes", "warnings"))
+        raw = RawImages(arrays["images"], arrays.get("labels"), *texts)
+        return raw, Normalizer.from_statistics(manifest["normalizer"])
 
     def verify(self) -> dict[str, str]:
         """Compare every byte with the manifest; return the digests by file.

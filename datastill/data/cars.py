@@ -1,6 +1,5 @@
 """Stanford Cars: 16,185 photographs of 196 makes and models (Krause et al., 2013)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,8 +10,7 @@ from datastill.core.errors import DataError
 from datastill.core.options import Json
 from datastill.data.archives import Archive, describe_files, find_local, open_archives
 from datastill.data.cache import DataLocation, RawImages, cache_folder
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
 from datastill.data.source import ImageSource
 
 SITE = "https://ai.stanford.edu/~jkrause"  # dead since 2023: nothing is downloaded from there
@@ -35,7 +33,6 @@ APART = (  # a folder and an annotation file for each split
 BY_HAND = "https://github.com/pytorch/vision/issues/7545"  # users tell of living copies
 
 
-@dataclass(frozen=True)
 class Cars(ImageSource):
     """Stanford Cars, whole photographs, in either of its two published layouts.
 
@@ -45,11 +42,9 @@ class Cars(ImageSource):
 
     num_classes = 196
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "no formal licence; cite the paper"
     citation = (
-        "J. Krause, M. Stark, J. Deng, L. Fei-Fei. 3D Object Representations for Fine-Grained"
-        " Categorization. 4th IEEE Workshop on 3D Representation and Recognition, 2013."
+        "J. Krause et al. 3D Object Representations for Fine-Grained Categorization. 3dRR, 2013."
     )
     counts = MappingProxyType({"train": 8_144, "test": 8_041})
 
@@ -64,14 +59,11 @@ class Cars(ImageSource):
             f" {describe_files(*JOINT)}; or {describe_files(*APART)}"
         )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         layout = JOINT if ANNOTATIONS in location.facts else APART
         roots = open_archives(layout, location)
         read = _list_joint if layout is JOINT else _list_apart
-        files, numbers, names, table = read(split, *roots)
-        labels = class_labels(numbers, len(names), table)
-        return RawImages(decode_all(files, image_size), labels, names)
+        return listed_images(*read(split, *roots), image_size)
 
 
 Listed = tuple[list[Path], list[int], tuple[str, ...], Path]  # images, classes from 1, names, table

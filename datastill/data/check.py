@@ -1,6 +1,5 @@
 """Prepare and check data sets: `datastill data prepare` and `datastill data check`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,37 +10,18 @@ from datastill.data.source import ImageSource
 from datastill.images import ImageSet
 
 
-@dataclass(frozen=True)
-class PreparedSplit:
-    """One line of `datastill data prepare`."""
-
-    split: str
-    count: int
-    official: int | None  # how many there should be, where that is known
-    path: Path | None  # the cached images; None for embedded sources, which need no cache
-
-
 def prepare(
     source: ImageSource,
     image_size: int | None = None,
     data_root: str | Path | None = None,
-) -> list[PreparedSplit]:
-    """Read, resize and cache every split that is there, and return where each is.
+) -> dict[str, ImageSet]:
+    """Read, resize and cache every split that is there, and return them by name.
 
     Raises:
         DataError: Files are missing or damaged.
     """
-    size = source.size(image_size)
-    is_cached, sets = _load_all(source, size, data_root)
-    return [
-        PreparedSplit(
-            split,
-            len(images),
-            source.official_count(split),
-            source.prepared(split, size).path if is_cached else None,
-        )
-        for split, images in sets.items()
-    ]
+    splits = source.origin(source.size(image_size), data_root).splits
+    return {split: source.load(split, image_size, data_root) for split in splits}
 
 
 def check(
@@ -57,15 +37,14 @@ def check(
         DataError: Files are missing or damaged.
         ChecksumError: A cached file has changed since it was written.
     """
-    size = source.size(image_size)
-    is_cached, sets = _load_all(source, size, data_root)
-    summaries = {}
+    sets, summaries = prepare(source, image_size, data_root), {}
     for split, images in sets.items():
         count, official, per_class = len(images), source.official_count(split), None
         if images.labels is not None:
             counts = torch.bincount(images.labels, minlength=len(images.classes))
             per_class = [int(counts.min()), int(counts.max())]  # fewest and most
-        prepared = source.prepared(split, size)
+        prepared = source.prepared(split, images.image_size)
+        is_cached = prepared.path.is_file()  # embedded sources need no cache
         summaries[split] = {
             "count": count,
             "official_count": official,
@@ -79,7 +58,7 @@ def check(
         "source": source.name,
         "licence": source.licence,
         "citation": source.citation,
-        "image_size": size,
+        "image_size": train.image_size,
         "channels": train.channels,
         "classes": list(train.classes),
         "official_classes": source.num_classes,
@@ -105,12 +84,3 @@ def contact_sheet(images: ImageSet, rows: int = 20, columns: int = 10) -> tuple[
         first = (labels == label).nonzero().flatten()[:columns]
         row[: len(first)] = images.unit_pixels(first)
     return sheet.flatten(0, 1), [images.classes[label] for label in chosen]
-
-
-def _load_all(
-    source: ImageSource, size: int, data_root: str | Path | None
-) -> tuple[bool, dict[str, ImageSet]]:
-    """Load every split that is there; False where the source is embedded and needs no cache."""
-    location = source.origin(size, data_root)
-    splits = source.splits if location is None else location.splits
-    return location is not None, {split: source.load(split, size, data_root) for split in splits}

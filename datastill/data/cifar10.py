@@ -1,6 +1,5 @@
 """CIFAR-10: 60,000 natural images of 10 classes (Krizhevsky, 2009)."""
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._cifar import Cifar
@@ -9,7 +8,6 @@ from datastill.data.archives import Archive
 TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
 
 
-@dataclass(frozen=True)
 class Cifar10(Cifar):
     """CIFAR-10 in its binary version; training images in the order of the five batches."""
 
@@ -17,7 +15,6 @@ class Cifar10(Cifar):
     files = MappingProxyType({"train": TRAIN, "test": ("test_batch.bin",)})
     class_file = "batches.meta.txt"
     label_bytes = 1
-    max_records = 10_000
     archives = (
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

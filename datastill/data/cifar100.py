@@ -1,13 +1,11 @@
 """CIFAR-100: 60,000 natural images of 100 classes (Krizhevsky, 2009)."""
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from datastill.data._cifar import Cifar
 from datastill.data.archives import Archive
 
 
-@dataclass(frozen=True)
 class Cifar100(Cifar):
     """CIFAR-100 in its binary version, with the 100 fine labels."""
 
@@ -15,7 +13,6 @@ class Cifar100(Cifar):
     files = MappingProxyType({"train": ("train.bin",), "test": ("test.bin",)})
     class_file = "fine_label_names.txt"
     label_bytes = 2  # a coarse label, then a fine one
-    max_records = 50_000
     archives = (
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",

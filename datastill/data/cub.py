@@ -1,29 +1,24 @@
 """CUB-200-2011: 11,788 photographs of 200 species of birds (Wah et al., 2011)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_pairs
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_pairs
 
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
-@dataclass(frozen=True)
 class Cub(ArchiveSource):
     """Caltech-UCSD Birds 200-2011, whole photographs; any number of classes will do."""
 
     num_classes = 200
     native_size = 64  # photographs of many sizes; this is what the paper uses
-    channels = 3
     licence = "non-commercial research and education"
     citation = (
-        "C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie. The Caltech-UCSD Birds-200-2011"
-        " Dataset. Technical report CNS-TR-2011-001, California Institute of Technology, 2011."
+        "C. Wah et al. The Caltech-UCSD Birds-200-2011 Dataset. CNS-TR-2011-001, Caltech, 2011."
     )
     counts = MappingProxyType({"train": 5_994, "test": 5_794})
     archives = (
@@ -47,7 +42,6 @@ class Cub(ArchiveSource):
         chosen = [number for number in files if is_train[number] == flag]
         order = {number: k for k, number in enumerate(names, start=1)}
         numbers = [order.get(classes[number], 0) for number in chosen]
-        labels = class_labels(numbers, len(names), root / TABLES[1])
-        species = tuple(name.partition(".")[2] for name in names.values())
-        images = decode_all([listed[number] for number in chosen], image_size)
-        return RawImages(images, labels, species)
+        species = [name.partition(".")[2] for name in names.values()]
+        images = [listed[number] for number in chosen]
+        return listed_images(images, numbers, species, root / TABLES[1], image_size)

@@ -33,9 +33,8 @@ SUFFIXES = (
     ".jpe", ".jfif", ".apng", ".avif", ".pbm", ".pnm", ".jp2", ".jpx",
 )  # fmt: skip
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")
-LARGE = (
-    16_000_000  # pixels; of such images one at a time is decoded: each may take 20 bytes a pixel
-)
+# pixels; of such images one at a time is decoded: each may take 20 bytes a pixel
+LARGE = 16_000_000
 STRIP = 2.0  # long side / short side from which more than half of an image is cut off
 SAMPLES_PER_PIXEL, EXTRA_SAMPLES = 277, 338  # tags of TIFF
 _large_image = Lock()
@@ -45,15 +44,14 @@ class UnreadableImageError(Exception):
     """An image file is damaged, or of a kind that is not read; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Decoded:
     """The images of a list of files, and why some could not be read."""
 
     images: Bytes  # (n, 3, S, S), the readable ones in the order of their files
-    readable: list[int]  # n positions in the list of files
-    unreadable: dict[int, str]  # reasons by position
+    unreadable: dict[int, str]  # reasons by position in the list of files
     converted: Counter[str]  # how many of the n were stored in another mode than RGB, by mode
-    strips: int  # how many of the n lost more than half of their pixels to the crop
+    strips: int = 0  # how many of the n lost more than half of their pixels to the crop
 
 
 def is_image_name(name: str) -> bool:
@@ -104,8 +102,7 @@ def decode_files(
     """
     results = _in_threads(lambda file: _try_decode(file, image_size), files)
     images = np.empty((len(files), 3, image_size, image_size), np.uint8)
-    decoded = Decoded(images, [], {}, Counter(), 0)
-    strips = 0
+    decoded = Decoded(images, {}, Counter())
     with progress_bar(phase, 0, len(files), "images") if phase else nullcontext() as bar:
         for position, result in enumerate(results):
             if bar is not None and bar.due():
@@ -114,13 +111,12 @@ def decode_files(
                 decoded.unreadable[position] = result
                 continue
             image, mode, is_strip = result
-            images[len(decoded.readable)] = image
-            decoded.readable.append(position)
-            strips += is_strip
+            images[position - len(decoded.unreadable)] = image
+            decoded.strips += is_strip
             if mode != "RGB":
                 decoded.converted[mode] += 1
-    count = len(decoded.readable)
-    return Decoded(images[:count], decoded.readable, decoded.unreadable, decoded.converted, strips)
+    decoded.images = images[: len(files) - len(decoded.unreadable)]
+    return decoded
 
 
 def decode_all(files: Sequence[Path | str], image_size: int, *, root: Path = Path()) -> LazyImages:

@@ -1,7 +1,6 @@
 """Embedded, labelled data: 1,797 handwritten digits of scikit-learn, distorted like the glyphs."""
 
 import importlib
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +14,6 @@ TRAIN = 1000
 SEED = 0
 
 
-@dataclass(frozen=True)
 class Digits(ImageSource):
     """1,000 digits to draw labels from and 797 for testing, shuffled by a fixed seed.
 
@@ -32,7 +30,7 @@ class Digits(ImageSource):
     )
     counts = MappingProxyType({"train": TRAIN, "test": 797})
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         digits = importlib.import_module("sklearn.datasets").load_digits()  # takes a second
         ink = (digits.images / 16).astype(np.float32)  # cells count 0 to 16 inked pixels
         order = np.random.default_rng(derive(SEED, "digits", "split")).permutation(len(ink))

@@ -1,6 +1,5 @@
 """Stanford Dogs: 20,580 photographs of 120 breeds, taken from ImageNet (Khosla et al., 2011)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -9,14 +8,12 @@ import numpy as np
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 LISTS = {"train": "train_list.mat", "test": "test_list.mat"}
 
 
-@dataclass(frozen=True)
 class Dogs(ArchiveSource):
     """Stanford Dogs, whole photographs; its two archives lie in one folder.
 
@@ -25,12 +22,8 @@ class Dogs(ArchiveSource):
 
     num_classes = 120
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
-    citation = (
-        "A. Khosla, N. Jayadevaprakash, B. Yao, L. Fei-Fei. Novel Dataset for Fine-Grained Image"
-        " Categorization. First Workshop on Fine-Grained Visual Categorization, CVPR, 2011."
-    )
+    citation = "A. Khosla et al. Novel Dataset for Fine-Grained Image Categorization. FGVC, 2011."
     counts = MappingProxyType({"train": 12_000, "test": 8_580})
     folder = "stanford_dogs"
     archives = (
@@ -53,9 +46,9 @@ class Dogs(ArchiveSource):
                 f" folders from 1; {AGAIN}"
             )
         numbers = [number for _, number in rows[split]]
-        labels = class_labels(numbers, len(breeds), lists / LISTS[split])
         files = [images / file for file, _ in rows[split]]
-        return RawImages(decode_all(files, image_size), labels, tuple(breeds.values()))
+        classes = tuple(breeds.values())
+        return listed_images(files, numbers, classes, lists / LISTS[split], image_size)
 
 
 def _rows(file: Path) -> list[tuple[str, int]]:

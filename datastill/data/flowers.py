@@ -11,8 +11,7 @@ from datastill.core.errors import DataError
 from datastill.core.options import check_bounds, option
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_mat
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 LABELS, SETS = "imagelabels.mat", "setid.mat"
@@ -29,7 +28,6 @@ class Flowers(ArchiveSource):
 
     num_classes = NUM_CLASSES
     native_size = 64  # photographs of many sizes, as for the other targets
-    channels = 3
     licence = "no formal licence; cite the paper"
     citation = (
         "M.-E. Nilsback, A. Zisserman. Automated Flower Classification over a Large Number of"
@@ -57,9 +55,9 @@ class Flowers(ArchiveSource):
         check_no_extra_files(images.glob("*.jpg"), files, f"those labelled by {LABELS}")
         parts = ("test",) if split == "test" else tuple(self.images.split("+"))
         chosen = _positions(set_file, parts, len(files))
-        labels = class_labels(numbers[chosen], NUM_CLASSES, label_file)
-        classes = tuple(str(k + 1) for k in range(NUM_CLASSES))
-        return RawImages(decode_all([files[i] for i in chosen], image_size), labels, classes)
+        classes = [str(k + 1) for k in range(NUM_CLASSES)]
+        chosen_files = [files[i] for i in chosen]
+        return listed_images(chosen_files, numbers[chosen], classes, label_file, image_size)
 
 
 def _positions(file: Path, parts: tuple[str, ...], count: int) -> list[int]:

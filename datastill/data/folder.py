@@ -34,9 +34,6 @@ class ImageFolderSource(ImageSource):
     Files that cannot be read are skipped with a warning as long as they are at most 1 %.
     """
 
-    num_classes = None
-    native_size = None
-    channels = 3
     licence = "unspecified (your own data)"
     citation = "none"
 
@@ -56,8 +53,7 @@ class ImageFolderSource(ImageSource):
         }
         return DataLocation(root, facts, tuple(find_layout(root, listing).files))
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         root = location.path
         layout = find_layout(root, list_images(root))
         if split not in layout.files:
@@ -70,7 +66,8 @@ class ImageFolderSource(ImageSource):
         if not layout.classes:
             return RawImages(decoded.images, warnings=warnings)
         order = {name: k for k, name in enumerate(layout.classes)}
-        labels = [order[class_of(files[position])] for position in decoded.readable]
+        readable = (file for k, file in enumerate(files) if k not in decoded.unreadable)
+        labels = [order[class_of(file)] for file in readable]
         return RawImages(decoded.images, np.array(labels, np.int64), layout.classes, warnings)
 
 
@@ -135,24 +132,25 @@ def find_layout(root: Path, listing: Listing) -> Layout:
     Raises:
         DataError: there are no images, or the test split has classes that train has not.
     """
-    files = listing.files
+    files, warnings = listing.files, []
     if not files:
         raise DataError(f"{root} holds no images (files ending in {', '.join(SUFFIXES)})")
-    warnings = []
     if listing.runs:
         warnings.append(f"{root}: {_names(listing.runs)} left out, as a run folder of datastill")
     folders = {name: [f for f in files if f.parts[0] == name] for name in ("train", *TEST_FOLDERS)}
     folders = {name: members for name, members in folders.items() if members}
-    is_deep = any(len(file.parts) > 2 for file in folders.get("train", []))
-    if "train" in folders and (is_deep or sum(map(len, folders.values())) == len(files)):
-        return _layout_of_splits(root, listing, folders, warnings)
-    classes = _class_folders(root, files, 1, warnings)
-    if not classes:
-        return Layout({"train": files}, (), tuple(warnings))
-    _warn_of_empty(root, listing, classes, warnings)
-    held_out = _held_out(files)
-    train = [file for file in files if file not in held_out]
-    return Layout({"train": train, "test": sorted(held_out)}, classes, tuple(warnings))
+    train = folders.get("train", [])
+    has_splits = any(len(file.parts) > 2 for file in train) or (
+        bool(train) and sum(map(len, folders.values())) == len(files)
+    )
+    classes = _class_folders(root, train if has_splits else files, 1 + has_splits, warnings)
+    if classes and (empty := [folder for folder in listing.empty if folder.name not in classes]):
+        warnings.append(f"{root}: {_names(empty)} empty and no class")
+    if has_splits:
+        return _layout_of_splits(root, files, folders, classes, warnings)
+    held_out = _held_out(files) if classes else set()
+    splits = {"train": [file for file in files if file not in held_out], "test": sorted(held_out)}
+    return Layout({k: part for k, part in splits.items() if part}, classes, tuple(warnings))
 
 
 def class_of(file: Path) -> str:
@@ -165,33 +163,30 @@ def _folder_name(file: Path) -> str:
 
 
 def _layout_of_splits(
-    root: Path, listing: Listing, folders: dict[str, list[Path]], warnings: list[str]
+    root: Path,
+    files: list[Path],
+    folders: dict[str, list[Path]],
+    classes: tuple[str, ...],
+    warnings: list[str],
 ) -> Layout:
-    train, test_name = folders["train"], next((t for t in TEST_FOLDERS if t in folders), "")
-    classes = _class_folders(root, train, 2, warnings)
-    if ignored := sorted({f.parts[0] for f in listing.files} - {"train", test_name}):
+    """The layout where there is a folder train, and perhaps one for testing."""
+    name = next((name for name in TEST_FOLDERS if name in folders), "")
+    if ignored := sorted({file.parts[0] for file in files} - {"train", name}):
         warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
-    if classes:
-        _warn_of_empty(root, listing, classes, warnings)
-    splits, problem = {"train": train}, ""
-    if test_name:
-        test = splits["test"] = folders[test_name]
-        if test_name != "test":
-            warnings.append(f"{root} has no folder test and is tested on {test_name}")
-        if classes and any(len(file.parts) != 3 for file in test):
-            reason = "it has no class folders"
-            problem = (
-                f"{test_name} has no class folders as train has: labelled data need"
-                f" {LABELLED_LAYOUT}"
-            )
-        elif classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
-            reason = problem = (
-                f"{test_name} has classes that train has not: {', '.join(unknown[:5])};"
-                f" add them to train or remove them from {test_name}"
-            )
-        if problem:
-            del splits["test"]
-            warnings.append(f"{root}: {test_name} is not read, because {reason}")
+    if name not in ("", "test"):
+        warnings.append(f"{root} has no folder test and is tested on {name}")
+    splits, test, problem = {"train": folders["train"]}, folders.get(name, []), ""
+    if classes and any(len(file.parts) != 3 for file in test):
+        problem = f"{name} has no class folders as train has: labelled data need {LABELLED_LAYOUT}"
+    elif classes and (unknown := sorted(set(map(class_of, test)) - set(classes))):
+        problem = (
+            f"{name} has classes that train has not: {', '.join(unknown[:5])};"
+            f" add them to train or remove them from {name}"
+        )
+    if problem:
+        warnings.append(f"{root}: {name} is not read, because {problem}")
+    elif test:
+        splits["test"] = test
     return Layout(splits, classes, tuple(warnings), problem)
 
 
@@ -215,14 +210,6 @@ def _class_folders(
             )
         return ()
     return tuple(names)
-
-
-def _warn_of_empty(
-    root: Path, listing: Listing, classes: tuple[str, ...], warnings: list[str]
-) -> None:
-    empty = [f for f in listing.empty if f.name not in classes]
-    if empty:
-        warnings.append(f"{root}: {_names(empty)} empty and no class")
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -7,7 +7,6 @@ and a little noise. So glyphs and digits differ in their shapes only. No file, n
 """
 
 import string
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -48,14 +47,12 @@ NOISE = 0.03  # standard deviation in unit pixels
 Ink = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
 class Glyphs(ImageSource):
     """708 glyphs (59 characters, 12 fonts), 12 pictures of each; one glyph in eight is for testing.
 
     The test split has no labels either: it is there to see whether representations carry over.
     """
 
-    num_classes = None
     native_size = 16
     channels = 1
     licence = "drawn from the DejaVu fonts, which are free (Bitstream Vera licence)"
@@ -68,7 +65,7 @@ class Glyphs(ImageSource):
         }
     )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         ink = _all_ink()
         order = np.random.default_rng(derive(SEED, "glyphs", "held-out")).permutation(len(ink))
         chosen = order[:HELD_OUT] if split == "test" else order[HELD_OUT:]

@@ -12,8 +12,7 @@ import numpy as np
 
 from datastill.core.errors import ConfigError, DataError, DataWarning
 from datastill.core.options import Json, option
-from datastill.core.progress import ProgressBar, progress_bar
-from datastill.data.cache import Bytes, DataLocation, Labels, RawImages, cache_folder
+from datastill.data.cache import Bytes, DataLocation, Labels, LazyImages, RawImages, cache_folder
 from datastill.data.decode import decode_files
 from datastill.data.folder import listing_digest
 from datastill.data.source import ImageSource
@@ -35,9 +34,6 @@ class Hf(ImageSource):
     validation. NAME may be a folder: one of `save_to_disk`, of class folders or parquet files.
     """
 
-    num_classes = None
-    native_size = None
-    channels = 3
     licence = "see the card of the data set on the hub"
     citation = (
         "see the card of the data set; Q. Lhoest et al. Datasets: A Community Library for Natural"
@@ -61,16 +57,14 @@ class Hf(ImageSource):
         facts = {split: len(rows) for split, rows in splits.items()}
         return DataLocation(HUB / name, facts, tuple(splits), valid_without_source=True)
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         library, settings = _library(), self._settings()
         rows = self._splits(location.path if location.path.is_dir() else None)[split]
         image = _column(rows.features, library.Image, settings.get("image"), "image")
         if image is None:
             raise DataError(f"{self.name} has no image column, only {_columns(rows.features)}")
         encoded = rows.cast_column(image, library.Image(decode=False))
-        with progress_bar(f"read {self.name}/{split}", 0, len(rows), "images") as bar:
-            images = _decode(encoded, image, image_size, bar)
+        images = _decode(encoded, image, image_size)
         label = _column(rows.features, library.ClassLabel, settings.get("label"), "label")
         if label is None:
             return RawImages(images)
@@ -156,20 +150,23 @@ def _labels(rows: Any, column: str) -> Labels:  # (N,); -1 where a label is with
     return np.array([-1 if value is None else value for value in values], np.int64)
 
 
-def _decode(rows: Any, column: str, image_size: int, bar: ProgressBar) -> Bytes:  # (N, 3, S, S)
+def _decode(rows: Any, column: str, image_size: int) -> LazyImages:
     """Decode as every source is decoded, a chunk of encoded files at a time."""
-    images = np.empty((len(rows), 3, image_size, image_size), np.uint8)
     table = rows.select_columns(column)
-    for start in range(0, len(rows), CHUNK):
-        cells = table[start : start + CHUNK][column]
+
+    def chunk(start: int, stop: int) -> Bytes:
+        cells = table[start:stop][column]
         decoded = decode_files([_encoded(cell or {}) for cell in cells], image_size)
         for position, reason in decoded.unreadable.items():
             row = start + position
             raise DataError(f"row {row} of column {column} is no readable image: {reason}")
-        images[start : start + len(cells)] = decoded.images
-        if bar.due():
-            bar.update(start + len(cells), {})
-    return images
+        return decoded.images
+
+    def read(start: int, stop: int) -> Bytes:
+        starts = range(start, stop, CHUNK)
+        return np.concatenate([chunk(first, min(first + CHUNK, stop)) for first in starts])
+
+    return LazyImages((len(rows), 3, image_size, image_size), read)
 
 
 def _encoded(cell: Json) -> bytes | Path:

@@ -1,8 +1,6 @@
 """ImageNet-1k (ILSVRC-2012): 1,331,167 photographs of 1,000 classes (Russakovsky et al., 2015)."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,7 +34,6 @@ WANTED = (
 )
 
 
-@dataclass(frozen=True)
 class ImageNet(ImageSource):
     """ImageNet, at 64 pixels by default; the validation images are the test split.
 
@@ -47,7 +44,6 @@ class ImageNet(ImageSource):
 
     num_classes = CLASSES
     native_size = 64
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
     citation = (
         "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 2015."
@@ -59,20 +55,16 @@ class ImageNet(ImageSource):
     def _find(self, data_root: Path | None) -> DataLocation:
         root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()
         for folder in (root / FOLDER, root):
-            if files := _batch_files(folder):
-                facts = {str(file.relative_to(folder)): file_signature(file) for file in files}
+            files = _batch_files(folder)
+            facts = {str(file.relative_to(folder)): file_signature(file) for file in files}
+            if facts := facts or _folder_facts(folder):
                 return DataLocation(folder.resolve(), facts, valid_without_source=True)
-            if all((folder / name).is_dir() for name in SPLIT_FOLDERS.values()):
-                return DataLocation(
-                    folder.resolve(), _folder_facts(folder), valid_without_source=True
-                )
         raise DataError(
             f"{root / FOLDER} does not have ImageNet; get it from https://image-net.org, which"
             f" needs an account, and put there {WANTED}; or say with --data-root where they are"
         )
 
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
-        assert location is not None  # only embedded sources have none
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         if not location.path.is_dir():
             raise DataError(
                 f"{location.path}, from where this was prepared, is gone; say with"
@@ -102,7 +94,8 @@ def read_class_folders(root: Path, split: str, image_size: int) -> RawImages:
     wnids, folder = _class_names(root / "train"), root / SPLIT_FOLDERS[split]
     if unknown := sorted(set(_class_names(folder)) - set(wnids)):
         raise DataError(f"{folder} has classes that train has not: {', '.join(unknown[:5])}")
-    files = {wnid: _images(folder / wnid) for wnid in wnids}
+    files = {wnid: sorted(f.name for f in (folder / wnid).glob("*")) for wnid in wnids}
+    files = {wnid: list(filter(is_image_name, names)) for wnid, names in files.items()}
     labels = np.repeat(np.arange(len(wnids)), [len(names) for names in files.values()])
     # a million strings take less memory than paths
     relative = [f"{wnid}/{name}" for wnid, names in files.items() for name in names]
@@ -115,8 +108,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: images lie loose.
     """
-    with os.scandir(folder) as scan:
-        entries = [entry for entry in scan if not entry.name.startswith(".")]
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     if loose := [entry.name for entry in entries if is_image_name(entry.name)]:
         raise DataError(
             f"{folder} has {len(loose)} images outside of class folders, such as {loose[0]};"
@@ -127,17 +119,12 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _folder_facts(root: Path) -> Json:
     """When images were last added or removed; looking at each of a million would take long."""
+    if not all((root / name).is_dir() for name in SPLIT_FOLDERS.values()):
+        return {}
     return {
         name: {"changed_ns": [(root / name / wnid).stat().st_mtime_ns for wnid in classes]}
         for name, classes in ((name, _class_names(root / name)) for name in SPLIT_FOLDERS.values())
     }
-
-
-def _images(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as scan:
-        return sorted(entry.name for entry in scan if is_image_name(entry.name))
 
 
 def _batch_files(root: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Imagenette: 13,394 photographs of ten easy classes of ImageNet (Howard, 2019)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +23,6 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
 class Imagenette(ArchiveSource):
     """Imagenette, second version, shorter side 320 pixels; its validation is the test split.
 
@@ -32,7 +31,6 @@ class Imagenette(ArchiveSource):
 
     num_classes = 10
     native_size = 224
-    channels = 3
     licence = "ImageNet terms for the images: non-commercial research"
     citation = "J. Howard. Imagenette. https://github.com/fastai/imagenette, 2019."
     counts = MappingProxyType({"train": 9_469, "test": 3_925})

@@ -11,7 +11,8 @@ from scipy.io import loadmat
 
 from datastill.core.errors import DataError
 from datastill.core.options import Json
-from datastill.data.cache import Labels
+from datastill.data.cache import Labels, RawImages
+from datastill.data.decode import decode_all
 
 AGAIN = "extract the archive again"
 MATLAB, VERSION, HEADER = b"MATLAB 5.0 MAT-file", b"\x00\x01IM", 128  # bytes
@@ -94,6 +95,24 @@ def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int
             f" but the {classes} classes are numbered from {first}; {AGAIN}"
         )
     return labels
+
+
+def listed_images(
+    files: Sequence[Path],
+    numbers: Iterable[int],
+    classes: Sequence[str],
+    list_file: Path,
+    image_size: int,
+    *,
+    first: int = 1,
+) -> RawImages:
+    """The images of a list, with labels made of the class numbers in it, which count from `first`.
+
+    Raises:
+        DataError: a number is not that of a class; or, when read, a file is missing or no image.
+    """
+    labels = class_labels(numbers, len(classes), list_file, first=first)
+    return RawImages(decode_all(files, image_size), labels, tuple(classes))
 
 
 def check_no_extra_files(files: Iterable[Path], expected: Iterable[Path], described: str) -> None:

@@ -18,7 +18,7 @@ from datastill.core import lookup
 from datastill.core.errors import ConfigError, DataError, DataWarning, SubsetWarning
 from datastill.core.options import to_json
 from datastill.core.rng import derive
-from datastill.data.cache import Arrays, DataLocation, Prepared, RawImages, arrays_of
+from datastill.data.cache import EMBEDDED, DataLocation, Prepared, RawImages, cache_folder
 from datastill.images import ImageSet, Normalizer
 
 SMOKE_CLASSES = 10
@@ -30,7 +30,7 @@ class ImageSource(ABC):
 
     A subclass defines the class attributes below and two methods: `_find` locates the files (an
     embedded data set needs none), `_read` decodes one split of them. Everything else (cache,
-    statistics, checks) is done here.
+    statistics, checks) is done here. A subclass that has options is a frozen dataclass too.
 
     Example:
         >>> digits = source("digits")
@@ -40,9 +40,9 @@ class ImageSource(ABC):
         torch.Size([1000, 1, 8, 8])
     """
 
-    num_classes: ClassVar[int | None]  # K of the official data; None where unlabelled or unknown
-    native_size: ClassVar[int | None]  # pixels on a side; None where images have many sizes
-    channels: ClassVar[int]
+    num_classes: ClassVar[int | None] = None  # K of the official data; None where unknown
+    native_size: ClassVar[int | None] = None  # pixels on a side; None where images have many sizes
+    channels: ClassVar[int] = 3
     licence: ClassVar[str]
     citation: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -50,12 +50,12 @@ class ImageSource(ABC):
     # official images per split, or per SPLIT:OPTION
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
-    def _find(self, data_root: Path | None) -> DataLocation | None:
-        """Locate the files on this machine, or download them; None for embedded sources."""
-        return None
+    def _find(self, data_root: Path | None) -> DataLocation:
+        """Locate the files on this machine, or download them."""
+        return EMBEDDED
 
     @abstractmethod
-    def _read(self, split: str, image_size: int, location: DataLocation | None) -> RawImages:
+    def _read(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         """Decode one split of what `_find` located."""
 
     @final
@@ -96,13 +96,13 @@ class ImageSource(ABC):
             raise DataError(f"{self.name} has no split {split!r}, only {', '.join(self.splits)}")
         size = self.size(image_size)
         location = self.origin(size, data_root)
-        train = self._arrays("train", size, location)
-        arrays = train if split == "train" else self._arrays(split, size, location)
-        for message in dict.fromkeys((*train.warnings, *arrays.warnings)):
+        train, normalizer = self._read_cached("train", size, location)
+        raw = train if split == "train" else self._read_cached(split, size, location)[0]
+        for message in dict.fromkeys((*train.warnings, *raw.warnings)):
             warnings.warn(message, DataWarning, stacklevel=2)
-        return ImageSet(
-            f"{self.name}/{split}", arrays.images, train.normalizer, arrays.labels, arrays.classes
-        )
+        images = torch.from_numpy(raw.images[:])
+        labels = None if raw.labels is None else torch.from_numpy(raw.labels)
+        return ImageSet(f"{self.name}/{split}", images, normalizer, labels, raw.classes)
 
     @final
     def official_count(self, split: str) -> int | None:
@@ -144,7 +144,7 @@ class ImageSource(ABC):
         return size
 
     @final
-    def origin(self, image_size: int, data_root: str | Path | None = None) -> DataLocation | None:
+    def origin(self, image_size: int, data_root: str | Path | None = None) -> DataLocation:
         """Locate the files; without `data_root`, where they were when they were prepared.
 
         Raises:
@@ -164,25 +164,27 @@ class ImageSource(ABC):
         key = lookup.public_name(self)
         if values := to_json(self):
             key += "-" + hashlib.sha256(repr(values).encode()).hexdigest()[:8]
-        return Prepared.in_cache(key, image_size, split)
+        return Prepared(cache_folder() / "prepared" / key / str(image_size), split)
 
-    def _arrays(self, split: str, image_size: int, location: DataLocation | None) -> Arrays:
-        if location is None:
-            return arrays_of(self._read_checked(split, image_size, None))
+    def _read_cached(
+        self, split: str, image_size: int, location: DataLocation
+    ) -> tuple[RawImages, Normalizer]:
+        """One split, which is written into the cache first where it is not there."""
+        if location == EMBEDDED:
+            raw = self._read_checked(split, image_size, location)
+            return raw, Normalizer.of(torch.from_numpy(raw.images[:]))
         prepared = self.prepared(split, image_size)
-        if (arrays := prepared.read(location)) is not None:
-            return arrays
+        if (cached := prepared.read(location)) is not None:
+            return cached
         with prepared.lock():
-            arrays = prepared.read(location)  # another process may have been faster
-            if arrays is None:
+            cached = prepared.read(location)  # another process may have been faster
+            if cached is None:
                 prepared.write(self._read_checked(split, image_size, location), location)
-                arrays = prepared.read(location)
-        assert arrays is not None, prepared
-        return arrays
+                cached = prepared.read(location)
+        assert cached is not None, prepared
+        return cached
 
-    def _read_checked(
-        self, split: str, image_size: int, location: DataLocation | None
-    ) -> RawImages:
+    def _read_checked(self, split: str, image_size: int, location: DataLocation) -> RawImages:
         raw = self._read(split, image_size, location)
         raw.check(f"{self.name}/{split}")
         count, official = len(raw.images), self.official_count(split) or len(raw.images)

@@ -1,19 +1,16 @@
 """Tiny ImageNet: 110,000 images of 64 x 64 pixels and 200 classes (Le and Yang, 2015)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.decode import decode_all
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_lines, read_pairs
+from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_lines, read_pairs
 
 ANNOTATIONS = "val/val_annotations.txt"
 
 
-@dataclass(frozen=True)
 class TinyImageNet(ArchiveSource):
     """Tiny ImageNet; its validation images are the test split, its own test has no labels.
 
@@ -22,7 +19,6 @@ class TinyImageNet(ArchiveSource):
 
     num_classes = 200
     native_size = 64
-    channels = 3
     licence = "ImageNet terms: non-commercial research"
     citation = "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. 2015."
     counts = MappingProxyType({"train": 100_000, "test": 10_000})
@@ -54,9 +50,7 @@ class TinyImageNet(ArchiveSource):
             raise DataError(
                 f"{root}: {', '.join(unknown[:5])} of {split} are not in wnids.txt; {AGAIN}"
             )
-        labels = class_labels((order[wnid] for _, wnid in rows), len(wnids), root, first=0)
         lines = (line.partition("\t") for line in read_lines(root / "words.txt"))
         names = {wnid: text.split(",")[0] for wnid, _, text in lines}
-        return RawImages(
-            decode_all(files, image_size), labels, tuple(names.get(wnid, wnid) for wnid in wnids)
-        )
+        classes, numbers = [names.get(wnid, wnid) for wnid in wnids], [order[w] for _, w in rows]
+        return listed_images(files, numbers, classes, root, image_size, first=0)

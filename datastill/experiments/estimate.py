@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datastill.core.errors import DataError, NumericalWarning
 from datastill.core.loop import Metrics, PhaseCost, peak_memory_bytes, replaced_loop, run_steps
 from datastill.core.machine import Machine
-from datastill.core.progress import logger
+from datastill.core.progress import duration, logger
 from datastill.data.source import source
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.experiments.runner import Experiment, ExperimentRunner
@@ -130,8 +130,8 @@ class SyntheticImages(ImageSet):
         if key not in results:
             before = self.meter.now()
             results[key] = super().whitened(ridge_of_mean), self.meter.now() - before
-            return results[key][0]
-        self.meter.skipped += results[key][1]
+        else:
+            self.meter.skipped += results[key][1]
         return results[key][0]
 
     def predict(self, network: nn.Module, machine: Machine, **options: Any) -> Tensor:
@@ -270,13 +270,6 @@ def estimate_table(recipe: Recipe, machine: Machine) -> str:
             "The smoke scale only tests that everything works: it is no hint at the full one."
         )
     return "\n".join([f"{recipe.name}, scale {recipe.scale}", *lines])
-
-
-def duration(seconds: float) -> str:
-    """Such as 90 s, 35 min, 5.2 h or 12 days."""
-    if seconds < 7200:
-        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def _group(name: str) -> str:

@@ -125,15 +125,27 @@ def run_recipe(
 def _executor(
     runner: "ExperimentRunner", workers: int, ray: str | None
 ) -> AbstractContextManager[Submit]:
-    run_alone = partial(_run_alone, runner.experiment)
+    experiment = runner.experiment
     if ray is not None:
-        return on_ray(run_alone, ray, gpus=int(runner.experiment.machine.device.startswith("cuda")))
-    return in_subprocesses(run_alone, workers) if workers > 1 else in_this_process(runner.run)
+        kind = experiment.machine.device.partition(":")[0]  # Ray chooses which GPU a worker sees
+        experiment = replace(
+            experiment,
+            out=experiment.out.absolute(),  # workers start in folders of their own
+            data_root=experiment.data_root and experiment.data_root.absolute(),
+            reuse=experiment.reuse and experiment.reuse.absolute(),
+            machine=replace(experiment.machine, device=kind),
+        )
+        return on_ray(partial(_run_alone, experiment), ray, gpus=int(kind == "cuda"))
+    if workers > 1:
+        return in_subprocesses(partial(_run_alone, experiment), workers)
+    return in_this_process(runner.run)
 
 
 def _run_alone(experiment: Experiment, name: str) -> None:
     """Run one stage in a process that shares nothing with other stages but the folders."""
-    ExperimentRunner(experiment).run(name)
+    machine = experiment.machine
+    machine = Machine.find(machine.device, machine.precision)  # sets up CUDA in this process
+    ExperimentRunner(replace(experiment, machine=machine)).run(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +297,7 @@ class ExperimentRunner:
         return self.full_sources[spec]
 
     def _path(self, name: str) -> Path:
-        """The folder of a stage: in the run to be reused, where the stage is finished there."""
+        """Return the folder of a stage: that of the run to be reused where it is finished there."""
         reuse = self.experiment.reuse
         if reuse is not None and any((reuse / name / file).exists() for file in RESULTS):
             return reuse / name

@@ -5,6 +5,7 @@ context managers yield a function that starts a stage by name and returns its fu
 """
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
 from graphlib import TopologicalSorter
 from multiprocessing.connection import Connection
 
@@ -25,13 +25,9 @@ from datastill.core.errors import ConfigError, DatastillError
 from datastill.core.progress import logger
 
 RunStage = Callable[[str], None]  # runs the stage of that name
-Submit = Callable[[str], Future[None]]  # starts the stage of that name
+Submit = Callable[[str], Future[str | None]]  # starts it; the result is its error message
 SAVE_SECONDS = 60.0  # that a stopped stage has to finish its step and write a checkpoint
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy threads, and cannot use CUDA
-
-
-class StageError(DatastillError):
-    """A stage failed in another process; the message is that of its error."""
 
 
 def run_stages(
@@ -49,7 +45,7 @@ def run_stages(
     """
     sorter = TopologicalSorter(depends_on)
     sorter.prepare()
-    ready, running, failed = deque[str](), dict[Future[None], str](), dict[str, str]()
+    ready, running, failed = deque[str](), dict[Future[str | None], str](), dict[str, str]()
     number = 0
     while sorter.is_active():
         ready.extend(sorter.get_ready())
@@ -63,20 +59,29 @@ def run_stages(
                 running[submit(name)] = name
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
-            if error := future.exception():
-                failed[name] = error_message(error)
-                logger.info(f"{name} failed: {failed[name]}")
+            error = future.exception()  # of Ray itself, such as a worker that died
+            message = future.result() if error is None else error_message(error)
+            if message is not None:
+                failed[name] = message
+                logger.info(f"{name} failed: {message}")
             sorter.done(name)
     return failed
 
 
 def error_message(error: BaseException) -> str:
-    """The message of an error; that of an unexpected one starts with the name of its class."""
+    """Return the message of an error; that of an unexpected one starts with its class."""
     return str(error) if isinstance(error, DatastillError) else f"{type(error).__name__}: {error}"
 
 
-def attempt(run_stage: RunStage, name: str) -> str | None:
-    """Run a stage; return its error message, or None. The traceback of a defect is printed."""
+def attempt(run_stage: RunStage, name: str, level: int) -> str | None:
+    """Run a stage; return its error message, or None. The traceback of a defect is printed.
+
+    Args:
+        run_stage: Runs it.
+        name: Its name.
+        level: Of the log, as --quiet or --verbose set it where the stages are started.
+    """
+    logger.setLevel(level)
     try:
         run_stage(name)
     except Exception as error:  # whatever it is, the other stages go on
@@ -86,20 +91,13 @@ def attempt(run_stage: RunStage, name: str) -> str | None:
     return None
 
 
-def _settle(future: Future[None], message: str | None) -> None:
-    if message is None:
-        future.set_result(None)
-    else:
-        future.set_exception(StageError(message))
-
-
 @contextmanager
 def in_this_process(run_stage: RunStage) -> Iterator[Submit]:
     """Run each stage at once, before `submit` returns."""
 
-    def submit(name: str) -> Future[None]:
-        future: Future[None] = Future()
-        _settle(future, attempt(run_stage, name))
+    def submit(name: str) -> Future[str | None]:
+        future: Future[str | None] = Future()
+        future.set_result(attempt(run_stage, name, logger.level))
         return future
 
     yield submit
@@ -126,7 +124,8 @@ def in_subprocesses(run_stage: RunStage, workers: int) -> Iterator[Submit]:
             child.join(SAVE_SECONDS)
 
 
-def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> None:
+def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> str | None:
+    """Run a stage in a new process; return its error message, or None."""
     receiver, sender = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(
         target=_subprocess_main, args=(run_stage, name, threads, logger.level, sender)
@@ -137,10 +136,9 @@ def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> None:
         message: str | None = receiver.recv()
     except EOFError:
         process.join()
-        raise StageError(f"its process died ({_cause_of_death(process.exitcode)})") from None
+        return f"its process died ({_cause_of_death(process.exitcode)})"
     process.join()
-    if message is not None:
-        raise StageError(message)
+    return message
 
 
 def _subprocess_main(
@@ -148,9 +146,8 @@ def _subprocess_main(
 ) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    logger.setLevel(level)  # of --quiet or --verbose
     try:
-        sender.send(attempt(run_stage, name))
+        sender.send(attempt(run_stage, name, level))
     except KeyboardInterrupt:  # Ctrl-C reaches all processes; the parent reports it
         sys.exit(130)
 
@@ -164,7 +161,7 @@ def _exit_with_parent() -> None:
 
 
 def _cause_of_death(exit_code: int | None) -> str:
-    """Such as `exit code 3` or `SIGKILL, perhaps because memory ran out`."""
+    """Return a text such as `exit code 3` or `SIGKILL, perhaps because memory ran out`."""
     if exit_code is None or exit_code >= 0:
         return f"exit code {exit_code}"
     died_of = signal.Signals(-exit_code)
@@ -190,22 +187,12 @@ def on_ray(run_stage: RunStage, address: str, *, gpus: int) -> Iterator[Submit]:
             "--ray needs Ray; install it with pip install 'datastill[ray]'"
         ) from error
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False)
+        ray.init(address=address, include_dashboard=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"--ray {address}: no cluster there ({error})") from error
     remote = ray.remote(max_retries=0, num_cpus=1, num_gpus=gpus)(attempt)
 
-    def submit(name: str) -> Future[None]:
-        future: Future[None] = Future()
-        remote.remote(run_stage, name).future().add_done_callback(partial(_settle_ray, future))
-        return future
-
     try:
-        yield submit
+        yield lambda name: remote.remote(run_stage, name, logger.level).future()
     finally:
         ray.shutdown()
-
-
-def _settle_ray(future: Future[None], finished: Future[str | None]) -> None:
-    error = finished.exception()  # of Ray itself, such as a worker that died
-    _settle(future, finished.result() if error is None else error_message(error))

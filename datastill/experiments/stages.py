@@ -58,7 +58,7 @@ class EvaluationStage(Stage):
 
 
 def stages(recipe: Recipe) -> dict[str, Stage]:
-    """All stages of a recipe by name, each after those that it depends on."""
+    """Return all stages of a recipe by name, each after those that it depends on."""
     every: list[Stage] = []
     after_target = () if recipe.target is None else (TARGET,)
     if recipe.target is not None:
@@ -93,12 +93,12 @@ def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Eval
 
 
 def set_name(spec: DistillationSpec, number: int) -> str:
-    """The stage that makes a set, such as sets/krr-st-1000-0."""
+    """Return the name of the stage that makes a set, such as sets/krr-st-1000-0."""
     return SETS + folder_name(public_name(spec.method), spec.method.variant, spec.count, number)
 
 
 def network_name(network: Architecture) -> str:
-    """Such as convnet, or convnet-32-64-128: the name and what differs from the defaults."""
+    """Return the name and what differs from the defaults, such as convnet-32-64-128."""
     return folder_name(public_name(network), *non_default(network).values())
 
 

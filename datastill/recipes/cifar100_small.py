@@ -24,7 +24,7 @@ SEEDS = 3  # networks per row
 
 
 def recipe() -> Recipe:
-    """Nine rows, three networks each."""
+    """Return the recipe: nine rows, three networks each."""
     return Recipe(
         name="cifar100-small",
         source="cifar100",

@@ -25,7 +25,7 @@ SEEDS = 5  # networks per row
 
 
 def recipe() -> Recipe:
-    """The published budgets."""
+    """Return the recipe with the published budgets."""
     return Recipe(
         name="cifar10-labelled",
         source="cifar10",
@@ -41,7 +41,7 @@ def recipe() -> Recipe:
 
 
 def sets(per_class: int) -> tuple[DistillationSpec, ...]:
-    """One row per method."""
+    """Return one row per method."""
     count = per_class * CLASSES
     return (
         DistillationSpec(RandomSubset(targets="class-label", balanced=True), count, SEEDS),
@@ -64,7 +64,7 @@ def _mtt(per_class: int) -> MTT:
 
 
 def small() -> Recipe:
-    """For two CPU cores: a quarter of the width, shorter training, and few steps of each method."""
+    """Return the recipe for two CPU cores: narrower networks, and fewer steps of each method."""
     hard, soft = PROTOCOL.pretraining("hard-label"), PROTOCOL.pretraining("soft-label")
     network = ConvNet(widths=(32,), norm="instance")
     shorter = replace(
@@ -85,7 +85,7 @@ def small() -> Recipe:
 
 
 def small_sets(per_class: int) -> tuple[DistillationSpec, ...]:
-    """One row per method, with the budgets that two CPU cores can afford; nothing is whitened."""
+    """Return one row per method, with budgets for two CPU cores; nothing is whitened."""
     count = per_class * CLASSES
     networks = 20 if per_class > 1 else 200  # each lives ten steps, or one
     dc = DC(networks=networks, inner_epochs=10, class_batch=64, initial_images="real")

@@ -22,7 +22,7 @@ FEW = ("1-per-class", "5-per-class", "10-per-class")
 
 
 def recipe() -> Recipe:
-    """50 distilled images, five networks per row."""
+    """Return the recipe: 50 distilled images, five networks per row."""
     krr_st = KRRST(
         outer_steps=500,
         outer_batch=512,

@@ -1,22 +1,22 @@
 """Charts: matplotlib figures as SVG for the page and as PNG; they are made without pyplot."""
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle
 from textwrap import wrap
 from typing import Any
 from urllib.parse import quote
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from datastill.report.folders import Run
 from datastill.report.formatting import (
@@ -28,35 +28,30 @@ from datastill.report.formatting import (
 )
 from datastill.report.tables import ResultTable
 
-COLORS = {
-    **{"ink": "#26282c", "muted": "#73767d", "faint": "#bcbfc5", "grid": "#e7e8eb"},
-    **{"accent": "#1d5fa8", "second": "#b3541e", "green": "#1b7f5c", "violet": "#7d3f98"},
-    **{"gold": "#9a7400", "teal": "#12808f", "rose": "#c2426a", "olive": "#5f6b1f"},
-}
 STYLE: dict[Any, Any] = {  # the names of newer matplotlibs are a type of their own
+    **mpl.style.library["seaborn-v0_8-whitegrid"],
     "svg.fonttype": "none",  # text stays text: selectable, and in the font of the page
     "svg.hashsalt": "datastill",  # the same input gives the same bytes
     "text.parse_math": False,  # a $ in a name is a $
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
-    "text.color": COLORS["ink"],
-    **{f"axes.spines.{side}": False for side in ("top", "right")},
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLORS["faint"]),
-    **{f"{name}labelcolor": COLORS["muted"] for name in ("axes.", "xtick.", "ytick.")},
-    **{f"{x}tick.{level}.size": 0.0 for x in "xy" for level in ("major", "minor")},
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": COLORS["grid"],
 }
-OTHER_LOOKS = [f"{color}:{mark}" for mark in "<>d8" for color in list(COLORS)[4:]]
+OTHER_LOOKS = [f"C{color}{mark}" for mark in "<>dH" for color in range(10)]
 MAX_POINTS = 1000  # in one curve, so that 160,000 steps stay a small file
 LEGEND_CHARACTERS = 90  # on a line of legend or title
 RESULTS, NETWORKS, LENGTHS, SIZES = "results", "networks", "lengths", "sizes"
-KINDS = {  # kind of plot: title on the page, column of x, label of x
-    RESULTS: ("Results", "column", ""),
-    NETWORKS: ("Across networks", "network", "network"),
-    LENGTHS: ("Length of pre-training", "pretrain_steps", "updates of pre-training"),
-    SIZES: ("Accuracy and size", "set_bytes", "size of the distilled set"),
+SAME = ["task", "differing", "source", "metric", "data", "setting", "data_fingerprint"]
+KINDS = {  # kind of plot: title on the page, column of x, label of x, columns with one value
+    RESULTS: ("Results", "column", "", ["table"]),
+    NETWORKS: ("Across networks", "network", "network", ["protocol", *SAME]),
+    LENGTHS: (
+        *("Length of pre-training", "pretrain_steps", "updates of pre-training"),
+        ["family", "network", *SAME],
+    ),
+    SIZES: (
+        *("Accuracy and size", "set_bytes", "size of the distilled set"),
+        ["protocol", "network", *SAME],
+    ),
 }
 
 
@@ -104,8 +99,8 @@ def curves(run: Run) -> list[tuple[str, str, str]]:
         mean = values.rolling(2 * (len(values) // 40) + 1, center=True, min_periods=1).mean()
         every = slice(None, None, -(-len(values) // MAX_POINTS))
         figure, axes = new_chart()
-        axes.plot(values[every], ".", color=COLORS["faint"], markersize=2)
-        axes.plot(mean[every], color=COLORS["accent"], linewidth=1.6)
+        axes.plot(values[every], ".", color="0.75", markersize=2)
+        axes.plot(mean[every], linewidth=1.6)
         if is_logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter("")
@@ -134,102 +129,70 @@ class Plot:
 
 def scatter_plots(tables: Sequence[ResultTable]) -> list[Plot]:
     """Draw every table, and all comparisons of two or more networks, lengths or sizes."""
-    points = _points(tables)
-    series = points[["method", "series"]].drop_duplicates().itertuples(index=False, name=None)
+    points = pd.DataFrame(
+        record
+        | {"table": number, "heading": table.heading, "differing": table.differing}
+        | {"unit": table.unit, "family": protocol_family(table.protocol)}
+        for number, table in enumerate(tables)
+        for record in table.records()
+    )
     others, looks = cycle(OTHER_LOOKS), dict[str, str]()
-    for method, name in series:
+    for _, method, label in points[["method", "label"]].drop_duplicates().itertuples():
         look = METHODS.get(method, "")
-        looks[name] = next(others) if look in ["", *looks.values()] else look
+        looks[label] = next(others) if look in ["", *looks.values()] else look
     plots: list[Plot] = []
-    column = ["task", "differing", "source", "unit", "data", "setting", "data_fingerprint"]
-    for kind, keys in {
-        RESULTS: ["table"],
-        NETWORKS: ["protocol", *column],
-        LENGTHS: ["family", "network", *column],
-        SIZES: ["protocol", *column],
-    }.items():
-        for _, group in points.groupby(keys, sort=kind == RESULTS):
-            part = group[group["method"] != "target-model"] if kind != RESULTS else group
-            if kind == SIZES:  # of the network with most sets
-                network = group["network"].mode()[0]
-                part = part[(part["network"] == network) & (part["unit"] != "R²")]
-            part = part.assign(x=part[KINDS[kind][1]])
+    for kind, (_, x, _, keys) in KINDS.items():
+        for _, group in points.groupby(keys, sort=False):
+            part = group.assign(x=group[x])
             part = part[part["x"] != 0]
             if kind == LENGTHS:
-                part = part[part.groupby("series")["x"].transform("nunique") > 1]
+                part = part[part.groupby("label")["x"].transform("nunique") > 1]
             if kind == RESULTS or part["x"].nunique() > 1:
                 plots.append(_scatter(kind, part, looks, len(plots) + 1))
     return plots
 
 
-def _points(tables: Sequence[ResultTable]) -> pd.DataFrame:
-    """One line per cell, in the order of the lines of a table."""
-    records: list[dict[str, Any]] = [
-        asdict(line)
-        | asdict(column)
-        | {name: getattr(table, name) for name in ("protocol", "task", "network", "source")}
-        | {"family": protocol_family(table.protocol), "differing": table.differing}
-        | {"table": number, "unit": table.unit, "heading": table.heading}
-        | {"series": table.label(line), "column": table.label(column), "order": line.order}
-        | asdict(table.cells[line, column].summary)
-        for number, table in enumerate(tables)
-        for line in table.lines
-        for column in table.columns
-        if (line, column) in table.cells
-    ]
-    records.sort(key=lambda record: record["order"])
-    return pd.DataFrame(records)
-
-
 @mpl.rc_context(STYLE)
 def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int) -> Plot:
     first = points.iloc[0]
-    names = protocol_title(first["family" if kind == LENGTHS else "protocol"])
-    network = "" if kind == NETWORKS else first["network"]
-    context = (names, task_title(first["task"]), first["differing"], first["setting"], network)
-    context_text = " · ".join(filter(None, [*context, first["source"]]))
-    title = first["data"]
-    if kind == RESULTS:
-        title, context_text = "", first["heading"]
-    units = {"count": "images", "pretrain_steps": "updates"}  # in a label where they vary
-    shown = {SIZES: [], RESULTS: list(units)}.get(kind, ["count"])
-    shown = [name for name in shown if points[name].replace(0, np.nan).nunique() > 1]
-    groups = list(points.groupby(["series", *shown], sort=False))
+    title = context = first["heading"]
+    if kind != RESULTS:
+        names = protocol_title(first["family" if kind == LENGTHS else "protocol"])
+        network = "" if kind == NETWORKS else first["network"]
+        parts = (names, task_title(first["task"]), first["differing"], first["setting"], network)
+        title, context = first["data"], " · ".join(filter(None, [*parts, first["source"]]))
+    units = {} if kind == SIZES else {"count": "images", "pretrain_steps": "updates"}
+    varying = [  # numbers in a label
+        name
+        for name in units
+        if name != KINDS[kind][1] and points[name].replace(0, np.nan).nunique() > 1
+    ]
     ticks = sorted(points["x"].unique(), key=lambda x: natural_sort_key(str(x)))
-    longest = max(len(str(key[0])) for key, _ in groups)
-    legend_columns = max(1, min(len(groups), LEGEND_CHARACTERS // (longest + 10 + 12 * len(shown))))
-    height = 2.7 + 0.18 * math.ceil(len(groups) / legend_columns)
-    figure, axes = new_chart(6.2, height)
+    groups = list(points.groupby(["label", *varying], sort=False))
+    figure, axes = new_chart(6.2)
     for k, (key, part) in enumerate(groups):
         shift = (k + 0.5) / len(groups) - 0.5  # series with the same x stand side by side
-        varying = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in shown)
-        label = f"{key[0]} ({varying})" if shown and part["count"].iloc[0] else str(key[0])
-        part = part[np.isfinite(part["mean"])]
+        numbers = ", ".join(f"{part[name].iloc[0]:,} {units[name]}" for name in varying)
+        label = f"{key[0]} ({numbers})" if numbers and part["count"].iloc[0] else str(key[0])
+        part = part[np.isfinite(part["mean"])].sort_values("x")
         if isinstance(ticks[0], str):
-            x = part["x"].map(ticks.index) + 0.8 * shift
+            x, line = part["x"].map(ticks.index) + 0.8 * shift, ""
         else:
-            x = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift)
-        color, mark = looks[str(key[0])].split(":")
-        axes.errorbar(
-            x,
-            part["mean"],
-            yerr=part["half_width95"].fillna(0),
-            color=COLORS[color],
-            marker=mark,
-            markersize=4.5,
-            linestyle="none" if isinstance(ticks[0], str) else "-",
-            linewidth=0.9,
-            label=label,
-        )
+            x, line = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift), "-"
+        error, look = part["half_width95"].fillna(0), looks[str(key[0])] + line
+        axes.errorbar(x, part["mean"], error, fmt=look, markersize=4.5, linewidth=0.9, label=label)
     axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
     _set_ticks(axes, kind, ticks)
-    figure.legend(loc="outside lower center", ncols=legend_columns, frameon=False)
+    labels = axes.get_legend_handles_labels()[1]
+    columns = max(1, LEGEND_CHARACTERS // (8 + max(map(len, labels))))
+    figure.set_figheight(2.7 - 0.18 * (-len(labels) // columns))
+    figure.legend(loc="outside lower center", ncols=columns)
     uri = to_uri(figure)
-    png_title = "\n".join([title, *wrap(context_text, LEGEND_CHARACTERS)]).strip()
-    axes.set_title(png_title, fontsize=9, loc="left")  # the page has it as text
+    lines = dict.fromkeys([*wrap(title, LEGEND_CHARACTERS), *wrap(context, LEGEND_CHARACTERS)])
+    axes.set_title("\n".join(lines), fontsize=9, loc="left")  # the page has it as text
     png = _saved(figure, format="png", dpi=200, metadata={"Software": None})
     slug = re.sub(r"[^a-z0-9]+", "-", f"{kind}-{number:02}-{first['data']}".lower()).strip("-")
-    return Plot(slug[:50], kind, title or context_text, context_text, uri, png)
+    return Plot(slug[:50], kind, title, context, uri, png)
 
 
 def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
@@ -239,8 +202,8 @@ def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.grid(visible=False, axis="x")
         return
-    is_logarithmic = ticks[-1] > 5 * ticks[0]
-    axes.set_xscale("log" if is_logarithmic else "linear")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if is_logarithmic else MaxNLocator(6))
+    if ticks[-1] > 5 * ticks[0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter("B") if kind == SIZES else "{x:,.0f}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_formatter("")

@@ -19,11 +19,10 @@ from datastill.core.errors import DataError, DatastillError
 from datastill.core.options import Json
 from datastill.distilled_set import DistilledSet
 
-RUN_FILES = {
+FILES = {
     *("config.yaml", "environment.json", "metrics.jsonl", "phases.jsonl"),
-    *("initial.safetensors", "distilled.safetensors"),
+    *("initial.safetensors", "distilled.safetensors", "rows.jsonl", "failed.json"),
 }
-FILES = RUN_FILES | {"rows.jsonl", "failed.json"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class RunLocation:
 
     path: Path
     name: str  # relative to the searched folder, such as quick/target
-    files: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,14 @@ class Run:
 def find_runs(folders: Sequence[Path], problems: list[str]) -> list[RunLocation]:
     """Find every folder with files of a run in and below `folders`, once each, sorted by name.
 
-    Hidden folders are skipped. Links are not followed; one that leads elsewhere is a problem.
+    Hidden folders are skipped. Links to folders are not followed; one that leads elsewhere is a
+    problem.
 
     Raises:
         DataError: One of `folders` does not exist or cannot be read.
     """
     locations: dict[Path, RunLocation] = {}
-    links: dict[Path, Path] = {}
+    links = list[Path]()
     visited = set[Path]()
 
     def leave_out(error: OSError) -> None:
@@ -80,18 +79,37 @@ def find_runs(folders: Sequence[Path], problems: list[str]) -> list[RunLocation]
         for parent, subfolders, files in os.walk(root, onerror=leave_out):
             path, resolved = Path(parent), Path(parent).resolve()
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            links |= {path / f: (path / f).resolve() for f in subfolders if (path / f).is_symlink()}
-            names = [name for name in sorted(FILES & set(files)) if resolved not in visited]
-            visited.add(resolved)
-            regular = {f for f in names if (path / f).is_file() and not (path / f).is_symlink()}
-            problems += [f"{path / f} is no regular file" for f in names if f not in regular]
-            if regular:
+            links += [path / name for name in subfolders if (path / name).is_symlink()]
+            if resolved not in visited and not FILES.isdisjoint(files):
                 name = (Path(root.resolve().name) / path.relative_to(root)).as_posix()
-                locations[resolved] = RunLocation(path, name, frozenset(regular))
-    for link, target in links.items():
-        if target not in visited:
-            problems.append(f"{link} is a link that was not followed; pass {target} too")
+                locations[resolved] = RunLocation(path, name)
+            visited.add(resolved)
+    problems += [
+        f"{link} is a link that was not followed; pass {link.resolve()} too"
+        for link in dict.fromkeys(links)
+        if link.resolve() not in visited
+    ]
     return sorted(locations.values(), key=lambda location: (location.name, str(location.path)))
+
+
+def read_runs(locations: Sequence[RunLocation], problems: list[str]) -> list[Run]:
+    """Read all run folders; missing and damaged files leave their part empty."""
+    return [_run(location.name, location.path, problems) for location in locations]
+
+
+def read_failures(locations: Sequence[RunLocation], problems: list[str]) -> list[str]:
+    """Read every `failed.json` as sentences of part, run and error message."""
+    failures = []
+    for location in locations:
+        path = location.path / "failed.json"
+        try:
+            failures += [
+                f"{entry['part']} in {location.name}: {entry['error']}"
+                for entry in _json(_read(path, problems) or b"[]")
+            ]
+        except (KeyError, TypeError):
+            problems.append(f"{path} is no list of failed parts")
+    return failures
 
 
 def read_json_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Json]]:
@@ -108,27 +126,6 @@ def read_json_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, Json
         problems.append(f"{path} has {len(broken):,} broken line(s), the first is line {broken[0]}")
 
 
-def read_runs(locations: Sequence[RunLocation], problems: list[str]) -> list[Run]:
-    """Read all run folders; damaged files count as missing."""
-    return [_run(location, problems) for location in locations if location.files & RUN_FILES]
-
-
-def read_failures(locations: Sequence[RunLocation], problems: list[str]) -> list[str]:
-    """Read every `failed.json` as sentences of part, run and error message."""
-    failures = []
-    for location in locations:
-        if "failed.json" in location.files:
-            path = location.path / "failed.json"
-            try:
-                failures += [
-                    f"{entry['part']} in {location.name}: {entry['error']}"
-                    for entry in _json(_read(path, problems))
-                ]
-            except (KeyError, TypeError):
-                problems.append(f"{path} is no list of failed parts")
-    return failures
-
-
 def number(value: object) -> float:
     """Return a finite number as it is and anything else as NaN."""
     try:
@@ -137,33 +134,19 @@ def number(value: object) -> float:
         return math.nan
 
 
-def _run(location: RunLocation, problems: list[str]) -> Run:
-    config, environment = "", dict[str, Any]()
-    lines, sets = dict[str, list[Json]](), dict[str, DistilledSet]()
-    for name in sorted(location.files & RUN_FILES):
-        path = location.path / name
-        if name == "config.yaml":
-            config = _read(path, problems).decode("utf-8", "replace")
-        elif name == "environment.json":
-            environment = _json(_read(path, problems))
-            if not isinstance(environment, dict):
-                problems.append(f"{path} is no JSON object")
-                environment = {}
-        elif name.endswith(".jsonl"):
-            lines[name] = [line for _, line in read_json_lines(path, problems)]
-        else:
-            try:
-                sets[name] = DistilledSet.load(path)
-            except (DatastillError, OSError) as error:
-                problems.append(f"{path} cannot be read: {error}")
+def _run(name: str, path: Path, problems: list[str]) -> Run:
+    environment = _json(_read(path / "environment.json", problems) or b"{}")
+    if not isinstance(environment, dict):
+        problems.append(f"{path / 'environment.json'} is no JSON object")
+        environment = {}
     return Run(
-        location.name,
-        config,
+        name,
+        _read(path / "config.yaml", problems).decode("utf-8", "replace"),
         environment,
-        _metrics(lines.get("metrics.jsonl", [])),
-        lines.get("phases.jsonl", []),
-        before=sets.get("initial.safetensors"),
-        after=sets.get("distilled.safetensors"),
+        _metrics([line for _, line in read_json_lines(path / "metrics.jsonl", problems)]),
+        [line for _, line in read_json_lines(path / "phases.jsonl", problems)],
+        before=_distilled_set(path / "initial.safetensors", problems),
+        after=_distilled_set(path / "distilled.safetensors", problems),
     )
 
 
@@ -175,9 +158,18 @@ def _metrics(lines: Sequence[Json]) -> pd.DataFrame:
     return frame.dropna(subset="step").groupby("step").last()
 
 
-def _read(path: Path, problems: list[str]) -> bytes:
+def _distilled_set(path: Path, problems: list[str]) -> DistilledSet | None:
     try:
-        return path.read_bytes()
+        return DistilledSet.load(path) if path.is_file() else None
+    except (DatastillError, OSError) as error:
+        problems.append(f"{path} cannot be read: {error}")
+        return None
+
+
+def _read(path: Path, problems: list[str]) -> bytes:
+    """Return the bytes of a file; none where there is no file, or a pipe."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror})")
         return b""

@@ -7,10 +7,9 @@ from datetime import timedelta
 from datastill.report.statistics import Difference, Summary
 
 METHODS = {  # in the order of tables, others before krr-st; colour and mark in every chart
-    **{"scratch": "muted:X", "random-subset": "ink:s", "k-means": "gold:D", "herding": "olive:p"},
-    **{"dc": "olive:h", "dsa": "green:^", "dm": "violet:v", "mtt": "second:P", "kip": "teal:p"},
-    **{"frepo": "rose:h", "mkdt": "gold:*", "krr-st": "accent:o"},
-    **{"full-source": "muted:^", "target-model": "muted:*"},
+    **{"scratch": "C7X", "random-subset": "C7s", "k-means": "C8D", "herding": "C5p"},
+    **{"dc": "C9h", "dsa": "C2^", "dm": "C4v", "mtt": "C3P", "kip": "C9p", "frepo": "C6h"},
+    **{"mkdt": "C1*", "krr-st": "C0o", "full-source": "C7^", "target-model": "C7*"},
 }
 TASKS = {
     "linear-probe": "Linear probe",

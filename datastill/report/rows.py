@@ -30,14 +30,13 @@ def read_rows(locations: Sequence[RunLocation], problems: list[str]) -> pd.DataF
     """
     rows = []
     for location in locations:
-        if "rows.jsonl" in location.files:
-            path = location.path / "rows.jsonl"
-            for line_number, line in read_json_lines(path, problems):
-                try:
-                    rows.append(_row(line))
-                except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-                    reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-                    problems.append(f"{path}, line {line_number} is no row ({reason}), left out")
+        path = location.path / "rows.jsonl"
+        for line_number, line in read_json_lines(path, problems):
+            try:
+                rows.append(_row(line))
+            except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+                reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+                problems.append(f"{path}, line {line_number} is no row ({reason}), left out")
     return _without_repetitions(pd.DataFrame(rows, columns=[*MEASUREMENT, *VALUES]), problems)
 
 

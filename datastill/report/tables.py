@@ -3,8 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 
 import pandas as pd
@@ -220,6 +220,33 @@ class ResultTable:
             for column in self.columns
             if other and (line, column) in self.cells and (other, column) in self.cells
         }
+
+    def records(self) -> Iterator[dict[str, object]]:
+        """Yield the keys, labels and unrounded numbers of each cell, line by line."""
+        best = {column: self.not_significantly_worse_than_best(column) for column in self.columns}
+        for line in self.lines:
+            gaps = self.differences(line, self.control_of)
+            for column in self.columns:
+                if cell := self.cells.get((line, column)):
+                    gap = gaps.get(column)
+                    yield {
+                        **{"task": self.task, "network": self.network, "source": self.source},
+                        **asdict(column),
+                        **asdict(line),
+                        "protocol": self.protocol,
+                        "label": self.label(line),
+                        "column": self.label(column),
+                        "metric": "r_squared" if self.is_r_squared else "accuracy_percent",
+                        **asdict(cell.summary),
+                        "low": cell.summary.low,
+                        "high": cell.summary.high,
+                        "distilled_sets": cell.distilled_sets,
+                        "best_within_noise": line in best[column],
+                        "minus_random": gap and gap.mean,
+                        "minus_random_low": gap and gap.low,
+                        "minus_random_high": gap and gap.high,
+                        "minus_random_paired": gap and gap.paired,
+                    }
 
 
 def result_tables(rows: pd.DataFrame) -> list[ResultTable]:

@@ -1,7 +1,7 @@
 """Text of a report: warnings, headline, and tables as Markdown, LaTeX and CSV."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -13,7 +13,6 @@ from datastill.report.formatting import (
     protocol_title,
     task_title,
 )
-from datastill.report.statistics import Difference
 from datastill.report.tables import MIN_N, Line, ResultTable
 
 NOTE = (
@@ -205,49 +204,15 @@ def csv(tables: Sequence[ResultTable]) -> str:
 
     Texts that a spreadsheet would run as a formula begin with an apostrophe.
     """
-    return pd.DataFrame(
-        {key: _no_formula(value) for key, value in line.items()}
-        for table in tables
-        for line in _csv_lines(table)
-    ).to_csv(index=False, lineterminator="\n")
+    cells = pd.DataFrame((record for table in tables for record in table.records()), dtype=object)
+    return cells.drop(columns="column").map(_csv_value).to_csv(index=False, lineterminator="\n")
 
 
-def _csv_lines(table: ResultTable) -> Iterator[dict[str, object]]:
-    best = {column: table.not_significantly_worse_than_best(column) for column in table.columns}
-    names = {"task": table.task, "network": table.network, "source": table.source}
-    for line in table.lines:
-        gaps = table.differences(line, table.control_of)
-        for column in table.columns:
-            if cell := table.cells.get((line, column)):
-                yield {
-                    **names,
-                    **asdict(column),
-                    **asdict(line),
-                    "protocol": table.protocol,
-                    "label": table.label(line),
-                    "metric": "r_squared" if table.is_r_squared else "accuracy_percent",
-                    **asdict(cell.summary),
-                    "low": cell.summary.low,
-                    "high": cell.summary.high,
-                    "distilled_sets": cell.distilled_sets,
-                    "best_within_noise": _yes(line in best[column]),
-                    **_gap_values(gaps.get(column)),
-                }
-
-
-def _gap_values(gap: Difference | None) -> dict[str, object]:
-    values = (gap.mean, gap.low, gap.high, _yes(gap.paired)) if gap else ("",) * 4
-    names = ("minus_random", "minus_random_low", "minus_random_high", "minus_random_paired")
-    return dict(zip(names, values, strict=True))
-
-
-def _no_formula(value: object) -> object:
+def _csv_value(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
     return f"'{value}" if is_formula else value
-
-
-def _yes(is_true: bool) -> str:
-    return "yes" if is_true else "no"
 
 
 def _markdown(text: str) -> str:

@@ -25,20 +25,6 @@ def batch_random(
     return BatchRandom(fork(0, "draws"), torch.zeros(count, 1, 1, 1, dtype=dtype), siamese)
 
 
-def test_batch_random__uniform_fills_its_range() -> None:
-    numbers = batch_random().uniform(-2, 3)
-    assert -2 <= numbers.min() < -1.9 and 2.9 < numbers.max() < 3
-
-
-def test_batch_random__integers_leave_out_the_upper_end() -> None:
-    assert set(batch_random().integers(-1, 3).tolist()) == {-1, 0, 1, 2}
-
-
-def test_batch_random__bernoulli_has_its_probability() -> None:
-    assert 0.25 < float(batch_random().bernoulli(0.3).float().mean()) < 0.35
-    assert batch_random().bernoulli(1.0).all() and not batch_random().bernoulli(0.0).any()
-
-
 def test_batch_random__siamese_numbers_ignore_the_count() -> None:
     few, many = batch_random(2, siamese=True), batch_random(50, siamese=True)
     assert few.uniform(0, 1)[0] == many.uniform(0, 1)[0]

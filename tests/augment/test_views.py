@@ -48,11 +48,6 @@ def test_two_views__are_unit_pixels_of_the_same_shape(spec: TwoViews, channels: 
         assert view.min() >= 0 and view.max() <= 1
 
 
-def test_two_views__equal_images_get_different_views() -> None:
-    view_a, _ = TwoViews()(some_images(1).expand(5, -1, -1, -1), fork(0, "views"))
-    assert all(not torch.equal(view_a[0], other) for other in view_a[1:])
-
-
 def test_two_views__follow_the_generator_alone() -> None:
     before = torch.get_rng_state()
     first, again, other = (ALL(some_images(), fork(seed, "views")) for seed in (0, 0, 1))

@@ -83,7 +83,7 @@ def test_parser__refuses_in_one_sentence(line: str, message: str) -> None:
 def test_config__of_an_earlier_version_is_taken_whole(command: str) -> None:
     file = CONFIGS / f"{command}.yaml"
     written, values = yaml.safe_load(file.read_text()), parsed(f"{command} --config {file} --out x")
-    differing = {"out", "resume", "checkpoint_seconds", "profile", "config"}
+    differing = {"out", "resume", "checkpoint_seconds", "profile", "config", "keep_networks"}
     assert {k: v for k, v in plain(values).items() if k not in differing} == written
 
 
@@ -98,6 +98,13 @@ def test_config__command_line_wins_and_another_component_voids_its_options() -> 
     values = parsed(f"distill --count 4 --config {file} --method dm --out x")
     assert values["count"] == 4 and values["limit"] == 64
     assert values["method"]["name"] == "dm" and "pool_size" not in values["method"]
+
+
+def test_config__component_may_be_a_word(tmp_path: Path) -> None:
+    values = yaml.safe_load((CONFIGS / "distill.yaml").read_text()) | {"method": "random-subset"}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    method = parsed(f"distill --config {tmp_path / 'own.yaml'} --out x")["method"]
+    assert method == {"name": "random-subset", "targets": "representation", "balanced": False}
 
 
 def test_config__positional_arguments_replace_those_of_the_file() -> None:
@@ -129,6 +136,16 @@ def test_help__of_a_command_explains_every_flag(
         shown = f"--{key}".replace("_", "-").removesuffix(".name") in text.replace("_", "-")
         assert (shown or key in parser.positionals) == (key != "resolved"), key
         assert option.help or key == "resolved"
+
+
+def test_main__command_that_shares_no_work_refuses_torchrun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["run", "quick", "--out", str(tmp_path / "run")]) == 2
+    assert "run does not share its work among 2 ranks" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 DISTILL_DIGITS = "distill --data digits --method random-subset --method.targets class-label"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from checkpoint_mutations import omissions
-from factories import (
-    NETWORK,
-    KilledError,
-    equal,
-    killed_at,
-    toy_images,
-    toy_problem,
-    toy_target,
-    weights,
-)
+from factories import NETWORK, equal, killed, toy_images, toy_problem, toy_target, weights
 from reliability import Figures
 from torch import Tensor
 
@@ -86,12 +78,26 @@ def title(method: Method) -> str:
     return f"{public_name(method)} {method.variant}{getattr(method, 'bank', '')}"
 
 
-every_method = pytest.mark.parametrize("method", methods(), ids=title)
+def every(
+    condition: Callable[[Method], object], among: Iterable[Method] | None = None
+) -> pytest.MarkDecorator:
+    """Each method for which the condition holds, with its variants unless others are given."""
+    found = [m for m in among or methods() if condition(m)]
+    return pytest.mark.parametrize("method", found, ids=title)
 
 
 def solvable(method: Method, *, seed: int = 0) -> Problem:
     images = toy_images()
     return toy_problem(len(images) if method.takes_all else COUNT, seed=seed, images=images)
+
+
+def steps(method: Method) -> int:
+    return method.length(solvable(method))
+
+
+PLAIN = [small(name) for name in names(FOLDER)]
+every_method, every_plain_method = every(bool), every(bool, PLAIN)
+every_plain_method_with_steps = every(steps, PLAIN)
 
 
 def same(one: DistilledSet, other: DistilledSet) -> bool:
@@ -165,10 +171,7 @@ def test_every_method__result_is_a_copy_of_the_state(method: Method) -> None:
     assert torch.equal(first.images, before[0]) and torch.equal(first.targets, before[1])
 
 
-WARMING_UP = [m for m in map(small, names(FOLDER)) if m.warm_up_length(solvable(m))]
-
-
-@pytest.mark.parametrize("method", WARMING_UP, ids=title)
+@every(lambda method: method.warm_up_length(solvable(method)), PLAIN)
 def test_every_method__resumes_its_warm_up_bit_for_bit(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +179,7 @@ def test_every_method__resumes_its_warm_up_bit_for_bit(
     whole, length = distill(method, solvable(method)), method.warm_up_length(solvable(method))
     assert length > 2
     for step in range(length):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            killed = killed_at(step, type(method).warm_up_step)
-            patch.setattr(type(method), "warm_up_step", killed)
+        with killed(type(method), "warm_up_step", step):
             run(method, tmp_path / str(step))
         with monkeypatch.context() as patch:
             counted = Mock(side_effect=partial(type(method).warm_up_step, method))
@@ -188,48 +189,39 @@ def test_every_method__resumes_its_warm_up_bit_for_bit(
 
 
 @pytest.mark.torture
-@every_method
+@every(steps)
 def test_every_method__killed_at_each_of_twenty_steps_with_an_evaluation(
-    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Figures
+    method: Method, tmp_path: Path, figures: Figures
 ) -> None:
     """Epochs wrap, pools are replaced, and a probe runs in between; the whole run has none."""
     options = {f.name for f in dataclasses.fields(method)}
     longer = {k: v for k, v in {"outer_steps": 20, "networks": 10}.items() if k in options}
     method = replace(method, **longer)
     whole, probe = distill(method, solvable(method)), every_third_step(method)
-    length = method.length(solvable(method))
+    length = steps(method)
     for step in range(length):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(type(method), "step", killed_at(step, type(method).step))
+        with killed(type(method), "step", step):
             run(method, tmp_path / str(step), probe=probe)
         assert same(run(method, tmp_path / str(step), probe=probe), whole)
-    if length:
-        probed = " and probed" if probe else ""
-        figures.add(
-            f"{title(method)}, resumed{probed}",
-            f"bit-equal wherever it was killed, {length} of {length} steps",
-        )
+    probed = " and probed" if probe else ""
+    figures.add(
+        f"{title(method)}, resumed{probed}",
+        f"bit-equal wherever it was killed, {length} of {length} steps",
+    )
 
 
-@every_method
-def test_every_method__resumes_after_a_kill_at_each_step(
-    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@every(steps)
+def test_every_method__resumes_after_a_kill_at_each_step(method: Method, tmp_path: Path) -> None:
     """One run, killed before its first step, then after each step and before that is saved."""
-    step = type(method).step
-    for number in range(method.length(solvable(method))):
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            killed = killed_at(min(number, 1), step, after=number > 0)
-            patch.setattr(type(method), "step", killed)
+    for number in range(steps(method)):
+        with killed(type(method), "step", min(number, 1), after=number > 0):
             run(method, tmp_path)
     assert same(run(method, tmp_path), distill(method, solvable(method)))
 
 
-@every_method
+@every(steps)
 def test_every_method__checkpoint_without_any_one_part_is_refused(method: Method) -> None:
     problem = solvable(method)
-    if not method.length(problem):
-        pytest.skip("is never interrupted")
     state, fresh = method.init(problem), method.init(problem)
     for _ in range(min(3, method.length(problem))):
         method.step(problem, state)
@@ -253,13 +245,11 @@ def test_every_method__finished_run_leaves_initial_and_final_set(
     assert same(initial, method.result(problem, method.init(problem)))
 
 
-@every_method
+@every(lambda method: method.needs_target)
 def test_every_method__missing_target_is_refused_before_any_work(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where options make a method do without one, the message names them."""
-    if not method.needs_target:
-        pytest.skip("needs no target model")
     images, options = toy_images(), method.without_target.split()
     monkeypatch.setattr(type(method), "init", None)
     message = r"needs a target model; .*datastill target .*--target"
@@ -279,12 +269,10 @@ def test_every_method__works_without_what_it_does_not_need(method: Method) -> No
     assert len(distill(method, Problem(source, target, count, network=NETWORK))) == count
 
 
-@every_method
+@every(lambda method: method.needs_labels)
 def test_every_method__missing_label_is_refused_before_any_work(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not method.needs_labels:
-        pytest.skip("needs no labels")
     images = toy_images().unlabelled()
     target = toy_target(images) if method.needs_target else None
     monkeypatch.setattr(type(method), "init", None)
@@ -292,22 +280,18 @@ def test_every_method__missing_label_is_refused_before_any_work(
         distill(method, Problem(images, target, len(images), network=NETWORK))
 
 
-@every_method
+@every(lambda method: method.takes_all)
 def test_every_method__another_count_than_all_is_refused_where_all_are_taken(
     method: Method,
 ) -> None:
-    if not method.takes_all:
-        pytest.skip("takes any count")
     with pytest.raises(ConfigError, match=r"takes all 24 images.*--count all instead of 8"):
         distill(method, toy_problem(8))
 
 
-@every_method
+@every(lambda method: method.by_class)
 def test_every_method__unfit_classes_are_refused_before_any_work(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not method.by_class:
-        pytest.skip("takes images of any class")
     monkeypatch.setattr(type(method), "init", None)
     with pytest.raises(ConfigError, match=r"each of the 4 classes .* --count a multiple of 4"):
         distill(method, toy_problem(6))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from every_method_hashes import environment_key
-from test_every_method import FOLDER, Method, same, small, solvable, title
+from test_every_method import FOLDER, Method, every_plain_method, same, solvable
 
 from datastill.core import progress
 from datastill.core.lookup import names
@@ -27,9 +27,6 @@ from datastill.transfer.held_out import HeldOut
 
 GOLDEN = Path(__file__).parent / "golden" / "hashes.json"
 SCRIPT = Path(__file__).parent / "every_method_hashes.py"
-METHODS = [small(name) for name in names(FOLDER)]
-
-every_method = pytest.mark.parametrize("method", METHODS, ids=title)
 
 
 @cache
@@ -57,7 +54,7 @@ def test_every_method__gives_the_same_bits_in_every_process() -> None:
     assert hashes("1") == hashes("2") and set(hashes("1")) == set(names(FOLDER))
 
 
-@every_method
+@every_plain_method
 def test_every_method__is_not_changed_by_being_saved_watched_and_asked(
     method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import killed_at
-from test_every_method import FOLDER, Method, run, same, small, solvable, title
+from factories import killed
+from test_every_method import (
+    Method,
+    every_plain_method,
+    every_plain_method_with_steps,
+    run,
+    same,
+    small,
+    solvable,
+    steps,
+)
 
-from datastill.core.lookup import names
 from datastill.core.rng import seeded
 from datastill.distill import distill
 
-METHODS = [small(name) for name in names(FOLDER)]
-every_method = pytest.mark.parametrize("method", METHODS, ids=title)
 WATCHED = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 
 
-@every_method
+@every_plain_method
 def test_every_method__two_threads_give_the_bits_of_one(method: Method) -> None:
     single = [distill(method, solvable(method, seed=seed)) for seed in (0, 1)]
     together = threading.Barrier(2)
@@ -75,19 +81,15 @@ def test_distill__leaves_no_signal_handlers_and_sets_none_in_a_thread(tmp_path: 
     assert not set_by
 
 
-@every_method
+@every_plain_method_with_steps
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_every_method__interrupt_in_a_step_is_clean(
-    method: Method, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: Method, after: bool, tmp_path: Path
 ) -> None:
-    last = method.length(solvable(method)) - 1
-    if last < 0:
-        pytest.skip("takes no steps")
+    last = steps(method) - 1
     whole = distill(method, solvable(method))
     handlers = [signal.getsignal(number) for number in WATCHED]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        step = killed_at(last, type(method).step, after=after, by=KeyboardInterrupt)
-        patch.setattr(type(method), "step", step)
+    with killed(type(method), "step", last, after=after, by=KeyboardInterrupt):
         run(method, tmp_path)
     assert [signal.getsignal(number) for number in WATCHED] == handlers
     assert (tmp_path / "checkpoint-distill.safetensors").exists() == (last > 0)

@@ -10,23 +10,31 @@ from typing import Any
 
 import pytest
 import torch
-from test_every_method import FOLDER, Method, run, same, small, solvable, title
+from test_every_method import (
+    PLAIN,
+    Method,
+    every,
+    every_plain_method_with_steps,
+    run,
+    same,
+    small,
+    solvable,
+    steps,
+)
 from torch import Tensor
 
 from datastill.core.errors import ConfigError, NotFiniteError
-from datastill.core.lookup import names
 from datastill.core.loop import run_steps
 from datastill.distill import distill
 from datastill.target_model import TargetModel
 
-PLAIN = [small(name) for name in names(FOLDER)]
 LEARNING = [m for m in PLAIN if hasattr(m, "outer_lr")]
 LEARNING += [replace(m, learn="images-and-labels") for m in LEARNING if hasattr(m, "learn")]
 REPRESENTING = [replace(small("krr-st"), bank=bank) for bank in ("off", "lazy")]
 BAD = [torch.nan, torch.inf]
 AT = 2  # the step in which something becomes NaN or infinite
 
-every_learner = pytest.mark.parametrize("method", LEARNING, ids=title)
+every_learner = every(bool, LEARNING)
 every_bad = pytest.mark.parametrize("bad", BAD)
 
 
@@ -97,13 +105,11 @@ def test_every_method__bad_gradient_leaves_the_last_checkpoint(
 
 
 @every_bad
-@pytest.mark.parametrize("method", PLAIN, ids=title)
+@every_plain_method_with_steps
 def test_every_method__bad_metric_stops_and_leaves_the_last_checkpoint(
     method: Method, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = method.length(solvable(method)) - 1
-    if last < 0:
-        pytest.skip("takes no steps")
+    last = steps(method) - 1
     whole, step, taken = distill(method, solvable(method)), type(method).step, iter(range(100))
 
     def spoilt(self: Method, problem: Any, state: Any) -> Any:
@@ -118,7 +124,7 @@ def test_every_method__bad_metric_stops_and_leaves_the_last_checkpoint(
 
 
 @every_bad
-@pytest.mark.parametrize("method", REPRESENTING, ids=title)
+@every(bool, REPRESENTING)
 def test_krr_st__bad_target_representation_stops_before_the_update(
     method: Method, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """The contract of every file in datastill/recipes."""
 
-import dataclasses
 import json
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from datastill.core.errors import ConfigError
 from datastill.core.lookup import names
 from datastill.data.source import source
-from datastill.experiments.recipe import describe, get_recipe, smoke
+from datastill.experiments.recipe import describe, get_recipe
 from datastill.experiments.stages import stages
 
 NAMES = names("datastill.recipes")
@@ -63,31 +62,6 @@ def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
     assert (short.scale, short.seeds) == ("smoke", 1)
     tasks = [[type(task) for task in p.tasks] for p in short.protocols]
     assert tasks == [[type(task) for task in p.tasks] for p in full.protocols]
-
-
-@every_recipe
-def test_every_recipe__smoke_scale_is_as_short_as_can_be(name: str) -> None:
-    """Shortening it again changes nothing: each length has a smoke value."""
-    short = get_recipe(name, "smoke")
-    assert smoke(short) == short
-    lengths = [
-        (option.name, getattr(component, option.name))
-        for component in _components(short)
-        for option in dataclasses.fields(component)
-        if option.name in ("steps", "epochs", "outer_steps", "batch", "outer_batch")
-    ]
-    counted = {key: value for key, value in lengths if value is not None and key != "epochs"}
-    assert counted and max(counted.values()) <= 8
-
-
-def _components(value: object) -> list[object]:
-    """All components in a nest of them."""
-    if isinstance(value, tuple):
-        return [part for item in value for part in _components(item)]
-    if not dataclasses.is_dataclass(value):
-        return []
-    parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    return [value, *(part for item in parts for part in _components(item))]
 
 
 @every_recipe

@@ -34,15 +34,8 @@ class Fixture:
         return sorted(path for path in self.root.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("DATASTILL_CACHE", str(folder))
-    return folder
-
-
 @pytest.fixture(params=ALL)
-def fixture(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> Fixture:
+def fixture(request: pytest.FixtureRequest, tmp_path: Path) -> Fixture:
     if extra := EXTRAS.get(request.param):
         pytest.importorskip(extra)
     (tmp_path / "official").mkdir()
@@ -121,7 +114,7 @@ def test_every_source__unknown_split_and_size_zero_are_refused(fixture: Fixture)
 def test_every_source__prepare_and_check_report_every_split(fixture: Fixture) -> None:
     counts = {split: len(fixture.load(split)) for split in fixture.source.splits}
     prepared = prepare(fixture.source, 16, fixture.root)
-    assert {row.split: row.count for row in prepared} == counts
+    assert {split: len(images) for split, images in prepared.items()} == counts
     report = check(fixture.source, 16, fixture.root)
     assert {split: facts["count"] for split, facts in report["splits"].items()} == counts
 

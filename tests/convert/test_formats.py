@@ -60,22 +60,14 @@ def test_dataset_condensation__name_and_contents_say_everything(tmp_path: Path) 
     assert (facts.pixel_space, facts.target_kind) == ("normalized", "hard-label")
     assert torch.equal(loaded.images, pixels()) and torch.equal(loaded.targets, LABELS)
     assert not loaded.missing
-
-
-def test_dataset_condensation__other_names_leave_method_and_source_open(tmp_path: Path) -> None:
-    renamed = write_res(tmp_path).rename(tmp_path / "mine.pt")
-    facts = DatasetCondensation().read(renamed, None).implied
+    for written, public in {
+        "TinyImageNet": "tiny-imagenet",
+        "FashionMNIST": "fashion-mnist",
+    }.items():
+        path = write_res(tmp_path, name=f"DM_{written}_ResNet18_AP")
+        assert DatasetCondensation().read(path, None).implied.source == public
+    facts = DatasetCondensation().read(path.rename(tmp_path / "mine.pt"), None).implied
     assert (facts.method, facts.source, facts.pixel_space) == (None, None, "normalized")
-
-
-@pytest.mark.parametrize(
-    ("written", "public"), [("TinyImageNet", "tiny-imagenet"), ("FashionMNIST", "fashion-mnist")]
-)
-def test_dataset_condensation__sources_get_our_names(
-    tmp_path: Path, written: str, public: str
-) -> None:
-    path = write_res(tmp_path, name=f"DM_{written}_ResNet18_AP")
-    assert DatasetCondensation().read(path, None).implied.source == public
 
 
 def test_dataset_condensation__one_of_many_experiments_must_be_chosen(tmp_path: Path) -> None:
@@ -88,45 +80,36 @@ def test_dataset_condensation__one_of_many_experiments_must_be_chosen(tmp_path: 
         DatasetCondensation(experiment=3).read(path, None)
 
 
-@pytest.mark.parametrize("value", [torch.ones(2), {"other": 1}, {"data": [torch.ones(2)]}])
-def test_dataset_condensation__other_structures_are_refused(tmp_path: Path, value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(2), r"res\.pt has no 'data' .*is --format right"),
+        ({"other": 1}, r"res\.pt has no 'data'"),
+        ({"data": [torch.ones(2)]}, r"res\.pt has no 'data'"),
+        ({"data": []}, "no finished experiment"),
+    ],
+)
+def test_dataset_condensation__other_structures_are_refused(
+    tmp_path: Path, value: object, message: str
+) -> None:
     torch.save(value, tmp_path / "res.pt")
-    with pytest.raises(ArtefactError, match=r"res\.pt has no 'data' .*is --format right"):
+    with pytest.raises(ArtefactError, match=message):
         DatasetCondensation().read(tmp_path / "res.pt", None)
 
 
-def test_dataset_condensation__text_in_place_of_images_is_refused(tmp_path: Path) -> None:
-    torch.save({"data": [["images", LABELS]]}, tmp_path / "res.pt")
-    with pytest.raises(ArtefactError, match="the images are a str, not a tensor"):
-        DatasetCondensation().read(tmp_path / "res.pt", None)
-
-
-def test_dataset_condensation__unfinished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="no finished experiment"):
-        DatasetCondensation().read(write_res(tmp_path, experiments=0), None)
-
-
-def test_mtt__asks_whether_images_are_whitened(tmp_path: Path) -> None:
-    loaded = Mtt().read(write_mtt(tmp_path), None)
-    assert len(loaded.missing) == 1 and "--format.zca no|yes" in loaded.missing[0]
-    unwhitened = Mtt(zca="no").read(write_mtt(tmp_path), None)
-    assert not unwhitened.missing and (
-        unwhitened.implied.method,
-        unwhitened.implied.num_classes,
-    ) == ("mtt", 4)
-
-
-def test_mtt__whitened_images_are_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_mtt__asks_whether_images_are_whitened_and_refuses_them(tmp_path: Path) -> None:
+    path = write_mtt(tmp_path)
+    (missing,) = Mtt().read(path, None).missing
+    assert "--format.zca no|yes" in missing
+    loaded = Mtt(zca="no").read(path, None)
+    assert not loaded.missing
+    assert (loaded.implied.method, loaded.implied.num_classes) == ("mtt", 4)
     with pytest.raises(ArtefactError, match=r"ZCA-whitened .*convert .*images_zca_100\.pt"):
-        Mtt(zca="yes").read(write_mtt(tmp_path), None)
-
-
-def test_mtt__images_turned_back_from_zca_are_unit_pixels(tmp_path: Path) -> None:
-    write_mtt(tmp_path)
-    torch.save(torch.rand(4, 3, 8, 8), tmp_path / "images_zca_100.pt")
-    loaded = Mtt().read(tmp_path / "images_zca_100.pt", None)
-    assert loaded.implied.pixel_space == "unit" and not loaded.missing
-    assert [file.name for file in loaded.files] == ["images_zca_100.pt", "labels_100.pt"]
+        Mtt(zca="yes").read(path, None)
+    torch.save(torch.rand(4, 10).softmax(1), tmp_path / "labels_100.pt")  # an unknown relative
+    loaded = Mtt().read(path, None)
+    assert (loaded.implied.method, loaded.implied.target_kind) == (None, "soft-label")
+    assert loaded.missing == (missing,)
 
 
 def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None:
@@ -137,6 +120,10 @@ def test_mtt__folder_means_the_best_step_or_the_only_one(tmp_path: Path) -> None
         Mtt().read(tmp_path, None)
     write_mtt(tmp_path, "best")
     assert Mtt().read(tmp_path, None).files[0].name == "images_best.pt"
+    torch.save(torch.rand(4, 3, 8, 8), tmp_path / "images_zca_100.pt")  # turned back from ZCA
+    loaded = Mtt().read(tmp_path / "images_zca_100.pt", None)
+    assert loaded.implied.pixel_space == "unit" and not loaded.missing
+    assert [file.name for file in loaded.files] == ["images_zca_100.pt", "labels_100.pt"]
 
 
 def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
@@ -148,75 +135,50 @@ def test_mtt__wide_labels_are_those_of_mkdt(tmp_path: Path) -> None:
     assert loaded.statistics["cifar100"] != mtt["cifar100"]
 
 
-def test_mtt__rows_of_probabilities_are_soft_labels_of_an_unknown_relative(tmp_path: Path) -> None:
-    path = write_mtt(tmp_path)
-    torch.save(torch.rand(4, 10).softmax(1), tmp_path / "labels_100.pt")
-    loaded = Mtt().read(path, None)
-    assert (loaded.implied.method, loaded.implied.target_kind) == (None, "soft-label")
-    assert "--format.zca no|yes" in loaded.missing[0]
-
-
-def test_mtt__labels_of_the_step_are_needed(tmp_path: Path) -> None:
-    write_mtt(tmp_path)
-    (tmp_path / "labels_100.pt").unlink()
-    with pytest.raises(ArtefactError, match=r"no file .*labels_100\.pt"):
-        Mtt().read(tmp_path, None)
-
-
-def test_mtt__labels_of_another_set_are_refused(tmp_path: Path) -> None:
-    write_mtt(tmp_path)
-    torch.save(torch.arange(5), tmp_path / "labels_100.pt")
-    with pytest.raises(ArtefactError, match=r"labels_100\.pt: targets \(5,\) do not fit 4 images"):
-        Mtt().read(tmp_path, None)
-
-
-@pytest.mark.parametrize("parameters", [False, True])
-def test_selfsup_dd__folder_names_say_source_and_method(tmp_path: Path, parameters: bool) -> None:
-    folder = write_krr_st(tmp_path / "tinyimagenet" / "krr_st", parameters=parameters)
-    loaded = SelfsupDD().read(folder, None)
+@pytest.mark.parametrize(
+    ("folder", "labels", "implied"),
+    [
+        ("tinyimagenet/krr_st", None, ("krr-st", "tiny-imagenet", "raw", "representation")),
+        ("cifar100/frepo", None, ("frepo", "cifar100", None, "soft-label")),
+        ("some/run", None, ("krr-st", None, "raw", "representation")),
+        ("some/run", LABELS, (None, None, None, "hard-label")),
+    ],
+)
+def test_selfsup_dd__folder_names_and_shapes_say_source_and_method(
+    tmp_path: Path, folder: str, labels: torch.Tensor | None, implied: tuple[str | None, ...]
+) -> None:
+    path = write_krr_st(tmp_path / folder, parameters=folder == "some/run")
+    if labels is not None:
+        torch.save(labels, path / "y_syn.pt")
+    loaded = SelfsupDD().read(path, None)
     facts = loaded.implied
-    assert (facts.method, facts.source) == ("krr-st", "tiny-imagenet")
-    assert (facts.pixel_space, facts.target_kind) == ("raw", "representation")
-    assert not loaded.images.requires_grad and not loaded.targets.requires_grad
-
-
-def test_selfsup_dd__sets_of_other_methods_keep_their_kind_of_targets(tmp_path: Path) -> None:
-    facts = SelfsupDD().read(write_krr_st(tmp_path / "cifar100" / "frepo"), None).implied
-    assert (facts.method, facts.target_kind, facts.pixel_space) == ("frepo", "soft-label", None)
-
-
-def test_selfsup_dd__labels_in_an_unnamed_folder_leave_the_method_open(tmp_path: Path) -> None:
-    folder = write_krr_st(tmp_path / "run")
-    torch.save(LABELS, folder / "y_syn.pt")
-    facts = SelfsupDD().read(folder, None).implied
-    assert (facts.method, facts.source, facts.target_kind) == (None, None, "hard-label")
+    assert (facts.method, facts.source, facts.pixel_space, facts.target_kind) == implied
+    for tensor in (loaded.images, loaded.targets):  # also of parameters
+        assert type(tensor) is torch.Tensor and not tensor.requires_grad
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("name", "value", "message"),
     [
-        (torch.rand(4, 3, 8, 9), r"\(4, 3, 8, 9\); expected square"),
-        (torch.rand(4, 192), r"\(4, 192\); expected square"),
-        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
-        (torch.rand(0, 3, 8, 8), "do not fit 0 images"),
+        ("x_syn", torch.rand(4, 3, 8, 9), r"x_syn\.pt: the images are .*8, 9\); expected square"),
+        ("x_syn", torch.rand(4, 192), r"\(4, 192\); expected square"),
+        ("x_syn", torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
+        ("x_syn", torch.rand(0, 3, 8, 8), "do not fit 0 images"),
+        ("x_syn", torch.full((4, 3, 8, 8), torch.nan), r"x_syn\.pt: the images .* not finite"),
+        ("x_syn", ["images"], "the images are a list, not a tensor"),
+        ("y_syn", torch.full((4, 6), torch.inf), r"y_syn\.pt: the labels .* not finite"),
+        ("y_syn", torch.arange(5), r"y_syn\.pt: targets \(5,\) do not fit 4 images"),
+        ("y_syn", None, r"no file .*y_syn\.pt"),
     ],
 )
-def test_selfsup_dd__other_shapes_are_named(
-    tmp_path: Path, images: torch.Tensor, message: str
+def test_every_format__tensors_that_make_no_set_are_named_with_their_file(
+    tmp_path: Path, name: str, value: object, message: str
 ) -> None:
     folder = write_krr_st(tmp_path)
-    torch.save(images, folder / "x_syn.pt")
-    with pytest.raises(ArtefactError, match=message):
-        SelfsupDD().read(folder, None)
-
-
-@pytest.mark.parametrize("name", ["x_syn", "y_syn"])
-def test_selfsup_dd__nan_is_named_with_its_file(tmp_path: Path, name: str) -> None:
-    folder = write_krr_st(tmp_path)
-    tensor = torch.load(folder / f"{name}.pt", weights_only=True).detach()
-    tensor.view(-1)[3] = torch.nan
-    torch.save(tensor, folder / f"{name}.pt")
-    with pytest.raises(NotFiniteError, match=rf"{name}\.pt: the .* not finite"):
+    (folder / f"{name}.pt").unlink()
+    if value is not None:
+        torch.save(value, folder / f"{name}.pt")
+    with pytest.raises((ArtefactError, NotFiniteError), match=message):
         SelfsupDD().read(folder, None)
 
 
@@ -248,13 +210,11 @@ def test_folder__target_model_makes_the_targets(photos: Path) -> None:
     assert torch.allclose(loaded.targets, again, atol=1e-6)
 
 
-def test_folder__files_at_several_depths_are_refused(photos: Path) -> None:
-    next(photos.rglob("*.png")).rename(photos / "loose.png")
-    with pytest.raises(ArtefactError, match="expected all images in the folder itself, or all in"):
-        FolderFormat().read(photos, None)
-
-
-def test_folder__damaged_image_is_named(photos: Path) -> None:
-    (photos / "cat" / "0.png").write_text("no image")
+def test_folder__damaged_image_and_files_at_several_depths_are_refused(photos: Path) -> None:
+    file = photos / "cat" / "0.png"
+    file.write_text("no image")
     with pytest.raises(ArtefactError, match=r"0\.png is no image"):
+        FolderFormat().read(photos, None)
+    file.rename(photos / "loose.png")
+    with pytest.raises(ArtefactError, match="expected all images in the folder itself, or all in"):
         FolderFormat().read(photos, None)

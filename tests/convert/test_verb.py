@@ -40,15 +40,6 @@ def test_cli__foreign_set_is_converted_shown_and_transferred(
     assert "| mtt · converted | 4 |" in second.stdout
 
 
-def test_convert__one_file_is_enough_where_its_name_says_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "set"
-    assert main(["convert", str(write_res(tmp_path)), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.strip() == str(out / "distilled.safetensors")
-    assert DistilledSet.load(out).method == "dsa"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -56,18 +47,22 @@ def test_convert__one_file_is_enough_where_its_name_says_all(
         (("--format.zca", "no"), "--format.zca needs --format NAME"),
         (("--format", "mtt", "--format.zca", "perhaps"), "expected no or yes"),
         (("--mean", "0.5,0.5"), "one number of each per channel"),
-        (("--mean", "0.5", "--std", "0"), "std above 0"),
+        (("--mean", "0.5", "--std", "0"), "expected above 0"),
         (("--pixel-space", "norm"), "expected unit, normalized or raw"),
         (("--data", "cifar"), "did you mean 'cifar10"),
         (("--target", "nowhere"), "there is no file nowhere"),
+        ((), "is not an empty folder"),
     ],
 )
 def test_convert__bad_words_are_answered_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
-    out = tmp_path / "set"
-    assert main(["convert", str(write_res(tmp_path)), *words, "--out", str(out)]) == 2
-    assert message in capsys.readouterr().err and not out.exists()
+    path, out = write_res(tmp_path), tmp_path / "set" if words else tmp_path
+    assert main(["convert", str(path), *words, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == [path]
+    if not words:  # one file is enough where its name says all
+        assert main(["convert", str(path), "--out", str(tmp_path / "set")]) == 0
+        assert DistilledSet.load(tmp_path / "set").method == "dsa"
 
 
 def test_docs__every_example_is_understood() -> None:
@@ -76,14 +71,6 @@ def test_docs__every_example_is_understood() -> None:
     assert len(examples) == 6
     for words in examples:
         make_parser(words).parse()
-
-
-def test_convert__full_folder_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_res(tmp_path)
-    assert main(["convert", str(path), "--out", str(tmp_path)]) == 2
-    assert "is not an empty folder" in capsys.readouterr().err
 
 
 def test_convert__folder_as_data_leaves_no_absolute_path_in_the_artefact(tmp_path: Path) -> None:

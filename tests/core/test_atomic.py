@@ -1,7 +1,5 @@
 """Files appear whole or not at all."""
 
-import hashlib
-import json
 import os
 import platform
 import stat
@@ -11,13 +9,7 @@ from pathlib import Path
 import pytest
 
 from datastill.core import atomic
-from datastill.core.atomic import (
-    atomic_write,
-    remove_stale_tempfiles,
-    sha256,
-    write_json,
-    write_text,
-)
+from datastill.core.atomic import atomic_write, remove_stale_tempfiles, write_text
 from datastill.core.errors import DataError
 
 
@@ -25,11 +17,6 @@ from datastill.core.errors import DataError
 def file(tmp_path: Path) -> Path:
     write_text(tmp_path / "folder" / "file.txt", "old")
     return tmp_path / "folder" / "file.txt"
-
-
-def test_write_json__reads_back(file: Path) -> None:
-    write_json(file, {"täglich": [1, None, 0.1]})
-    assert json.loads(file.read_text(encoding="utf-8")) == {"täglich": [1, None, 0.1]}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -98,7 +85,3 @@ def test_atomic_write__full_disk_is_a_data_error_and_leaves_no_part(
 def test_atomic_write__path_that_cannot_be_a_file_is_a_data_error(file: Path, path: str) -> None:
     with pytest.raises(DataError, match="cannot be written"):
         write_text(file.parent / path, "new")
-
-
-def test_sha256__equals_hashlib(file: Path) -> None:
-    assert sha256(file) == hashlib.sha256(b"old").hexdigest()

@@ -5,9 +5,8 @@ import fcntl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,16 +39,9 @@ def holder(lock: Path) -> subprocess.Popen[str]:
     return process
 
 
-@dataclass
-class Nothing:
-    value: torch.Tensor
-
-
 def one_step(folder: Path) -> None:
-    def step(number: int) -> Mapping[str, float]:
-        return {"number": float(number)}
-
-    run_steps("walk", Nothing(torch.zeros(1)), step, length=1, saving=always_saving(folder))
+    saving = always_saving(folder)
+    run_steps("walk", torch.zeros(1), lambda step: {"step": step}, length=1, saving=saving)
 
 
 def test_run_steps__second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:

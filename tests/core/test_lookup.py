@@ -6,7 +6,7 @@ from datastill.core.errors import ConfigError
 from datastill.core.lookup import check_name, find, names, public_name
 from datastill.methods.krr_st import KRRST
 
-FOLDERS = ["augment", "data", "methods", "networks", "objectives", "transfer"]
+FOLDERS = ["data", "methods", "networks", "objectives", "transfer"]
 
 
 def test_names__are_the_files_without_underscore() -> None:
@@ -18,7 +18,7 @@ def test_find__gives_the_class_in_the_file() -> None:
     assert find("datastill.methods", "krr-st") is KRRST
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if f != "augment"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_find__knows_every_name(folder: str) -> None:
     components = {name: find(f"datastill.{folder}", name) for name in names(f"datastill.{folder}")}
     assert all(public_name(component) == name for name, component in components.items())

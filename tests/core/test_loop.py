@@ -12,7 +12,7 @@ from factories import KilledError, always_saving, killed_at
 from torch import Generator, Tensor
 
 from datastill.core import loop
-from datastill.core.errors import NotFiniteError, ResumeError
+from datastill.core.errors import NotFiniteError
 from datastill.core.loop import CheckpointConfig, PhaseCost, run_steps
 from datastill.core.rng import fork
 from datastill.core.run_folder import RunFolder
@@ -69,34 +69,13 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.open(tmp_path / "run", {}, resume=False)
 
 
-def test_run_steps__numbers_steps_from_zero() -> None:
-    seen: list[int] = []
-
-    def step(number: int) -> Mapping[str, float]:
-        seen.append(number)
-        return {}
-
-    run_steps("count", a_walk(), step, length=3)
-    assert seen == [0, 1, 2]
-
-
-def test_run_steps__no_steps_are_no_work(folder: RunFolder) -> None:
-    cost = run_steps("nothing", a_walk(), stepper(a_walk()), length=0, log=folder)
-    assert cost.wall_seconds == 0
-
-
 @pytest.mark.parametrize("kill", range(LENGTH))
-def test_run_steps__resumes_bit_for_bit(folder: RunFolder, kill: int) -> None:
+def test_run_steps__resumes_bit_for_bit_and_logs_each_step_once(
+    folder: RunFolder, kill: int
+) -> None:
     with pytest.raises(KilledError):
         run(folder, kill)
     assert torch.equal(run(folder)[0].position, walked(LENGTH))
-
-
-@pytest.mark.parametrize("kill", range(LENGTH))
-def test_run_steps__logs_each_step_once(folder: RunFolder, kill: int) -> None:
-    with pytest.raises(KilledError):
-        run(folder, kill)
-    run(folder)
     assert steps_in(folder) == list(range(LENGTH))
 
 
@@ -127,21 +106,6 @@ def test_run_steps__log_is_rewound_to_an_older_checkpoint(folder: RunFolder) -> 
     run(folder)
     assert steps_in(folder) == list(range(LENGTH))
     assert "-1.0" not in (folder.path / "metrics.jsonl").read_text()
-
-
-def test_run_steps__checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    walk = a_walk()
-    with pytest.raises(KilledError):
-        run_steps(
-            "walk",
-            walk,
-            killed_at(2, stepper(walk)),
-            length=LENGTH,
-            saving=always_saving(tmp_path, {"seed": 0}),
-        )
-    saving = always_saving(tmp_path, {"seed": 1})
-    with pytest.raises(ResumeError, match="seed: 0, now 1"):
-        run_steps("walk", walk, stepper(walk), length=LENGTH, saving=saving)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -188,11 +152,6 @@ def test_run_steps__says_where_it_continues(
         run(folder, kill=4)
     run(folder)
     assert "walk: continuing after step 4 of 6" in capsys.readouterr().err
-
-
-def test_saving__parts_have_files_of_their_own(tmp_path: Path) -> None:
-    saving = always_saving(tmp_path)
-    assert saving.for_part("10%").path.name == "checkpoint-10%.safetensors"
 
 
 def test_saving__clear_removes_all_parts_and_nothing_else(tmp_path: Path) -> None:

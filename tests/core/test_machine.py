@@ -24,23 +24,16 @@ def images() -> torch.Tensor:
     return torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-
 def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
-def test_machine__auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_cuda(monkeypatch)
+def test_machine__without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Machine.find("auto", "bfloat16") == Machine("cpu", "bfloat16")
-
-
-def test_machine__auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_gpus(monkeypatch, 1)
-    assert Machine.find("auto", "float32").device == "cuda"
+    with pytest.raises(ConfigError, match=r"--device cuda:1.* use cpu or auto"):
+        Machine.find("cuda:1", "float32")
 
 
 def test_machine__each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +44,6 @@ def test_machine__each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert Machine.find("cuda:3", ranks=ranks).device == "cuda:3"
     with pytest.raises(ConfigError, match="cuda:4: PyTorch sees 4 CUDA devices"):
         Machine.find("cuda", ranks=Ranks(rank=5, size=8, local=4))
-
-
-def test_machine__missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_cuda(monkeypatch)
-    with pytest.raises(ConfigError, match=r"--device cuda:1.* use cpu or auto"):
-        Machine.find("cuda:1", "float32")
 
 
 @pytest.mark.parametrize(
@@ -89,14 +76,11 @@ def test_machine__precision_on_a_gpu_is_what_it_has_by_itself(
     assert Machine.find("cuda", "auto").precision == expected
 
 
-def test_machine__places_in_channels_last(network: nn.Module) -> None:
+def test_machine__runs_networks_in_channels_last(network: nn.Module) -> None:
+    torch.testing.assert_close(Machine().forward(network, images()), network(images()))
     assert Machine().to_device(network) is network
     weight = network.get_parameter("0.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_machine__float32_equals_the_plain_network(network: nn.Module) -> None:
-    torch.testing.assert_close(Machine().forward(network, images()), network(images()))
 
 
 def test_machine__bfloat16_returns_float32_near_the_plain_network(network: nn.Module) -> None:
@@ -159,18 +143,14 @@ def test_forward_in_chunks__gives_a_gpu_all_images_at_once_and_a_cpu_one_at_leas
     assert Machine().images_per_chunk(1024**2) == 1
 
 
-def test_forward_in_chunks__gives_up_at_one_image(network: nn.Module) -> None:
-    cramped = Cramped(network, 0, SHORT[0])
-    with pytest.raises(torch.OutOfMemoryError):
+@pytest.mark.parametrize(("error", "batches"), [(SHORT[0], [2, 1]), (RuntimeError("x"), [2])])
+def test_forward_in_chunks__gives_up_at_one_image_and_for_other_errors(
+    error: Exception, batches: list[int], network: nn.Module
+) -> None:
+    cramped = Cramped(network, 0, error)
+    with pytest.raises(type(error), match=str(error)):
         Machine().forward_in_chunks(cramped, images())
-    assert cramped.batch_sizes == [2, 1]
-
-
-def test_forward_in_chunks__does_not_hide_other_errors(network: nn.Module) -> None:
-    cramped = Cramped(network, 0, RuntimeError("another"))
-    with pytest.raises(RuntimeError, match="another"):
-        Machine().forward_in_chunks(cramped, images())
-    assert cramped.batch_sizes == [2]
+    assert cramped.batch_sizes == batches
 
 
 def test_machine__chooses_how_cuda_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

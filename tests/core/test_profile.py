@@ -1,9 +1,8 @@
-"""A profiled step: its parts and operations are told, and it is the step it was."""
+"""A profiled step: its parts and operations are written, and its results do not change."""
 
 import json
 from pathlib import Path
 
-import pytest
 import torch
 
 from datastill.core.profile import PROFILED_STEP, profile_section, profiled
@@ -23,17 +22,15 @@ def opened(folder: Path, *, profile: bool) -> RunFolder:
     return RunFolder.open(folder / "run", {}, resume=False, profile=profile)
 
 
-def test_profiled__tells_parts_and_operations_of_the_third_step(tmp_path: Path) -> None:
+def test_profiled__shows_parts_and_operations_of_the_third_step(tmp_path: Path) -> None:
     folder = opened(tmp_path, profile=True)
-    watched = profiled(step, folder)
+    wrapped = profiled(step, folder)
     for number in range(7, 7 + PROFILED_STEP):
         assert not (folder.path / "profile.txt").exists()
-        assert watched(number) == step(number)
-    told = (folder.path / "profile.txt").read_text()
-    assert told.startswith(f"step {6 + PROFILED_STEP}: ") and "\na product  " in told
-    assert "\nthe rest  " in told and "aten::mm" in told
-    shares = [float(x.split()[-2]) for x in told.splitlines() if x.endswith(" %")]
-    assert sum(shares) == pytest.approx(100, abs=0.2)
+        assert wrapped(number) == step(number)
+    table = (folder.path / "profile.txt").read_text()
+    assert f"datastill: step {6 + PROFILED_STEP} " in table
+    assert "datastill: a product " in table and "aten::mm " in table
     events = json.loads((folder.path / "profile.json").read_text())["traceEvents"]
     assert "datastill: a product" in {event.get("name") for event in events}
 
@@ -41,8 +38,3 @@ def test_profiled__tells_parts_and_operations_of_the_third_step(tmp_path: Path) 
 def test_profiled__leaves_steps_alone_where_it_is_not_asked_for(tmp_path: Path) -> None:
     assert profiled(step, None) is step
     assert profiled(step, opened(tmp_path, profile=False)) is step
-
-
-def test_part_of_step__keeps_the_function() -> None:
-    assert product.__name__ == "product"
-    assert torch.equal(product(torch.eye(2)), torch.eye(2))

@@ -58,14 +58,10 @@ def test_ranks__refuses_a_rank_that_cannot_be(rank: int, size: int) -> None:
         Ranks(rank, size)
 
 
-def test_init_ranks__without_torchrun_is_a_world_of_one() -> None:
-    with init_ranks(environment={}) as ranks:
-        assert ranks == Ranks(0, 1)
-
-
-def test_init_ranks__of_one_needs_no_group() -> None:
-    with init_ranks(environment={"RANK": "0", "WORLD_SIZE": "1"}):
-        assert not torch.distributed.is_initialized()
+@pytest.mark.parametrize("environment", [{}, {"RANK": "0", "WORLD_SIZE": "1"}])
+def test_init_ranks__a_single_process_needs_no_group(environment: dict[str, str]) -> None:
+    with init_ranks(environment=environment) as ranks:
+        assert ranks == Ranks(0, 1) and not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,6 @@ def test_derive__stays_the_same_for_ever() -> None:
     assert derive(0, "batches") == 2312056721596985416  # by sha256sum
 
 
-def test_derive__fits_into_63_bits() -> None:
-    assert all(0 <= derive(seed, "x") < 2**63 for seed in range(200))
-
-
-def test_fork__same_name_gives_the_same_stream() -> None:
-    assert torch.equal(draws("batches"), draws("batches"))
-
-
 def test_fork__streams_of_other_names_seeds_and_paths_differ() -> None:
     streams = [
         draws("batches"),
@@ -36,24 +28,6 @@ def test_fork__streams_of_other_names_seeds_and_paths_differ() -> None:
 def test_fork__streams_are_not_correlated() -> None:
     a, b = (torch.randn(4000, generator=fork(0, name)) for name in ("a", "b"))
     assert (a * b).mean().abs() < 0.06  # four standard errors
-
-
-def test_fork__another_consumer_shifts_nothing() -> None:
-    generator = fork(0, "batches")
-    first = torch.rand(3, generator=generator), torch.rand(3, generator=generator)
-    shared, other = fork(0, "batches"), fork(0, "newcomer")
-    second = []
-    for _ in range(2):
-        torch.rand(7, generator=other)
-        second.append(torch.rand(3, generator=shared))
-    assert all(map(torch.equal, first, second))
-
-
-def test_seeded__restores_the_global_state() -> None:
-    before = torch.get_rng_state()
-    with seeded(0, "pool", 3):
-        torch.rand(5)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_seeded__restores_the_global_state_after_an_error() -> None:

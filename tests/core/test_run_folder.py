@@ -10,7 +10,6 @@ import yaml
 from datastill.core import run_folder
 from datastill.core.errors import ConfigError, DataError, ResumeError
 from datastill.core.locks import exclusive_lock
-from datastill.core.loop import PhaseCost
 from datastill.core.run_folder import RunFolder, environment
 
 CONFIG = {"method": {"name": "krr-st", "widths": (4, 8)}, "seed": 0, "out": Path("runs/a")}
@@ -21,15 +20,12 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.open(tmp_path / "run", CONFIG, resume=False)
 
 
-def test_run_folder__config_is_plain_yaml(folder: RunFolder) -> None:
+def test_run_folder__has_its_config_as_plain_yaml_and_its_environment(folder: RunFolder) -> None:
     assert yaml.safe_load(folder.config_file.read_text()) == {
         "method": {"name": "krr-st", "widths": [4, 8]},
         "seed": 0,
         "out": "runs/a",
     }
-
-
-def test_run_folder__environment_is_written(folder: RunFolder) -> None:
     written = json.loads((folder.path / "environment.json").read_text())
     assert written["versions"]["torch"] and written["threads"] >= 1
     assert {"command", "commit", "python", "platform", "processor", "cores"} <= set(written)
@@ -122,47 +118,6 @@ def test_run_folder__file_is_refused(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "file", CONFIG, resume=False)
     with pytest.raises(DataError, match="cannot be written"):
         RunFolder.open(tmp_path / "file" / "run", CONFIG, resume=False)
-
-
-def test_run_folder__vanished_folder_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be written"):
-        RunFolder(tmp_path / "gone").log(0, {"loss": 1.0})
-
-
-def test_run_folder__log_has_one_line_for_each_step(folder: RunFolder) -> None:
-    for step in range(3):
-        folder.log(step, {"loss": step / 3})
-    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"step": step, "loss": step / 3} for step in range(3)
-    ]
-
-
-def test_run_folder__rewind_keeps_earlier_lines_and_drops_a_half_written_one(
-    folder: RunFolder,
-) -> None:
-    folder.rewind(0)
-    assert not (folder.path / "metrics.jsonl").exists()
-    for step in range(4):
-        folder.log(step, {"loss": step / 3})
-    before = (folder.path / "metrics.jsonl").read_text().splitlines()
-    folder.append_text("metrics.jsonl", '{"step": 1, "lo')
-    folder.rewind(2)
-    assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
-
-
-def test_run_folder__phases_say_what_they_took(folder: RunFolder) -> None:
-    folder.finish_phase("distill", PhaseCost(1.5, 10))
-    assert json.loads((folder.path / "phases.jsonl").read_text()) == {
-        "phase": "distill",
-        "wall_seconds": 1.5,
-        "peak_memory_bytes": 10,
-    }
-
-
-def test_run_folder__checkpoint_is_named_by_its_phase(folder: RunFolder) -> None:
-    saving = folder.saving("distill", {"seed": 0})
-    assert saving.path == folder.path / "checkpoint-distill.safetensors"
 
 
 def test_run_folder__change_of_environment_is_logged_and_kept(

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,28 +18,21 @@ LENGTH = 6
 NEVER = 1e9  # seconds between checkpoints
 
 
-@dataclass
-class Count:
-    """Counts its steps."""
-
-    steps: Tensor
-
-
 def counted(
     saving: CheckpointConfig | None, signals: Mapping[int, signal.Signals] | None = None
 ) -> list[int]:
     """Run the phase; `signals` come in the middle of steps. Returns the steps that were taken."""
-    state, taken = Count(torch.zeros(1)), list[int]()
+    count, taken = torch.zeros(1), list[int]()
 
     def step(number: int) -> Mapping[str, Tensor]:
         if signals and number in signals:
             os.kill(os.getpid(), signals[number])
-        state.steps += 1
+        count.add_(1)
         taken.append(number)
-        return {"steps": state.steps.clone()}
+        return {"steps": count.clone()}
 
-    run_steps("count", state, step, length=LENGTH, saving=saving)
-    assert float(state.steps) == LENGTH
+    run_steps("count", count, step, length=LENGTH, saving=saving)
+    assert float(count) == LENGTH
     return taken
 
 
@@ -78,16 +70,16 @@ def test_run_steps__sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_run_steps__without_saving_signals_are_the_callers() -> None:
-    state = Count(torch.zeros(1))
+    count = torch.zeros(1)
 
     def step(number: int) -> Mapping[str, float]:
         os.kill(os.getpid(), signal.SIGINT)
-        state.steps += 1
+        count.add_(1)
         return {}
 
     with pytest.raises(KeyboardInterrupt):
-        run_steps("count", state, step, length=LENGTH)
-    assert float(state.steps) == 0  # in the middle of a step
+        run_steps("count", count, step, length=LENGTH)
+    assert float(count) == 0  # in the middle of a step
 
 
 def test_run_steps__handlers_are_as_before(tmp_path: Path) -> None:
@@ -105,21 +97,21 @@ def test_run_steps__inner_phase_is_given_up_after_one_of_its_steps(
     number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A probe inside of a distillation has nothing to save; the distillation may have."""
-    state, saving, inner_steps = Count(torch.zeros(1)), always_saving(tmp_path), list[int]()
+    count, saving, inner_steps = torch.zeros(1), always_saving(tmp_path), list[int]()
 
     def inner(step: int) -> Mapping[str, float]:
         inner_steps.append(step)
-        if state.steps > 1:
+        if count > 1:
             os.kill(os.getpid(), number)
         return {"inner": float(step)}
 
     def outer(step: int) -> Mapping[str, float]:
-        state.steps += 1
-        run_steps("inner", Count(torch.zeros(1)), inner, length=3)
+        count.add_(1)
+        run_steps("inner", torch.zeros(1), inner, length=3)
         return {"outer": float(step)}
 
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run_steps("outer", state, outer, length=LENGTH, saving=saving)
+        run_steps("outer", count, outer, length=LENGTH, saving=saving)
     assert inner_steps == [0, 1, 2, 0]
     shown = capsys.readouterr().err
     assert "outer: stopped in step 1. The last checkpoint is unharmed; --resume continues" in shown
@@ -139,17 +131,10 @@ def test_run_steps__interrupt_is_answered_at_once_and_tells_of_no_missing_checkp
 
     saving = rarely(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_steps("count", Count(torch.zeros(1)), step, length=LENGTH, saving=saving)
+        run_steps("count", torch.zeros(1), step, length=LENGTH, saving=saving)
     assert shown == "SIGINT: stopping after this step; press Ctrl-C again to stop now\n"
     assert "count: stopped in step 0. No checkpoint was written yet" in capsys.readouterr().err
     assert not saving.path.exists()
-
-
-def test_capture_signals__second_interrupt_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), capture_signals() as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.stop is signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_capture_signals__what_is_ignored_stays_so() -> None:

@@ -1,11 +1,11 @@
 import dataclasses
 import hashlib
 import io
-import logging
 import shutil
 import stat
 import tarfile
 import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -51,31 +51,14 @@ def _dead(file: str) -> str:
     return f"http://127.0.0.1:9/{file}"
 
 
-def test_find_archive__data_root_may_be_the_parent_or_the_folder_itself(folder: Path) -> None:
-    inner = folder / "cifar-100-binary"
-    assert find_cifar(folder) == find_cifar(inner)
-
-
-def test_find_archive__packed_and_extracted_give_the_same_images(
-    packed: Path, folder: Path
+def test_find_archive__packed_or_extracted_in_any_place_gives_the_same_images(
+    packed: Path, folder: Path, cache: Path
 ) -> None:
-    from_folder = Cifar100().load("train", None, folder).fingerprint
-    assert Cifar100().load("train", None, packed.parent).fingerprint == from_folder
-
-
-def test_find_archive__data_root_may_be_the_archive_file(packed: Path) -> None:
-    assert len(Cifar100().load("test", None, packed)) == 10
-
-
-def test_find_archive__default_is_the_downloads_of_the_cache(packed: Path, cache: Path) -> None:
     (cache / "downloads").mkdir(parents=True)
-    packed.rename(cache / "downloads" / packed.name)
-    assert len(Cifar100().load("test")) == 10
-
-
-def test_find_archive__does_not_write_beside_the_users_archive(packed: Path) -> None:
-    Cifar100().load("test", None, packed.parent)
-    assert list(packed.parent.iterdir()) == [packed]
+    shutil.copy(packed, cache / "downloads")
+    places = (None, folder, folder / "cifar-100-binary", packed.parent, packed)
+    assert len({Cifar100().load("train", None, place).fingerprint for place in places}) == 1
+    assert list(packed.parent.iterdir()) == [packed]  # nothing is written beside it
 
 
 def test_open_archive__foreign_bytes_are_refused(packed: Path) -> None:
@@ -90,53 +73,36 @@ def test_find_archive__incomplete_folder_names_what_is_missing(folder: Path) -> 
         find_cifar(folder)
 
 
-@pytest.fixture
-def quiet() -> None:
-    pooch.get_logger().setLevel(logging.ERROR)
-
-
-@pytest.mark.usefixtures("quiet")
-def test_download__failure_says_where_to_put_the_file_by_hand(tmp_path: Path) -> None:
-    archive = Archive(_dead("a.tar.gz"), md5="0" * 32, folder="a", files=("b",))
-    with pytest.raises(DataError, match=r"a\.tar\.gz .* put it there by hand"):
-        find_archives("", [archive], tmp_path)
-
-
-def test_download__other_bytes_than_published_are_refused(tmp_path: Path, monkeypatch) -> None:
-    def other_bytes(*_: object, **__: object) -> str:
-        raise ValueError("hash differs")
-
-    monkeypatch.setattr(pooch, "retrieve", other_bytes)
-    with pytest.raises(ChecksumError, match="no longer the published file"):
-        find_cifar(tmp_path)
-
-
-def test_download__is_kept_in_the_data_root(tmp_path: Path, monkeypatch, packed: Path) -> None:
-    def fetched(url: str, known_hash: str, *, fname: str, path: Path, downloader: object) -> str:
-        target = Path(path) / fname
-        target.write_bytes(packed.read_bytes())
-        return str(target)
-
-    (tmp_path / "root").mkdir()
-    monkeypatch.setattr(pooch, "retrieve", fetched)
-    Cifar100().load("train", None, tmp_path / "root")
-    assert (tmp_path / "root" / "cifar-100-binary.tar.gz").is_file()
-
-
-@pytest.mark.parametrize("member", ["../outside.txt", "/outside.txt"])
-def test_extract__zip_member_that_leaves_the_folder_is_refused(tmp_path: Path, member) -> None:
+def test_extract__zip_member_stays_in_the_folder(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as pack:
-        pack.writestr(member, "x")
-    with pytest.raises(DataError, match="leaves the folder"):
-        extract(tmp_path / "bad.zip", tmp_path / "into")
+        for member in ("../outside.txt", f"{tmp_path}/outside.txt", "link/outside.txt"):
+            pack.writestr(member, "x")
+        pack.writestr(link, "..")
+    with suppress(DataError):  # a link that is a file can hold no other
+        extract(tmp_path / "bad.zip", tmp_path / "folder" / "into")
+    assert (
+        not (tmp_path / "outside.txt").exists() and not (tmp_path / "folder/outside.txt").exists()
+    )
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
-def test_extract__tar_member_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["../../outside", "/etc/hostname"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_extract__tar_member_or_link_that_leaves_the_folder_is_refused(
+    tmp_path: Path, kind: bytes, place: str
+) -> None:
+    name = f"../{place}" if kind == tarfile.REGTYPE else "folder/link"
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, place
     with tarfile.open(tmp_path / "bad.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("../outside.txt"), io.BytesIO())
-    with pytest.raises(DataError, match="outside"):
-        extract(tmp_path / "bad.tar", tmp_path / "into")
-    assert not (tmp_path / "outside.txt").exists()
+        tar.addfile(member, io.BytesIO())
+    with pytest.raises(
+        DataError, match=r"bad\.tar is refused: .*(outside|link).*download it again"
+    ):
+        extract(tmp_path / "bad.tar", tmp_path / "a" / "b" / "c" / "into")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".tar"]
 
 
 def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> None:
@@ -163,31 +129,30 @@ def collection(tmp_path: Path) -> Archives:
     return pictures, Archive(_dead("labels.txt"), "0" * 32, "", ("labels.txt",))
 
 
-def test_collection__packed_parts_are_extracted_and_plain_files_stay(
+def test_collection__is_found_in_any_place_and_packed_parts_are_extracted(
     collection: Archives, tmp_path: Path, cache: Path
 ) -> None:
-    shutil.rmtree(tmp_path / "collection" / "pictures")
+    root = tmp_path / "collection"
+    for place in (tmp_path, root, root / "labels.txt"):
+        assert find_archives("collection", collection, place).path == root
+    shutil.rmtree(root / "pictures")
     folders = open_archives(collection, find_archives("collection", collection, tmp_path))
     assert (folders[0] / "pictures" / "a.txt").read_text() == "a"
-    assert folders[0].is_relative_to(cache)
-    assert folders[1] == tmp_path / "collection"
-
-
-@pytest.mark.parametrize("place", [".", "collection", "collection/labels.txt"])
-def test_collection__data_root_may_be_its_folder_or_around_it_or_in_it(
-    collection: Archives, tmp_path: Path, place: str
-) -> None:
-    origin = find_archives("collection", collection, tmp_path / place)
-    assert origin == find_archives("collection", collection, tmp_path)
-    assert origin.path == tmp_path / "collection"
-
-
-def test_collection__default_is_a_folder_of_its_own_in_the_downloads(
-    collection: Archives, tmp_path: Path, cache: Path
-) -> None:
-    (cache / "downloads").mkdir(parents=True)
-    (tmp_path / "collection").rename(cache / "downloads" / "collection")
+    assert folders[0].is_relative_to(cache) and folders[1] == root
+    (cache / "downloads").mkdir()
+    root.rename(cache / "downloads" / "collection")
     assert find_archives("collection", collection, None).path == cache / "downloads" / "collection"
+
+
+def test_collection__change_and_loss_of_any_part_are_noticed(
+    collection: Archives, tmp_path: Path
+) -> None:
+    before, labels = find_archives("collection", collection, tmp_path), "collection/labels.txt"
+    (tmp_path / labels).write_text("12")
+    assert find_archives("collection", collection, tmp_path) != before
+    (tmp_path / labels).unlink()
+    with pytest.raises(DataError, match=r"labels\.txt, .* is gone; say with --data-root"):
+        open_archives(collection, before)
 
 
 def test_collection__only_missing_parts_are_downloaded(
@@ -204,39 +169,6 @@ def test_collection__only_missing_parts_are_downloaded(
     monkeypatch.setattr(pooch, "retrieve", fetched)
     find_archives("collection", collection, tmp_path)
     assert asked == ["labels.txt"]
-
-
-def test_collection__change_of_any_part_is_noticed(collection: Archives, tmp_path: Path) -> None:
-    before = find_archives("collection", collection, tmp_path)
-    (tmp_path / "collection" / "labels.txt").write_text("12")
-    assert find_archives("collection", collection, tmp_path) != before
-
-
-def test_collection__part_that_is_gone_is_asked_for(collection: Archives, tmp_path: Path) -> None:
-    origin = find_archives("collection", collection, tmp_path)
-    (tmp_path / "collection" / "labels.txt").unlink()
-    with pytest.raises(DataError, match=r"labels\.txt, .* is gone; say with --data-root"):
-        open_archives(collection, origin)
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-@pytest.mark.parametrize("target", ["../../outside", "/etc/hostname"])
-def test_extract__tar_link_that_leaves_the_folder_is_refused(tmp_path: Path, kind, target) -> None:
-    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
-        link = tarfile.TarInfo("folder/link")
-        link.type, link.linkname = kind, target
-        tar.addfile(link)
-    with pytest.raises(DataError, match=r"bad\.tar is refused: .*link.*download it again"):
-        extract(tmp_path / "bad.tar", tmp_path / "into")
-
-
-def test_extract__zip_link_is_refused(tmp_path: Path) -> None:
-    link = zipfile.ZipInfo("link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as pack:
-        pack.writestr(link, "/etc")
-    with pytest.raises(DataError, match=r"bad\.zip is refused: its member 'link'"):
-        extract(tmp_path / "bad.zip", tmp_path / "into")
 
 
 @pytest.mark.parametrize("packed_as", ["a.zip", "a.tar.gz"])

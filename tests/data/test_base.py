@@ -1,12 +1,7 @@
 import pytest
 
 from datastill.core.errors import ConfigError
-from datastill.data.cifar100 import Cifar100
 from datastill.data.source import source
-
-
-def test_source__name_gives_the_component() -> None:
-    assert source("cifar100") == Cifar100()
 
 
 def test_source__unknown_name_answers_with_the_nearest() -> None:

@@ -12,7 +12,8 @@ import pooch
 import pytest
 
 from datastill.core import progress
-from datastill.data.archives import download
+from datastill.core.errors import ChecksumError, DataError
+from datastill.data.archives import Archive, find_archives
 
 CONTENT = bytes(range(256)) * 20_000  # 5.12 MB
 
@@ -38,13 +39,13 @@ def quiet() -> None:
     pooch.get_logger().setLevel(logging.ERROR)
 
 
-def test_download__brings_the_published_bytes(address: str, tmp_path: Path) -> None:
-    file = tmp_path / "here" / "images.tar"
-    assert download(address, hashlib.md5(CONTENT).hexdigest(), file) == file
-    assert file.read_bytes() == CONTENT
+def fetch(address: str, folder: Path, md5: str = hashlib.md5(CONTENT).hexdigest()) -> Path:
+    """Find the archive `images.tar`, and nothing of it is there."""
+    location = find_archives("", [Archive(address, md5, "", ("images",))], folder)
+    return location.path
 
 
-def test_download__says_how_far_it_is(
+def test_download__brings_the_published_bytes_and_says_how_far_it_is(
     address: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,18 +53,23 @@ def test_download__says_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", -1.0)
     monkeypatch.setattr(progress, "LONGEST_PAUSE_SECONDS", -1.0)
-    download(address, hashlib.md5(CONTENT).hexdigest(), tmp_path / "images.tar")
+    assert fetch(address, tmp_path) == tmp_path / "images.tar"
+    assert (tmp_path / "images.tar").read_bytes() == CONTENT
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("download images.tar, MB 0/5")
     assert lines[-1].startswith("download images.tar, MB 5/5")
 
 
 def test_download__other_bytes_leave_no_file(address: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not match the known hash"):
-        download(address, "0" * 32, tmp_path / "here" / "images.tar")
+    (tmp_path / "here").mkdir()
+    with pytest.raises(ChecksumError, match=r"no longer the published file: .* known hash"):
+        fetch(address, tmp_path / "here", "0" * 32)
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_download__missing_file_is_an_error(address: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError):
-        download(address + ".gone", "0" * 32, tmp_path / "here" / "images.tar")
+@pytest.mark.parametrize("gone", ["{}.gone", "http://127.0.0.1:9/images.tar"])
+def test_download__failure_says_where_to_put_the_file_by_hand(
+    address: str, tmp_path: Path, gone: str
+) -> None:
+    with pytest.raises(DataError, match=r"images\.tar.* put it there by hand \(from http"):
+        fetch(gone.format(address), tmp_path)

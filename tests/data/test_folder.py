@@ -35,116 +35,85 @@ def load(root: Path, split: str = "train", image_size: int = 8):
 
 
 @pytest.mark.parametrize("folders", [(".", "."), ("2020/may", "2021")])
-def test_folder__images_at_one_or_many_depths_have_no_labels(
+def test_folder__images_at_one_or_many_depths_are_one_split_without_labels(
     root: Path, folders: tuple[str, str]
 ) -> None:
     fill(root / folders[0], 2)
     fill(root / folders[1], 5)
-    images = load(root)
-    assert len(images) in (5, 7)
-    assert images.labels is None
-
-
-def test_folder__flat_folder_has_no_test_split(root: Path) -> None:
-    fill(root, 5)
-    with pytest.raises(DataError, match=r"no test images; it needs train/CLASS/IMAGE"):
+    splits = prepare(ImageFolderSource(str(root)), 8)
+    assert splits.keys() == {"train"} and len(splits["train"]) in (5, 7)
+    assert load(root).labels is None and load(root).name == "folder:photos/train"
+    with pytest.raises(DataError, match=r"no test images; it needs train/CLASS/IMAGE and test/"):
         load(root, "test")
 
 
-def test_folder__flat_folder_prepares_its_only_split(root: Path) -> None:
-    fill(root, 5)
-    assert [(row.split, row.count) for row in prepare(ImageFolderSource(str(root)), 8)] == [
-        ("train", 5)
-    ]
-
-
-def test_folder__class_folders_are_split_80_to_20_in_each_class(root: Path) -> None:
-    fill(root / "cat", 20)
-    fill(root / "dog", 10)
-    assert torch.bincount(load(root).labels).tolist() == [16, 8]
-    assert torch.bincount(load(root, "test").labels).tolist() == [4, 2]
-
-
-def test_folder__class_split_does_not_overlap(root: Path) -> None:
-    fill(root / "cat", 10, seed=1)
+def test_folder__a_fifth_of_each_class_is_for_testing_whatever_the_others_are(root: Path) -> None:
+    fill(root / "train", 20, seed=1)  # may be a class, where it has no folders
     fill(root / "dog", 10, seed=2)
-    train, test = load(root).images, load(root, "test").images
-    equal = (train[:, None] == test[None]).flatten(2).all(2)
+    fill(root / "rare", 1, seed=3)
+    train, test = load(root), load(root, "test")
+    assert train.classes == test.classes == ("dog", "rare", "train")
+    assert torch.bincount(train.labels).tolist() == [8, 1, 16]
+    assert torch.bincount(test.labels, minlength=3).tolist() == [2, 0, 4]
+    equal = (train.images[:, None] == test.images[None]).flatten(2).all(2)
     assert not equal.any()
-
-
-def test_folder__class_split_does_not_depend_on_other_classes(root: Path) -> None:
-    fill(root / "cat", 10, seed=1)
-    fill(root / "dog", 10, seed=2)
-    before = load(root, "test").images[:2].clone()
-    fill(root / "emu", 10, seed=3)
-    assert torch.equal(load(root, "test").images[:2], before)
-
-
-def test_folder__class_of_one_image_is_for_training(root: Path) -> None:
-    fill(root / "cat", 10)
-    fill(root / "rare", 1)
-    assert 1 in load(root).labels
-    assert 1 not in load(root, "test").labels
-
-
-def test_folder__classes_are_sorted_folder_names(root: Path) -> None:
-    fill(root / "train" / "dog", 2)
-    fill(root / "train" / "cat", 3)
-    images = load(root)
-    assert images.classes == ("cat", "dog")
-    assert images.labels.tolist() == [0, 0, 0, 1, 1]
+    before = test.images.clone()
+    fill(root / "aardvark", 10, seed=4)
+    assert torch.equal(load(root, "test").images[2:], before)
 
 
 def test_folder__train_and_test_folders_are_the_splits(root: Path) -> None:
     for split, count in {"train": 3, "test": 2}.items():
-        fill(root / split / "cat", count)
         fill(root / split / "dog", count)
-    assert (len(load(root)), len(load(root, "test"))) == (6, 4)
+        fill(root / split / "cat", count + 1)
+    assert load(root).classes == ("cat", "dog")
+    assert load(root).labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert load(root, "test").labels.tolist() == [0, 0, 0, 1, 1]
+    fill(root.parent / "flat" / "train", 3)
+    fill(root.parent / "flat" / "test", 2)
+    flat = load(root.parent / "flat", "test")
+    assert len(flat) == 2 and flat.labels is None
 
 
-def test_folder__train_may_be_a_class(root: Path) -> None:
-    fill(root / "car", 5)
-    fill(root / "train", 5)
-    assert load(root).classes == ("car", "train")
+TWO = "train/cat/2 train/dog/2"
+UNUSUAL = {  # how many pictures in which folders, what is said, and what is said of test data
+    "cat/3 dog/3 ./1": ("read without labels: 000.png is not directly in a class", "no test"),
+    "train/a/b/c/2": ("read without labels: train has folders in its class folders", "no test"),
+    "cat/3 dog/3 emu/0": ("emu is empty and no class", ""),
+    "cat/3 dog/3 run1/1": ("run1 is left out, as a run folder of datastill", ""),
+    f"{TWO} val/cat/2": ("has no folder test and is tested on val", ""),
+    f"{TWO} val/cat/2 test/cat/2": ("beside train, val not read", ""),
+    f"{TWO} test/emu/2": ("test is not read", "test has classes that train has not: emu"),
+    f"{TWO} test/2": (
+        "test is not read, because test has no class",
+        "test has no class folders as train has",
+    ),
+}
 
 
-def test_folder__test_class_that_train_lacks_is_refused(root: Path) -> None:
-    fill(root / "train" / "cat", 2)
-    fill(root / "train" / "dog", 2)
-    fill(root / "test" / "emu", 2)
-    with pytest.warns(DataWarning, match="test is not read"):
-        load(root)
-    with pytest.raises(DataError, match="test has classes that train has not: emu"):
-        load(root, "test")
+@pytest.mark.parametrize("layout", UNUSUAL)
+def test_folder__what_is_not_read_is_said(root: Path, layout: str) -> None:
+    for folder, _, count in (word.rpartition("/") for word in layout.split()):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        fill(root / folder, int(count))
+    if (root / "run1").exists():
+        for name in ("config.yaml", "environment.json"):
+            (root / "run1" / name).touch()
+    warning, refusal = UNUSUAL[layout]
+    with pytest.warns(DataWarning, match=warning):
+        assert load(root).classes == (() if "without labels" in warning else ("cat", "dog"))
+    with pytest.raises(DataError, match=refusal) if refusal else pytest.warns(DataWarning):
+        assert len(load(root, "test")) == 2
 
 
-def test_folder__flat_test_beside_labelled_train_is_a_source_without_test_data(root: Path) -> None:
-    fill(root / "train" / "cat", 2)
-    fill(root / "train" / "dog", 2)
-    fill(root / "test", 2)
-    with pytest.warns(DataWarning, match="test is not read, because it has no class folders"):
-        assert load(root).classes == ("cat", "dog")
-    with pytest.raises(DataError, match="test has no class folders as train has"):
-        load(root, "test")
-
-
-def test_folder__val_is_the_test_split_where_there_is_no_other(root: Path) -> None:
-    for split in ("train", "val"):
-        fill(root / split / "cat", 2)
-        fill(root / split / "dog", 2)
-    with pytest.warns(DataWarning, match="has no folder test and is tested on val"):
-        assert len(load(root, "test")) == 4
-    fill(root / "test" / "cat", 1)
-    with pytest.warns(DataWarning, match="beside train, val not read"):
-        assert len(load(root, "test")) == 1
-
-
-def test_folder__class_names_of_both_unicode_forms_are_one_class(root: Path) -> None:
+def test_folder__class_names_of_both_unicode_forms_are_one_class_and_any_bytes_a_name(
+    root: Path,
+) -> None:
     for split, name in (("train", "\u00e9"), ("test", "e\u0301")):
         fill(root / split / name, 2)
         fill(root / split / "tea", 2)
-    assert load(root, "test").classes == ("tea", "\u00e9")
+    fill(root / "train" / os.fsdecode(b"\xe9"), 2)
+    assert load(root, "test").classes == ("tea", "\u00e9", "\ufffd")
 
 
 def test_folder__linked_class_folder_is_followed_and_a_loop_is_not(root: Path) -> None:
@@ -155,67 +124,18 @@ def test_folder__linked_class_folder_is_followed_and_a_loop_is_not(root: Path) -
     assert load(root).classes == ("cat", "dog")
 
 
-def test_folder__stray_picture_that_takes_the_labels_is_named(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    fill(root, 1)
-    with pytest.warns(DataWarning, match=r"without labels: 000\.png is not directly in a class"):
-        assert load(root).labels is None
-
-
-def test_folder__class_folder_without_images_is_named(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    (root / "emu").mkdir()
-    with pytest.warns(DataWarning, match="emu is empty and no class"):
-        assert load(root).classes == ("cat", "dog")
-
-
-def test_folder__run_folders_of_datastill_are_left_out(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / "dog", 3)
-    fill(root / "run1", 1)
-    for name in ("config.yaml", "environment.json"):
-        (root / "run1" / name).touch()
-    with pytest.warns(DataWarning, match="run1 is left out"):
-        assert load(root).classes == ("cat", "dog")
-
-
-def test_folder__names_that_are_no_utf8_are_read(root: Path) -> None:
-    fill(root / "cat", 3)
-    fill(root / os.fsdecode(b"\xe9"), 3)
-    assert load(root).classes == ("cat", "\ufffd")
-
-
-def test_folder__missing_test_folder_says_which_layout_is_needed(root: Path) -> None:
-    fill(root / "train" / "cat", 2)
-    fill(root / "train" / "dog", 2)
-    with pytest.raises(DataError, match="test/CLASS/IMAGE"):
-        load(root, "test")
-
-
-def test_folder__flat_train_and_test_have_no_labels(root: Path) -> None:
-    fill(root / "train", 3)
-    fill(root / "test", 2)
-    assert load(root, "test").labels is None
-    assert (len(load(root)), len(load(root, "test"))) == (3, 2)
+def test_folder__path_and_image_size_are_needed(root: Path) -> None:
+    fill(root, 2)
+    with pytest.raises(DataError, match="folder:photos needs --image-size"):
+        source(f"folder:{root}").load()
+    with pytest.raises(DataError, match="which folder"):
+        source("folder").load("train", 8)
 
 
 def test_folder__empty_folder_names_the_suffixes(root: Path) -> None:
     (root / "readme.txt").write_text("no image")
     with pytest.raises(DataError, match=r"holds no images \(files ending in \.jpg, \.jpeg, \.png"):
         load(root)
-
-
-def test_folder__image_size_is_needed(root: Path) -> None:
-    fill(root, 2)
-    with pytest.raises(DataError, match="folder:photos needs --image-size"):
-        ImageFolderSource(str(root)).load()
-
-
-def test_folder__without_path_asks_which() -> None:
-    with pytest.raises(DataError, match="which folder"):
-        ImageFolderSource().load("train", 8)
 
 
 def test_folder__hidden_and_other_files_are_ignored(root: Path) -> None:
@@ -237,27 +157,15 @@ def test_folder__format_is_read(root: Path, suffix: str) -> None:
         assert len(load(root)) == 1
 
 
-def test_folder__corrupt_file_does_not_shift_labels(root: Path) -> None:
+def test_folder__corrupt_file_is_skipped_and_named_whenever_it_is_loaded(root: Path) -> None:
     files = fill(root / "train" / "cat", 70) + fill(root / "train" / "dog", 50)
     files[7].write_bytes(b"")
-    with pytest.warns(DataWarning, match="cannot be read"):
-        assert torch.bincount(load(root).labels).tolist() == [69, 50]
-
-
-def test_folder__more_than_one_percent_corrupt_is_refused(root: Path) -> None:
-    files = fill(root, 100)
-    files[7].write_bytes(b"")
+    for _ in range(2):
+        with pytest.warns(DataWarning, match=r"1 of 120 .*cat/007\.png \(the first: it is damaged"):
+            assert torch.bincount(load(root).labels).tolist() == [69, 50]
     files[8].write_bytes(b"")
     with pytest.raises(DataError, match="more than 1% is too many"):
         load(root)
-
-
-def test_folder__corrupt_file_is_skipped_and_named_whenever_it_is_loaded(root: Path) -> None:
-    files = fill(root, 100)
-    files[7].write_bytes(b"")
-    for _ in range(2):
-        with pytest.warns(DataWarning, match=r"1 of 100 .* 007\.png \(the first: it is damaged"):
-            assert len(load(root)) == 99
 
 
 def test_folder__failure_of_the_system_is_no_damaged_image(root: Path, monkeypatch) -> None:
@@ -334,12 +242,7 @@ def test_folder__converted_images_are_counted_in_one_warning(root: Path) -> None
         images = load(root)
     assert len(caught) == 1
     assert images.channels == 3
-
-
-def test_folder__transparent_pixels_become_white(root: Path) -> None:
-    Image.new("RGBA", (12, 12), (0, 0, 0, 0)).save(root / "clear.png")
-    with pytest.warns(DataWarning):
-        assert (load(root).images == 255).all()
+    assert (images.images[2] == 255).all()  # transparent pixels become white
 
 
 def test_folder__sixteen_bit_grey_is_scaled(root: Path) -> None:
@@ -378,23 +281,3 @@ def test_folder__deleted_folder_is_not_read_from_the_cache(root: Path) -> None:
     root.rmdir()
     with pytest.raises(DataError, match="there is no folder"):
         load(root)
-
-
-def test_folder__two_folders_do_not_share_a_cache(tmp_path: Path) -> None:
-    fill(tmp_path / "a" / "same", 2, seed=1)
-    fill(tmp_path / "b" / "same", 2, seed=2)
-    first, second = (tmp_path / name / "same" for name in "ab")
-    load(first)
-    load(second)
-    assert ImageFolderSource(str(first)).prepared("train", 8) != ImageFolderSource(
-        str(second)
-    ).prepared("train", 8)
-
-
-def test_source__folder_takes_its_path_after_the_colon(root: Path) -> None:
-    assert source(f"folder:{root}") == ImageFolderSource(str(root))
-
-
-def test_folder__name_has_the_last_part_of_the_path(root: Path) -> None:
-    fill(root, 1)
-    assert load(root).name == "folder:photos/train"

@@ -14,7 +14,7 @@ from archives import random_images, write_archive, write_batch
 
 from datastill.core.errors import DataError
 from datastill.data import cache
-from datastill.data.cache import Bytes, LazyImages, Prepared, append_resumable
+from datastill.data.cache import Prepared, append_resumable
 from datastill.data.check import prepare
 from datastill.data.imagenet import BATCHES, ImageNet
 
@@ -137,34 +137,10 @@ def test_append_resumable__continues_from_any_number_of_bytes(
     (tmp_path / "part").write_bytes(whole[:kept])
     append_resumable(tmp_path / "part", images, "test")
     assert (tmp_path / "part").read_bytes() == whole
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_append_resumable__does_not_trust_the_chunk_that_was_written_last(tmp_path: Path) -> None:
-    images, part = random_images(18, 16), tmp_path / "part"
-    append_resumable(part, images, "test")
-    whole = part.read_bytes()
-    part.write_bytes(whole[: 128 + 2 * FOUR_IMAGES] + bytes(FOUR_IMAGES))
-    append_resumable(part, images, "test")
-    assert part.read_bytes() == whole
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_append_resumable__reads_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
-    images, asked = random_images(18, 16), []
-
-    def read(start: int, stop: int) -> Bytes:
-        asked.append((start, stop))
-        if len(asked) == 4:
-            raise DataError("unreadable")
-        return images[start:stop]
-
-    lazy = LazyImages(images.shape, read)
-    with pytest.raises(DataError, match="unreadable"):
-        append_resumable(tmp_path / "part", lazy, "test")
-    append_resumable(tmp_path / "part", lazy, "test")
-    assert asked == [(0, 4), (4, 8), (8, 12), (12, 16), (8, 12), (12, 16), (16, 18)]
-    assert np.array_equal(np.load(tmp_path / "part"), images)
+    # the chunk that was written last is not trusted
+    (tmp_path / "part").write_bytes(whole[: 128 + 2 * FOUR_IMAGES] + bytes(FOUR_IMAGES))
+    append_resumable(tmp_path / "part", images, "test")
+    assert (tmp_path / "part").read_bytes() == whole
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -73,12 +73,31 @@ def test_hf__saved_images_labels_and_names_are_kept(tmp_path: Path, monkeypatch)
     assert train.name == "hf:trees/train"
 
 
-def test_hf__parquet_files_are_read_offline(tmp_path: Path) -> None:
-    root = tmp_path / "trees"
-    root.mkdir()
-    table(4, 0, kind=kinds(0, 1, 2, 0)).to_parquet(str(root / "train.parquet"))
-    table(3, 1, kind=kinds(0, 1, 2)).to_parquet(str(root / "test.parquet"))
-    assert source(f"hf:{root}").load("test", 8).labels.tolist() == [0, 1, 2]
+def test_hf__parquet_files_and_one_saved_table_are_read_offline(tmp_path: Path) -> None:
+    rows = {"train": table(4, 0, kind=kinds(0, 1, 2, 0)), "test": table(3, 1, kind=kinds(0, 1, 2))}
+    (tmp_path / "trees").mkdir()
+    for split, part in rows.items():
+        part.to_parquet(str(tmp_path / "trees" / f"{split}.parquet"))
+    assert source(f"hf:{tmp_path / 'trees'}").load("test", 8).labels.tolist() == [0, 1, 2]
+    rows["train"].save_to_disk(str(tmp_path / "alone"))  # the training split
+    assert len(source(f"hf:{tmp_path / 'alone'}").load("train", 8)) == 4
+
+
+@pytest.mark.parametrize(
+    ("withheld", "reason"), [(False, "which has no test split"), (True, "whose test .*no labels")]
+)
+def test_hf__validation_is_taken_where_there_is_no_labelled_test_split(
+    tmp_path: Path, withheld: bool, reason: str
+) -> None:
+    splits = {
+        "train": table(3, 0, kind=kinds(0, 1, 2)),
+        "validation": table(2, 1, kind=kinds(1, 1)),
+    }
+    if withheld:
+        splits["test"] = table(2, 2, kind=kinds(None, None))
+    name = saved(tmp_path / "trees", **splits)
+    with pytest.warns(DataWarning, match=rf"{reason}, is tested on its split validation"):
+        assert source(name).load("test", 8).labels.tolist() == [1, 1]
 
 
 def test_hf__images_without_labels_are_a_source(tmp_path: Path) -> None:
@@ -86,33 +105,7 @@ def test_hf__images_without_labels_are_a_source(tmp_path: Path) -> None:
         tmp_path / "trees", train=table(4, 0, note=(datasets.Value("string"), list("abcd")))
     )
     assert source(name).load("train", 8).labels is None
-    assert [row.split for row in prepare(source(name), 8)] == ["train"]
-
-
-def test_hf__one_saved_table_is_the_training_split(tmp_path: Path) -> None:
-    table(4, 0, kind=kinds(0, 1, 2, 0)).save_to_disk(str(tmp_path / "trees"))
-    assert len(source(f"hf:{tmp_path / 'trees'}").load("train", 8)) == 4
-
-
-def test_hf__validation_is_taken_where_there_is_no_test_split(tmp_path: Path) -> None:
-    name = saved(
-        tmp_path / "trees",
-        train=table(3, 0, kind=kinds(0, 1, 2)),
-        validation=table(2, 1, kind=kinds(1, 1)),
-    )
-    with pytest.warns(DataWarning, match="no test split, is tested on its split validation"):
-        assert source(name).load("test", 8).labels.tolist() == [1, 1]
-
-
-def test_hf__validation_is_taken_where_test_labels_are_withheld(tmp_path: Path) -> None:
-    name = saved(
-        tmp_path / "trees",
-        train=table(3, 0, kind=kinds(0, 1, 2)),
-        test=table(2, 1, kind=kinds(None, None)),
-        validation=table(2, 2, kind=kinds(2, 2)),
-    )
-    with pytest.warns(DataWarning, match="test split has no labels, is tested on .* validation"):
-        assert source(name).load("test", 8).labels.tolist() == [2, 2]
+    assert prepare(source(name), 8).keys() == {"train"}
 
 
 def test_hf__two_label_columns_are_asked_about(tmp_path: Path) -> None:
@@ -123,23 +116,23 @@ def test_hf__two_label_columns_are_asked_about(tmp_path: Path) -> None:
     assert source(f"{name}?label=coarse").load("train", 8).labels.tolist() == [1, 1, 1]
 
 
-def test_hf__no_image_column_lists_the_columns(tmp_path: Path) -> None:
-    words = rows_of(text=(datasets.Value("string"), ["a", "b"]))
-    with pytest.raises(DataError, match=r"no image column, only text \(Value\)"):
-        source(saved(tmp_path / "words", train=words)).load("train", 8)
-
-
-@pytest.mark.parametrize("column", ["note", "nothing"])
-def test_hf__label_that_is_no_class_column_is_refused(tmp_path: Path, column: str) -> None:
-    rows = table(2, 0, note=(datasets.Value("string"), ["a", "b"]))
-    with pytest.raises(DataError, match=rf"label={column} is no ClassLabel .*note \(Value\)"):
-        source(saved(tmp_path / "trees", train=rows) + f"?label={column}").load("train", 8)
-
-
-@pytest.mark.parametrize("words", ["?labels=fine", "?fine"])
-def test_hf__unknown_word_is_refused(tmp_path: Path, words: str) -> None:
-    with pytest.raises(ConfigError, match=r"after \? come config=, image=, label="):
-        source(saved(tmp_path / "trees", train=table(2, 0)) + words).load("train", 8)
+def test_hf__what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    notes = (datasets.Value("string"), ["a", "b"])
+    words = saved(tmp_path / "words", train=rows_of(text=notes))
+    trees = saved(tmp_path / "trees", train=table(2, 0, note=notes))
+    other = saved(tmp_path / "other", test=table(2, 0), extra=table(2, 1))
+    faults = {
+        "hf": r"Write hf:NAME",
+        words: r"no image column, only text \(Value\)",
+        f"{trees}?label=note": r"label=note is no ClassLabel .*note \(Value\)",
+        f"{trees}?label=none": r"label=none is no ClassLabel",
+        f"{trees}?labels=fine": r"after \? come config=, image=, label=",
+        f"{trees}?fine": r"after \? come config=",
+        other: "hf:other has no split train, only test, extra",
+    }
+    for name, message in faults.items():
+        with pytest.raises((DataError, ConfigError), match=message):
+            source(name).load("train", 8)
 
 
 def test_hf__damaged_image_is_named_by_its_row(tmp_path: Path, monkeypatch) -> None:
@@ -149,12 +142,6 @@ def test_hf__damaged_image_is_named_by_its_row(tmp_path: Path, monkeypatch) -> N
     rows = rows_of(picture=(datasets.Image(), pictures))
     with pytest.raises(DataError, match="row 3 of column picture is no readable image"):
         source(saved(tmp_path / "trees", train=rows)).load("train", 8)
-
-
-def test_hf__split_train_is_needed(tmp_path: Path) -> None:
-    name = saved(tmp_path / "trees", test=table(2, 0), extra=table(2, 1))
-    with pytest.raises(DataError, match="hf:trees has no split train, only test, extra"):
-        source(name).load("train", 8)
 
 
 def test_hf__name_that_cannot_be_loaded_is_named(monkeypatch) -> None:
@@ -180,11 +167,6 @@ def test_hf__changed_folder_is_read_again(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "trees")
     saved(tmp_path / "trees", train=table(4, 0))
     assert len(source(name).load("train", 8)) == 4
-
-
-def test_hf__which_data_set_is_asked() -> None:
-    with pytest.raises(DataError, match="Write hf:NAME"):
-        source("hf").load("train", 8)
 
 
 def test_hf__missing_package_names_the_extra(tmp_path: Path, monkeypatch) -> None:

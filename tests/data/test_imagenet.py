@@ -15,7 +15,6 @@ from archives import random_images, save_image, write_archive, write_batch
 from datastill.core.errors import DataError, SubsetWarning
 from datastill.data._imagenet_batches import open_batch
 from datastill.data.imagenet import BATCHES, ImageNet
-from datastill.data.imagenette import Imagenette
 
 
 @pytest.fixture
@@ -38,14 +37,25 @@ def batch(count: int = 10, side: int = 8) -> dict[str, object]:
 
 
 def test_imagenet__images_of_all_batches_in_order(root: Path) -> None:
-    images = ImageNet().load("train", 64, root).images
-    assert torch.equal(images[6:8], torch.from_numpy(random_images(2, 64, seed=3)))
+    with pytest.warns(SubsetWarning, match=r"imagenet/train has 20 images.*officially 1281167"):
+        images = ImageNet().load("train", 64, root)
+    assert torch.equal(images.images[6:8], torch.from_numpy(random_images(2, 64, seed=3)))
+    assert images.labels[:4].tolist() == [0, 100, 3, 103]
+    assert images.classes[3] == "4"
+    for split, names in BATCHES.items():  # in a folder for each archive
+        for name in names:
+            (root / split).mkdir(exist_ok=True)
+            (root / name).rename(root / split / name)
+    assert ImageNet().load("train", 64, root.parent).fingerprint == images.fingerprint
 
 
-def test_imagenet__class_number_k_becomes_label_k_minus_1(root: Path) -> None:
-    labels = ImageNet().load("train", 64, root).labels
-    assert labels[:4].tolist() == [0, 100, 3, 103]
-    assert ImageNet().load("train", 64, root).classes[3] == "4"
+def test_imagenet__missing_batch_and_labels_beyond_the_classes_are_refused(root: Path) -> None:
+    write_batch(root / "val_data", random_images(2, 64), [1, 1001])
+    with pytest.raises(DataError, match="imagenet/test: labels run from 0 to 1000"):
+        ImageNet().load("test", 64, root)
+    (root / "train_data_batch_7").unlink()
+    with pytest.raises(DataError, match=r"lacks train_data_batch_7; extract"):
+        ImageNet().load("train", 64, root)
 
 
 def test_imagenet__npz_files_give_the_same_images(root: Path) -> None:
@@ -56,22 +66,6 @@ def test_imagenet__npz_files_give_the_same_images(root: Path) -> None:
         np.savez(root / f"{name}.npz", **content)
         (root / name).unlink()
     assert ImageNet().load("train", 64, root).fingerprint == expected
-
-
-def test_imagenet__batches_may_lie_in_a_folder_for_each_archive(root: Path) -> None:
-    expected = ImageNet().load("test", 64, root).fingerprint
-    for split, names in BATCHES.items():
-        folder = root / f"Imagenet64_{split}"
-        folder.mkdir()
-        for name in names:
-            (root / name).rename(folder / name)
-    assert ImageNet().load("test", 64, root.parent).fingerprint == expected
-
-
-def test_imagenet__missing_batch_is_named(root: Path) -> None:
-    (root / "train_data_batch_7").unlink()
-    with pytest.raises(DataError, match=r"lacks train_data_batch_7; extract"):
-        ImageNet().load("train", 64, root)
 
 
 def test_imagenet__nothing_there_says_where_to_get_it(tmp_path: Path) -> None:
@@ -85,17 +79,6 @@ def test_imagenet__batches_smaller_than_asked_for_say_their_size(tmp_path: Path)
     with pytest.raises(DataError, match=r"train_data_batch_1 has images of 32 .*--image-size 32"):
         ImageNet().load("train", None, tmp_path)
     assert len(ImageNet().load("train", 32, tmp_path)) == 10
-
-
-def test_imagenet__labels_beyond_the_classes_are_refused(root: Path) -> None:
-    write_batch(root / "val_data", random_images(2, 64), [1, 1001])
-    with pytest.raises(DataError, match="imagenet/test: labels run from 0 to 1000"):
-        ImageNet().load("test", 64, root)
-
-
-def test_imagenet__another_count_than_the_official_one_is_told(root: Path) -> None:
-    with pytest.warns(SubsetWarning, match=r"imagenet/train has 20 images.*officially 1281167"):
-        ImageNet().load("train", 16, root)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -156,19 +139,14 @@ def test_batch__no_array_of_numpy_is_made_from_a_pickle(file: Path, monkeypatch)
     assert len(open_batch(file)) == 10
 
 
-@pytest.mark.parametrize("kept", [0, 1, 40, 170, 1000, -1, -20])
-def test_batch__truncated_pickle_is_named(file: Path, kept: int) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 40, 170, 1000, -1, -30])
+@pytest.mark.parametrize("suffix", ["", ".npz"])
+def test_batch__truncated_file_is_named(file: Path, suffix: str, kept: int) -> None:
+    file = file.with_suffix(suffix)
+    if suffix:
+        np.savez(file, **batch())
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DataError, match="train_data_batch_1 is damaged or no batch"):
-        open_batch(file)
-
-
-@pytest.mark.parametrize("kept", [0, 100, -30])
-def test_batch__truncated_npz_is_named(file: Path, kept: int) -> None:
-    file = file.with_suffix(".npz")
-    np.savez(file, **batch())
-    file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(DataError, match=r"train_data_batch_1\.npz is damaged or no batch"):
+    with pytest.raises(DataError, match=rf"train_data_batch_1{suffix} is damaged or no batch"):
         open_batch(file)
 
 
@@ -183,11 +161,11 @@ def test_batch__that_became_shorter_is_noticed_when_it_is_read(file: Path) -> No
     ("change", "message"),
     [
         ({"labels": [1, 2]}, "10 images but 2 labels"),
-        ({"labels": ["cat"] * 10}, "damaged or no batch"),
+        ({"labels": ["cat"] * 10}, "invalid literal"),
         ({"data": np.zeros((10, 191), np.uint8)}, "not rows of 3 square planes"),
         ({"data": np.zeros((10, 3, 8, 8), np.uint8)}, "not rows of 3 square planes"),
-        ({"data": np.zeros((10, 192))}, "unsigned bytes"),
-        ({"data": [1, 2]}, "damaged or no batch"),
+        ({"data": np.zeros((10, 192))}, "it has f8 .*, not rows of 3 square planes of u1"),
+        ({"data": [1, 2]}, "extract"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["", ".npz"])
@@ -199,17 +177,11 @@ def test_batch__wrong_content_is_named(
         np.savez(file, **content)  # type: ignore[arg-type]
     else:
         file.write_bytes(pickle.dumps(content, protocol=3))
-    with pytest.raises(DataError, match=rf"val_data{suffix} .*({message}|unsigned|rows of 3)"):
+    with pytest.raises(DataError, match=rf"val_data{suffix} is damaged or no batch.*{message}"):
         open_batch(file)
 
 
-def test_batch__compressed_npz_says_what_to_do(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "val_data.npz", **batch())
-    with pytest.raises(DataError, match=r"compressed, save it with numpy\.savez"):
-        open_batch(tmp_path / "val_data.npz")
-
-
-def test_batch__npz_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
+def test_batch__npz_with_a_pickle_in_it_or_compressed_is_refused(tmp_path: Path) -> None:
     harmful = np.array([Harmful(os.mkdir, str(tmp_path / "run"))], object)
     for part in ("data", "labels"):
         content = {**batch(), part: harmful}
@@ -217,6 +189,9 @@ def test_batch__npz_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"val_data\.npz is damaged or no batch"):
             open_batch(tmp_path / "val_data.npz")
     assert not (tmp_path / "run").exists()
+    np.savez_compressed(tmp_path / "val_data.npz", **batch())
+    with pytest.raises(DataError, match=r"compressed, save it with numpy\.savez"):
+        open_batch(tmp_path / "val_data.npz")
 
 
 def test_batch__npz_with_an_extra_field_is_read(tmp_path: Path) -> None:
@@ -243,42 +218,29 @@ def folders(tmp_path: Path) -> Path:
 
 
 def test_imagenet__folders_are_numbered_by_sorted_wnid(folders: Path) -> None:
+    flat = random_images(1, 80)[0] * 0
+    save_image(folders / "train" / "n3" / "00.JPEG", flat + 180)
     train, test = (ImageNet().load(split, 16, folders) for split in ("train", "test"))
     assert train.classes == test.classes == ("n1", "n2", "n3")
     assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_imagenet__images_of_a_folder_belong_to_their_label(folders: Path) -> None:
-    for label, file in ((0, "10"), (2, "00")):
-        image = random_images(1, 80) * 0 + 90 * label
-        save_image(folders / "train" / f"n{label + 1}" / f"{file}.JPEG", image[0])
-    images = ImageNet().load("train", 16, folders).images
-    assert (images[0] == 0).all() and (images[6] == 180).all()
-
-
-def test_imagenet__new_image_in_a_folder_is_noticed(folders: Path) -> None:
-    assert len(ImageNet().load("train", 16, folders)) == 9
-    save_image(folders / "train" / "n2" / "99.JPEG", random_images(1, 80)[0])
+    assert (train.images[6] == 180).all()
+    save_image(folders / "train" / "n2" / "99.JPEG", flat)  # is noticed
     assert len(ImageNet().load("train", 16, folders)) == 10
 
 
-def test_imagenet__loose_validation_images_say_what_to_do(folders: Path) -> None:
-    save_image(folders / "val" / "ILSVRC2012_val_00000001.JPEG", random_images(1, 80)[0])
-    with pytest.raises(DataError, match=r"val has 1 images outside of class .* sort them into"):
-        ImageNet().load("test", 16, folders)
-
-
-def test_imagenet__validation_class_that_train_has_not_is_refused(folders: Path) -> None:
+def test_imagenet__bad_folders_are_named(folders: Path) -> None:
+    damaged, loose = folders / "train" / "n2" / "07.JPEG", folders / "val" / "loose.JPEG"
+    damaged.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"n2/07\.JPEG; extract"):
+        ImageNet().load("train", 16, folders)
+    damaged.unlink()
     (folders / "val" / "n3").rename(folders / "val" / "n9")
     with pytest.raises(DataError, match="has classes that train has not: n9"):
         ImageNet().load("test", 16, folders)
-
-
-def test_imagenet__damaged_photograph_is_named(folders: Path) -> None:
-    (folders / "train" / "n2" / "07.JPEG").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"n2/07\.JPEG; extract"):
-        ImageNet().load("train", 16, folders)
+    save_image(loose, random_images(1, 80)[0])
+    with pytest.raises(DataError, match=r"val has 1 images outside of class .* sort them into"):
+        ImageNet().load("test", 16, folders)
 
 
 def test_imagenet__stays_usable_when_the_photographs_are_gone(folders: Path) -> None:
@@ -287,10 +249,3 @@ def test_imagenet__stays_usable_when_the_photographs_are_gone(folders: Path) -> 
     assert ImageNet().load("train", 16).fingerprint == expected
     with pytest.raises(DataError, match=r"photos, from where .* is gone"):
         ImageNet().load("test", 16)
-
-
-def test_imagenette__classes_have_names_and_val_is_the_test_split(tmp_path: Path) -> None:
-    write_archive("imagenette", tmp_path)
-    test = Imagenette().load("test", 16, tmp_path)
-    assert test.classes == ("tench", "English springer", "cassette player")
-    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]

@@ -13,6 +13,7 @@ from datastill.data.check import check
 from datastill.data.cifar10 import Cifar10
 from datastill.data.cifar100 import Cifar100
 from datastill.data.cub import Cub
+from datastill.data.source import source
 from datastill.data.tiny_imagenet import TinyImageNet
 
 PACKS = Path(__file__).parents[3] / "shared" / "data"
@@ -21,17 +22,36 @@ needs_packs = pytest.mark.skipif(
 )
 
 
-def test_cifar__planes_are_red_green_blue(tmp_path: Path) -> None:
-    root = write_archive("cifar100", tmp_path)
-    assert np.array_equal(Cifar100().load("train", 32, root).images, random_images(20))
+CLASSES = {
+    "aircraft": ("707-320", "DC-9 30", "F/A-18"),  # in the order of the list of variants
+    "cars": ("Audi S4 Sedan 2012", "BMW M3 Coupe 2012", "Ram C/V Cargo Van 2012"),
+    "cub": ("Auk", "Jay", "Owl"),  # without their numbers
+    "dogs": ("Chow", "Pug", "Cairn_terrier"),
+    "imagenette": ("tench", "English springer", "cassette player"),
+    "tiny-imagenet": ("name of n01", "name of n02", "name of n03"),  # without synonyms
+}
 
 
-def test_cifar__last_label_byte_is_the_class(tmp_path: Path) -> None:
-    file = write_archive("cifar100", tmp_path) / "test.bin"
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_list__says_split_and_label_and_class(name: str, tmp_path: Path) -> None:
+    write_archive(name, tmp_path)
+    train, test = (source(name).load(split, 16, tmp_path) for split in ("train", "test"))
+    assert train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    written = [2, 2, 0, 0, 1, 1] if name == "tiny-imagenet" else [0, 0, 1, 1, 2, 2]
+    assert test.labels.tolist() == written
+    assert train.classes == test.classes == CLASSES[name]
+
+
+def test_cifar__planes_are_red_green_blue_and_the_last_label_byte_is_the_class(
+    tmp_path: Path,
+) -> None:
+    file = write_archive("cifar100", tmp_path) / "train.bin"
     content = bytearray(file.read_bytes())
     content[0] = 77  # the coarse label
     file.write_bytes(content)
-    assert Cifar100().load("test", 32, tmp_path).labels.tolist() == list(range(0, 50, 5))
+    train = Cifar100().load("train", 32, tmp_path)
+    assert np.array_equal(train.images, random_images(20))
+    assert train.labels.tolist() == list(range(0, 100, 5))
 
 
 def test_cifar__resizing_a_flat_image_keeps_its_grey(tmp_path: Path) -> None:
@@ -46,12 +66,6 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path / "tiny-imagenet-200"
 
 
-def test_tiny_imagenet__labels_follow_sorted_wnids(tiny: Path) -> None:
-    images = TinyImageNet().load("test", 16, tiny)
-    assert images.labels.tolist() == [2, 2, 0, 0, 1, 1]  # written in the order n03, n01, n02
-    assert images.classes == ("name of n01", "name of n02", "name of n03")  # without synonyms
-
-
 def test_tiny_imagenet__validation_images_may_be_sorted_by_class(tiny: Path) -> None:
     before = TinyImageNet().load("test", 16, tiny).fingerprint
     for line in (tiny / "val" / "val_annotations.txt").read_text().splitlines():
@@ -62,28 +76,12 @@ def test_tiny_imagenet__validation_images_may_be_sorted_by_class(tiny: Path) -> 
     assert TinyImageNet().load("test", 16, tiny).fingerprint == before
 
 
-def test_tiny_imagenet__grey_images_have_three_equal_channels(tiny: Path) -> None:
-    first = TinyImageNet().load("train", 64, tiny).images[0]
-    assert torch.equal(first[0], first[1])
-
-
-def test_tiny_imagenet__class_without_images_is_allowed(tiny: Path) -> None:
+def test_tiny_imagenet__grey_images_and_classes_without_images_are_allowed(tiny: Path) -> None:
     for file in (tiny / "train" / "n02" / "images").iterdir():
         file.unlink()
-    assert TinyImageNet().load("train", 16, tiny).labels.unique().tolist() == [0, 2]
-
-
-@pytest.fixture
-def cub(tmp_path: Path) -> Path:
-    write_archive("cub", tmp_path)
-    return tmp_path / "CUB_200_2011"
-
-
-def test_cub__split_file_says_what_is_for_testing(cub: Path) -> None:
-    assert Cub().load("train", 16, cub).labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    test = Cub().load("test", 16, cub)
-    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert test.classes == ("Auk", "Jay", "Owl")  # without their numbers
+    train = TinyImageNet().load("train", 64, tiny)
+    assert train.labels.unique().tolist() == [0, 2]
+    assert torch.equal(train.images[0, 0], train.images[0, 1])
 
 
 def unpack(name: str, out: Path, *, limit: int | None = None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 import datastill as ds
@@ -36,12 +35,6 @@ def test_api__finetune_needs_no_more_than_a_network(photos: Path) -> None:
     assert result.accuracy_percent is not None
 
 
-def test_api__target_data_of_other_channels_are_refused() -> None:
-    network = NETWORK(image_size=16, channels=3, outputs=6)
-    with pytest.raises(ds.DatastillError, match="takes images of 3 channels"):
-        ds.LinearProbe().run(network, "digits")
-
-
 def test_api__any_module_is_a_target_model(images: ds.ImageSet) -> None:
     module = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 5))
     target = ds.TargetModel(module, images.normalizer, images.image_size)
@@ -62,10 +55,3 @@ def test_api__folder_keeps_and_continues_a_run(images: ds.ImageSet, tmp_path: Pa
     with pytest.raises(ds.DatastillError, match="seed: 0, now 1"):
         other = ds.Problem(images, target, count=4, network=NETWORK, seed=1)
         ds.distill(ds.RandomSubset(), other, folder=tmp_path / "set")
-
-
-def test_api__distilled_set_is_a_torch_dataset(runs: Path) -> None:
-    distilled = ds.DistilledSet.load(runs / "set")
-    loader = torch.utils.data.DataLoader(distilled, batch_size=3)
-    shapes = [(tuple(x.shape), tuple(y.shape)) for x, y in loader]
-    assert shapes == [((3, 3, 16, 16), (3, 6)), ((2, 3, 16, 16), (2, 6))]

@@ -44,28 +44,6 @@ def test_cli__config_of_a_transfer_folder_makes_the_same_rows(
     assert (first.code, again.code, again.out) == (0, 0, first.out)
 
 
-def test_cli__flags_win_over_the_config_wherever_they_stand(
-    datastill: Command, config: Path, tmp_path: Path
-) -> None:
-    words = ("distill", "--count", "4", "--config", config, "--method.outer_steps", "1")
-    assert datastill(*words, "--out", tmp_path / "other").code == 0
-    distilled = DistilledSet.load(tmp_path / "other")
-    assert len(distilled) == 4
-    assert distilled.provenance["method"]["options"]["outer_steps"] == 1
-
-
-def test_cli__another_component_voids_the_options_of_the_old_one(
-    datastill: Command, config: Path, tmp_path: Path
-) -> None:
-    words = ("distill", "--config", config, "--method", "random-subset")
-    assert datastill(*words, "--out", tmp_path / "other").code == 0
-    assert yaml.safe_load((tmp_path / "other" / "config.yaml").read_text())["method"] == {
-        "name": "random-subset",
-        "targets": "representation",
-        "balanced": False,
-    }
-
-
 def test_cli__resume_of_a_finished_run_changes_nothing(
     datastill: Command, config: Path, tmp_path: Path
 ) -> None:
@@ -76,16 +54,6 @@ def test_cli__resume_of_a_finished_run_changes_nothing(
     after = {file.name: file.read_bytes() for file in (tmp_path / "set").iterdir()}
     assert "is finished already" in again.err and again.out == first.out
     assert before == after
-
-
-def test_cli__component_may_be_given_as_a_word_in_the_config(
-    datastill: Command, config: Path, tmp_path: Path
-) -> None:
-    values = {**yaml.safe_load(config.read_text()), "method": "random-subset"}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
-    words = ("distill", "--config", tmp_path / "own.yaml", "--out", tmp_path / "set")
-    assert datastill(*words).code == 0
-    assert DistilledSet.load(tmp_path / "set").method == "random-subset"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +82,6 @@ def test_cli__config_cannot_name_anything_but_our_own_components(
     assert [file.name for file in tmp_path.iterdir()] == ["hostile.yaml"]
 
 
-@pytest.mark.parametrize("folder", ["target", "set"])
-def test_cli__config_says_which_precision_was_found(folder: str, runs: Path) -> None:
-    config = yaml.safe_load((runs / folder / "config.yaml").read_text())
-    assert config["precision"] == Machine.find("cpu", "auto").precision
-
-
 def test_cli__resume_keeps_the_precision_of_the_run(
     datastill: Command, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,5 +103,7 @@ def test_cli__says_which_precision_was_found(
 ) -> None:
     words = ("distill", "--config", config, "--out")
     automatic = datastill(*words, tmp_path / "automatic", "--precision", "auto").err
-    assert f"networks compute in {Machine.find('cpu', 'auto').precision}" in automatic
+    precision = Machine.find("cpu", "auto").precision
+    assert yaml.safe_load(config.read_text())["precision"] == precision
+    assert f"networks compute in {precision}" in automatic
     assert "networks compute in" not in datastill(*words, tmp_path / "given").err

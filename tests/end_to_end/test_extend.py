@@ -63,19 +63,6 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["k_center"]
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_extend__example_takes_the_farthest_image(outside: Any, metric: str) -> None:
-    problem = toy_problem(6)
-    distilled = distill(outside(metric=metric), problem)
-    assert distilled.method == "k-center"
-    x, g = problem.represent(torch.arange(24)), distilled.targets
-    if metric == "cosine":
-        x, g = (v / v.norm(dim=1, keepdim=True) for v in (x, g))
-    for t in range(1, 6):  # no image was farther from the first t than the next one
-        reach = torch.cdist(x, g[:t]).min(1).values.max()
-        assert torch.cdist(g[t : t + 1], g[:t]).min() == pytest.approx(float(reach), rel=1e-4)
-
-
 def test_extend__example_resumes_bit_for_bit(
     outside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

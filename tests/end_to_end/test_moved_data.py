@@ -37,29 +37,6 @@ def test_distill__moved_images_are_continued_and_changed_ones_refused(
     assert done.code == 2 and "whose source images had other contents" in done.err
 
 
-def test_distill__moved_images_continue_from_the_checkpoint(
-    datastill: Command, runs: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from datastill.methods.krr_st import KRRST
-
-    words = ["distill", "--count", "5", "--target", str(runs / "target"), *METHOD, *NETWORK]
-    words += ["--checkpoint-seconds", "0", "--out", str(tmp_path / "set")]
-    step = KRRST.step
-
-    def broken(self: KRRST, problem: object, state: object) -> object:
-        if state.step == 3:  # type: ignore[attr-defined]
-            raise MemoryError
-        return step(self, problem, state)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(KRRST, "step", broken)
-        assert datastill(*words, "--data", f"folder:{moved}").code == 2
-    target = shutil.copytree(runs / "target", tmp_path / "target")
-    words += ["--target", str(target), "--data", f"folder:{moved.rename(tmp_path / 'images')}"]
-    done = datastill(*words, "--resume")
-    assert done.code == 0 and "distill: continuing after step 3" in done.err, done.err
-
-
 def test_transfer__moved_images_give_the_rows_that_were_missing(
     datastill: Command, runs: Path, moved: Path, tmp_path: Path
 ) -> None:

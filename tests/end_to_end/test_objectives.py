@@ -38,15 +38,6 @@ def test_target__trains_with_any_objective(
     assert all(0 <= line["monitor_linear_percent"] <= 100 for line in looks)
 
 
-def test_target__option_of_an_objective_is_a_flag(
-    datastill: Command, photos: Path, tmp_path: Path
-) -> None:
-    words = ("target", "--data", f"folder:{photos}", *SMALL, "--objective", "simclr")
-    out = tmp_path / "target"
-    assert datastill(*words, "--objective.temperature", "0.2", "--out", out).code == 0
-    assert "temperature: 0.2" in datastill("show", out).out
-
-
 def test_target__monitor_of_unlabelled_images_without_a_test_split_says_so(
     datastill: Command, photos: Path, tmp_path: Path
 ) -> None:

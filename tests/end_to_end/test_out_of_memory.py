@@ -33,15 +33,13 @@ def step(self, problem, state, whole=KRRST.step):
     return whole(self, problem, state)
 
 KRRST.step = step
-{first}
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def limited(words: list[str], *, room: int, step: int | None = None) -> Outcome:
-    """A command in a process that has so much room, from its start or from a step on."""
-    first = f"limit({room})" if step is None else ""
-    script = LIMITED.format(step=step, room=room, first=first)
+def limited(words: list[str], *, room: int, step: int) -> Outcome:
+    """A command in a process that has so many bytes of room from a step on."""
+    script = LIMITED.format(step=step, room=room)
     done = subprocess.run(
         [sys.executable, "-c", script, *words],
         env={**os.environ, **AT_ONCE, "OMP_NUM_THREADS": str(torch.get_num_threads())},
@@ -79,25 +77,19 @@ def test_distill__that_runs_out_goes_on_bit_for_bit_where_there_is_more(
     figures.add(f"memory: ran out in step {step} of 6", "exit code 2; resumed bit-equal")
 
 
+@pytest.mark.parametrize("name", ["step", "init"])  # within the loop of steps, and outside of it
 def test_distill__on_a_full_gpu_says_what_to_lower(
-    datastill: Command, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    datastill: Command,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def step(*_: object) -> None:
+    def short(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nAnd so on")
 
-    monkeypatch.setattr(KRRST, "step", step)
+    monkeypatch.setattr(KRRST, name, short)
     done = datastill(*words, "--out", tmp_path / "set")
     assert done.code == 2 and "lower --count" in done.err and "And so on" not in done.err
     assert not (tmp_path / "set" / "distilled.safetensors").exists()
     assert not list((tmp_path / "set").glob("checkpoint*"))
-
-
-def test_cli__memory_that_runs_out_between_loops_is_no_traceback(
-    datastill: Command, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def short(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(KRRST, "init", short)
-    done = datastill(*words, "--out", tmp_path / "set")
-    assert done.code == 2 and "error: memory ran out" in done.err

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,13 +17,13 @@ from reliability import Figures
 
 DATASTILL = (sys.executable, "-W", "error::DeprecationWarning:datastill", "-m", "datastill")
 LONG = ("--checkpoint-seconds", "0")  # a checkpoint after every step
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 300.0
 
 
-def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
     command = [*DATASTILL, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def started(*words: str | Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
@@ -80,30 +79,13 @@ def test_distill__killed_and_resumed_gives_the_same_file(
     words += ["--count", "5", *METHOD, "--method.outer_steps", "300", *NETWORK]
     process = started(*words, *LONG, "--out", tmp_path / "killed")
     wait_for_steps(process, tmp_path / "killed", 20)  # inner models were replaced by then
-    kill(process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     resumed = datastill(*words, "--out", tmp_path / "killed", "--resume")
     assert resumed.code == 0 and "distill: continuing after step" in resumed.err
     assert datastill(*words, "--out", tmp_path / "whole").code == 0
     same_files(tmp_path, "distilled.safetensors", "initial.safetensors", "metrics.jsonl")
-
-
-def test_target__killed_and_resumed_gives_the_same_file(
-    datastill: Command, photos: Path, tmp_path: Path
-) -> None:
-    words = ("target", "--data", f"folder:{photos}", *TARGET, "--steps", "300")
-    process = started(*words, *LONG, "--out", tmp_path / "killed")
-    wait_for_steps(process, tmp_path / "killed", 20)
-    kill(process)
-    resumed = datastill("target", "--out", tmp_path / "killed", "--resume")
-    assert resumed.code == 0 and "target: continuing after step" in resumed.err
-    assert datastill(*words, "--out", tmp_path / "whole").code == 0
-    same_files(tmp_path, "target.safetensors", "metrics.jsonl")
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
 
 
 def same_files(root: Path, *names: str) -> None:
@@ -189,17 +171,3 @@ def test_cli__reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_target__full_disk_is_one_message(datastill: Command, photos: Path, tmp_path: Path) -> None:
-    size = ("--image-size", "8")
-    assert datastill("data", "prepare", f"folder:{photos}", *size).code == 0
-
-    def little_space() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # writing more fails
-
-    words = ("--data", f"folder:{photos}", *size, *NETWORK, "--steps", "2", "--batch", "16")
-    done = run("target", *words, "--out", tmp_path / "out", preexec_fn=little_space)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "target.safetensors cannot be written: " in done.stderr.splitlines()[-1]
-    assert not [file for file in (tmp_path / "out").iterdir() if "safetensors" in file.name]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Command
@@ -53,17 +54,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
     monkeypatch.setattr(command, "get_recipe", lambda name, scale: recipe)
 
 
-def rows(out: Path) -> tuple[list[str], int]:
+def lines(out: Path) -> list[dict[str, Any]]:
     files = (out / "rows").rglob("rows.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return sorted({row["method"] for row in lines}), len(lines)
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def rows(out: Path) -> tuple[list[str], int]:
+    return sorted({row["method"] for row in lines(out)}), len(lines(out))
 
 
 def accuracies(out: Path) -> list[tuple[object, ...]]:
-    files = (out / "rows").rglob("rows.jsonl")
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     fields = ("method", "task", "setting", "seed", "accuracy_percent", "r_squared")
-    return sorted(tuple(str(row[field]) for field in fields) for row in lines)
+    return sorted(tuple(str(row[field]) for field in fields) for row in lines(out))
 
 
 @pytest.mark.usefixtures("tiny")
@@ -111,16 +113,6 @@ def test_run__again_needs_resume_and_then_adds_nothing(datastill: Command, tmp_p
     assert resumed.out == first.out
 
 
-def test_run__config_of_a_changed_recipe_is_refused(
-    datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    datastill("run", "quick", "--out", tmp_path / "run")
-    config = ("--config", tmp_path / "run" / "config.yaml")
-    stand_in(monkeypatch, replace(tiny, protocols=(protocol(pretrain_steps=3),)))
-    done = datastill("run", *config, "--out", tmp_path / "other")
-    assert done.code == 2 and "steps: 2, now 3" in done.err
-
-
 def test_run__missing_images_leave_no_folder(
     datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,28 +122,22 @@ def test_run__missing_images_leave_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-def test_run__reuses_target_and_sets_of_another_run_and_leaves_it_alone(
+def test_run__of_a_changed_recipe_reuses_only_what_is_equal_and_leaves_the_old_run_alone(
     datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    datastill("run", "quick", "--out", tmp_path / "old")
-    before = files(tmp_path / "old")
+    old, new = tmp_path / "old", tmp_path / "new"
+    datastill("run", "quick", "--out", old)
+    before = files(old)
     stand_in(monkeypatch, replace(tiny, protocols=(protocol(pretrain_steps=3),)))
-    done = datastill("run", "quick", "--reuse", tmp_path / "old", "--out", tmp_path / "new")
+    refused = datastill("run", "--config", old / "config.yaml", "--out", new)
+    assert refused.code == 2 and "steps: 2, now 3" in refused.err
+    done = datastill("run", "quick", "--reuse", old, "--out", new)
     assert done.code == 0, done.err
-    assert files(tmp_path / "old") == before
-    assert not (tmp_path / "new" / "target").exists() and not (tmp_path / "new" / "sets").exists()
-    assert rows(tmp_path / "new") == rows(tmp_path / "old")
-
-
-def test_run__parts_of_another_kind_are_not_reused(
-    datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    datastill("run", "quick", "--out", tmp_path / "old")
+    assert files(old) == before and rows(new) == rows(old)
+    assert not (new / "target").exists() and not (new / "sets").exists()
     stand_in(monkeypatch, replace(tiny, target=replace(tiny.target, steps=4)))
-    done = datastill("run", "quick", "--reuse", tmp_path / "old", "--out", tmp_path / "new")
-    assert (
-        done.code == 1 and "another run in it; it differs in training.steps: 3, now 4" in done.err
-    )
+    other = datastill("run", "quick", "--reuse", old, "--out", tmp_path / "other")
+    assert other.code == 1 and "it differs in training.steps: 3, now 4" in other.err
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -57,15 +57,6 @@ def test_transfer__network_of_timm(
     assert "timm(model=test_resnet)" in (tmp_path / "out" / "rows.jsonl").read_text()
 
 
-def test_distill__unknown_model_of_timm_is_refused_before_any_work(
-    timm: Any, datastill: Command, photos: Path, tmp_path: Path
-) -> None:
-    words = ("--target", "timm:resnet10x", "--image-size", "16", "--out", tmp_path / "out")
-    done = datastill("distill", "--data", f"folder:{photos}", *words)
-    assert done.code == 2 and "did you mean 'resnet10t'?" in done.err
-    assert not (tmp_path / "out").exists()
-
-
 def test_transfer__from_public_weights_of_timm(
     word: str, datastill: Command, photos: Path, tmp_path: Path
 ) -> None:
@@ -76,10 +67,3 @@ def test_transfer__from_public_weights_of_timm(
     target = TargetModel.from_timm(word.removeprefix("timm:"), image_size=16)
     row = json.loads((tmp_path / "out" / "rows.jsonl").read_text().splitlines()[0])
     assert row["method"] == "target-model" and row["artefact"] == target.fingerprint
-
-
-def test_transfer__timm_has_no_folder_of_its_own(
-    timm: Any, datastill: Command, photos: Path
-) -> None:
-    done = datastill("transfer", "timm:test_resnet", "--to", f"folder:{photos}")
-    assert done.code == 2 and "--out is missing: timm:test_resnet has no folder" in done.err

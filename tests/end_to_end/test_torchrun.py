@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import METHOD, NETWORK, TARGET, Command
+from commands import METHOD, NETWORK, Command
 from reliability import Figures
+from test_processes import DEADLINE_SECONDS, wait_for_steps
 
 from datastill.distilled_set import DistilledSet
 
-DEADLINE_SECONDS = 300.0
 MINUTE = 60.0
 LONG = (*METHOD, "--method.outer_steps", "500", *NETWORK, "--checkpoint-seconds", "0.2")
 
@@ -27,16 +27,6 @@ class Job:
 
     process: subprocess.Popen[str]
     out: Path
-
-    def wait_for_steps(self, steps: int) -> None:
-        """Until so many steps are logged."""
-        deadline, log = time.monotonic() + DEADLINE_SECONDS, self.out / "metrics.jsonl"
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if log.exists() and len(log.read_text().splitlines()) >= steps:
-                return
-            time.sleep(0.01)
-        self.process.kill()
-        pytest.fail(f"no {steps} steps in {self.out}: {self.process.communicate()[1]}")
 
     def kill(self, rank: int) -> float:
         """Kill -9 one of its processes once there is a checkpoint; returns when."""
@@ -107,19 +97,6 @@ def test_torchrun__distills_as_one_process_does(
 
 
 @pytest.mark.slow
-def test_torchrun__trains_a_target_model_as_one_process_does(
-    datastill: Command, photos: Path, tmp_path: Path
-) -> None:
-    words = ("--data", f"folder:{photos}", *TARGET, "--precision", "float32")
-    code, stderr = started("target", *words, "--out", tmp_path / "two").ended()
-    assert code == 0, stderr
-    assert datastill("target", *words, "--out", tmp_path / "one").code == 0
-    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two")]
-    for one, two in zip(*logs, strict=True):
-        assert json.loads(two)["loss"] == pytest.approx(json.loads(one)["loss"], rel=1e-4)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_torchrun__rows_are_those_of_one_process_in_the_same_order(
     datastill: Command, photos: Path, runs: Path, tmp_path: Path, ranks: int
@@ -141,20 +118,13 @@ def rows(folder: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in json.loads(line).items() if k not in took} for line in lines]
 
 
-@pytest.mark.slow
-def test_torchrun__verb_that_cannot_share_is_refused(tmp_path: Path) -> None:
-    code, stderr = started("run", "quick", "--out", tmp_path / "run").ended()
-    assert code == 1 and "datastill run does not share its work among 2 ranks" in stderr
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.torture
 @pytest.mark.parametrize("dying", [0, 1])
 def test_torchrun__dead_rank_ends_the_job_with_a_message(
     dying: int, words: list[str | Path], tmp_path: Path, figures: Figures
 ) -> None:
     job = started("distill", *words, *LONG, "--out", tmp_path / "run")
-    job.wait_for_steps(20)
+    wait_for_steps(job.process, job.out, 20)
     killed = job.kill(dying)
     code, stderr = job.ended(MINUTE)
     figures.add(
@@ -172,7 +142,7 @@ def test_torchrun__elastic_restart_continues_from_the_checkpoint(
     """With --resume from the first start on: a new folder has nothing to continue."""
     options, out = ("--max-restarts", "1"), tmp_path / "run"
     job = started("distill", *words, *LONG, "--resume", "--out", out, options=options)
-    job.wait_for_steps(20)
+    wait_for_steps(job.process, job.out, 20)
     job.kill(1)
     code, stderr = job.ended()
     assert code == 0, stderr
@@ -221,7 +191,7 @@ def stop(job: Job, number: signal.Signals) -> str:
     """End a job by a signal to torchrun, once it has come a little further; return its stderr."""
     log = job.out / "metrics.jsonl"
     before = len(log.read_text().splitlines()) if log.exists() else 0
-    job.wait_for_steps(before + 100)
+    wait_for_steps(job.process, job.out, before + 100)
     job.process.send_signal(number)
     code, stderr = job.ended()
     assert code != 0 and stderr.count(f"{number.name}; saved after step") == 1, stderr

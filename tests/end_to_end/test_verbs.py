@@ -1,6 +1,5 @@
 """What the verbs print: list, show, data, transfer."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -30,26 +29,18 @@ def test_list__without_a_kind_names_everything(datastill: Command) -> None:
         assert all(f"\n  {name} " in text for name in names(folder))
 
 
-def test_list__data_shows_licences(datastill: Command) -> None:
-    lines = datastill("list", "data").out.splitlines()
-    assert len(lines) == len(names("datastill.data"))
-    assert all("Licence: " in line for line in lines)
-
-
-def test_list__method_shows_its_flags(datastill: Command) -> None:
-    text = datastill("list", "methods", "krr-st").out
-    assert "--method.outer_steps N" in text and "default: 160000" in text
-
-
-def test_list__recipe_shows_all_of_it(datastill: Command) -> None:
-    text = datastill("list", "recipes", "quick").out
-    assert yaml.safe_load(text.partition("\n")[2])["image_size"] == 16
-
-
-@pytest.mark.parametrize("name", names("datastill.data"))
-def test_list__data_set_shows_its_facts(name: str, datastill: Command) -> None:
-    text = datastill("list", "data", name).out
-    assert "  licence: " in text and "  citation: " in text
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("methods krr-st", ["--method.outer_steps N", "default: 160000"]),
+        ("recipes quick", ["  image_size: 16\n"]),
+        ("protocols mkdt", ["weight_decay: 0.0001", "5%-at-random"]),
+        *((f"data {name}", ["  licence: ", "  citation: "]) for name in names("datastill.data")),
+    ],
+)
+def test_list__shows_all_about_one(words: str, shown: list[str], datastill: Command) -> None:
+    text = datastill("list", *words.split()).out
+    assert all(part in text for part in shown)
 
 
 def test_show__distilled_set(datastill: Command, random_set: Path) -> None:
@@ -61,21 +52,6 @@ def test_show__checkpoint(datastill: Command, tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "checkpoint-x.safetensors", {"step": 3}, {"seed": 7})
     facts = yaml.safe_load(datastill("show", tmp_path / "checkpoint-x.safetensors").out)
     assert facts == {"checkpoint": "checkpoint-x", "tensors": 0, "identity": {"seed": 7}}
-
-
-def test_distill__mtt_keeps_its_experts_in_the_cache(
-    datastill: Command, photos: Path, tmp_path: Path
-) -> None:
-    words = ["distill", "--data", f"folder:{photos}", "--image-size", "8", "--count", "3"]
-    words += ["--method", "mtt", "--method.outer_steps", "1", "--method.syn_steps", "1"]
-    words += ["--method.experts", "2", "--method.expert_epochs", "2", "--method.expert_batch", "30"]
-    words += ["--method.max_start_epoch", "0", "--method.zca", "false", *NETWORK]
-    assert datastill(*words, "--out", tmp_path / "set").code == 0
-    cached = Path(os.environ["DATASTILL_CACHE"]) / "experts"
-    assert sorted(file.name for file in cached.rglob("*.safetensors")) == [
-        "0.safetensors",
-        "1.safetensors",
-    ]
 
 
 def test_data__prepare_says_where_the_images_are(datastill: Command, photos: Path) -> None:
@@ -92,16 +68,13 @@ def test_data__check_says_the_facts(datastill: Command, photos: Path) -> None:
     assert facts["splits"]["train"]["images_per_class"] == [16, 16]
 
 
-@pytest.mark.parametrize(("data", "rows"), [("digits", 10), ("glyphs", 20)])
-def test_data__contact_sheet_has_a_row_per_class(
-    datastill: Command, tmp_path: Path, data: str, rows: int
-) -> None:
+def test_data__contact_sheet_has_a_row_per_class(datastill: Command, tmp_path: Path) -> None:
     sheet = tmp_path / "new" / "sheet.png"
-    done = datastill("data", "check", data, "--sheet", sheet)
-    assert yaml.safe_load(done.out)["source"] == data
-    assert ("rows from the top: 0, 1, 2" in done.err) == (data == "digits")
+    done = datastill("data", "check", "digits", "--sheet", sheet)
+    assert yaml.safe_load(done.out)["source"] == "digits"
+    assert "rows from the top: 0, 1, 2" in done.err
     with Image.open(sheet) as picture:  # 16 pixels enlarged three times, gaps of 2
-        assert picture.size == (10 * 50 + 2, rows * 50 + 2)
+        assert picture.size == (10 * 50 + 2, 10 * 50 + 2)
 
 
 def test_data__contact_sheet_belongs_to_check(datastill: Command, tmp_path: Path) -> None:
@@ -122,12 +95,21 @@ def test_transfer__hard_labels_and_every_task(
     datastill: Command, random_set: Path, photos: Path, tmp_path: Path
 ) -> None:
     words = ("transfer", random_set, "--to", f"folder:{photos}", "--seeds", "1")
-    words += ("--task", "linear-probe,finetune", "--linear-probe.labels", "1-per-class,50%,all")
+    words += (
+        "--task",
+        "linear-probe,finetune,classify",
+        "--linear-probe.labels",
+        "1-per-class,50%,all",
+    )
     words += ("--pretrain-steps", "2", "--linear-probe.steps", "2", "--finetune.steps", "2")
     done = datastill(*words, "--out", tmp_path / "rows")
     assert done.code == 0, done.err
-    assert len((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()) == 4
-    assert "Fine-tuning" in done.out and "1-per-class, body" in done.out
+    assert len((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()) == 5
+    assert (
+        "Fine-tuning" in done.out
+        and "Classification" in done.out
+        and "1-per-class, body" in done.out
+    )
 
 
 def test_profile__is_written_and_changes_nothing(
@@ -145,4 +127,4 @@ def test_profile__is_written_and_changes_nothing(
     assert fingerprints[0] == fingerprints[1]
     profile = (tmp_path / "watched" / "set" / "profile.txt").read_text()
     parts = ("target representations", "kernel ridge regression", "update", "inner model")
-    assert all(f"\n{part} " in profile for part in parts)
+    assert all(f"datastill: {part} " in profile for part in parts)

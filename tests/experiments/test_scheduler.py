@@ -30,11 +30,14 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",), "c": (), "d": ("
 Executor = Callable[[RunStage], AbstractContextManager[Submit]]
 
 
-EXECUTORS: dict[str, Executor] = {
-    "in this process": in_this_process,
-    "in subprocesses": partial(in_subprocesses, workers=2),
-}
-every_executor = pytest.mark.parametrize("executor", EXECUTORS.values(), ids=EXECUTORS)
+SUBPROCESSES = pytest.param(partial(in_subprocesses, workers=2), id="in subprocesses")
+RAY_MARKS = (  # a cluster on this machine
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is missing"),
+)
+RAY = pytest.param(partial(on_ray, address="local", gpus=0), marks=RAY_MARKS, id="on ray")
+every_executor = pytest.mark.parametrize("executor", [in_this_process, SUBPROCESSES, RAY])
 
 
 def leave_a_file(folder: Path, name: str) -> None:
@@ -79,17 +82,20 @@ def test_run_stages__failure_stops_only_what_depends_on_it(
     assert {file.name for file in tmp_path.iterdir()} == {"a", "c"}
 
 
+@pytest.mark.parametrize("executor", [SUBPROCESSES, RAY])
+def test_run_stages__killed_stage_is_named_and_takes_no_other_along(
+    executor: Executor, tmp_path: Path
+) -> None:
+    with executor(partial(die_at, "a", tmp_path)) as submit:
+        failed = run_stages(DEPENDS_ON, submit, at_once=2)
+    assert "died" in failed["a"] and set(failed) == {"a", "b", "d"}
+    assert (tmp_path / "c").exists()
+
+
 @every_executor
 def test_run_stages__defect_is_named_with_its_kind(executor: Executor, tmp_path: Path) -> None:
     with executor(partial(fail_at, "c", KeyError("width"), tmp_path)) as submit:
         assert run_stages(DEPENDS_ON, submit, at_once=2)["c"] == "KeyError: 'width'"
-
-
-def test_in_subprocesses__killed_stage_is_named_and_takes_no_other_along(tmp_path: Path) -> None:
-    with in_subprocesses(partial(die_at, "a", tmp_path), workers=2) as submit:
-        failed = run_stages(DEPENDS_ON, submit, at_once=2)
-    assert "SIGKILL" in failed["a"] and set(failed) == {"a", "b", "d"}
-    assert (tmp_path / "c").exists()
 
 
 def test_in_subprocesses__share_the_cores(tmp_path: Path) -> None:
@@ -110,43 +116,6 @@ def wait_for_the_other(folder: Path, name: str) -> None:
     while len(list(folder.iterdir())) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-SLEEPERS = """
-import os, time
-from functools import partial
-from pathlib import Path
-from datastill.experiments.scheduler import in_subprocesses, run_stages
-import sleepers
-
-if __name__ == "__main__":
-    with in_subprocesses(sleepers.sleep, workers=2) as submit:
-        run_stages({"a": (), "b": ()}, submit, at_once=2)
-"""
-SLEEP = """
-import os, pathlib, time
-
-def sleep(name):
-    pathlib.Path(name).write_text(str(os.getpid()))
-    time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
-def test_in_subprocesses__end_with_the_process_that_started_them(
-    way: signal.Signals, tmp_path: Path
-) -> None:
-    (tmp_path / "main.py").write_text(SLEEPERS)
-    (tmp_path / "sleepers.py").write_text(SLEEP)
-    path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
-    env = {**os.environ, "PYTHONPATH": path}
-    with subprocess.Popen(
-        [sys.executable, "main.py"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL
-    ) as run:
-        pids = [read_pid(tmp_path / name) for name in ("a", "b")]
-        run.send_signal(way)
-    for pid in pids:
-        wait_until(lambda pid=pid: not is_alive(pid))
 
 
 COUNTERS = """
@@ -179,28 +148,26 @@ def count(name):
 """
 
 
-@pytest.mark.parametrize(("way", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_in_subprocesses__stages_save_when_the_run_is_stopped(
-    way: signal.Signals, code: int, tmp_path: Path
+@pytest.mark.parametrize(("way", "code"), [("SIGKILL", None), ("SIGTERM", 143), ("SIGINT", 1)])
+def test_in_subprocesses__stages_save_and_end_with_the_process_that_started_them(
+    way: str, code: int | None, tmp_path: Path
 ) -> None:
     (tmp_path / "main.py").write_text(COUNTERS)
     (tmp_path / "counters.py").write_text(COUNT)
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)]),
-    }
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
+    env, number = {**os.environ, "PYTHONPATH": path}, signal.Signals[way]
     with subprocess.Popen(
         [sys.executable, "main.py"], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL
     ) as run:
-        for name in ("a", "b"):
-            read_pid(tmp_path / name)
-        run.send_signal(way)
-    assert run.returncode in (code, -way)
-    for name in ("a", "b"):
-        tree = read_checked(
-            tmp_path / f"{name}.safetensors", checkpoint.FORMAT, checkpoint.FORMAT_VERSION
-        )[0]
-        assert float(tree["state.state.steps"]) >= 4
+        pids = [read_pid(tmp_path / name) for name in ("a", "b")]
+        run.send_signal(number)
+    for pid in pids:
+        wait_until(lambda pid=pid: not is_alive(pid))
+    assert run.returncode in (code, -number)
+    for name in ("a", "b") if code else ():
+        file = tmp_path / f"{name}.safetensors"
+        tensors = read_checked(file, checkpoint.FORMAT, checkpoint.FORMAT_VERSION)[0]
+        assert float(tensors["state.state.steps"]) >= 4
 
 
 def read_pid(file: Path) -> int:
@@ -241,29 +208,3 @@ def test_run_stages__reports_which_stage_starts(capsys: pytest.CaptureFixture[st
     with in_this_process(lambda name: None) as submit:
         assert run_stages(DEPENDS_ON, submit) == run_stages({}, submit) == {}
     assert "stage 1 of 4: a" in capsys.readouterr().err
-
-
-def on_a_cluster(test: Callable[[Path], None]) -> Callable[[Path], None]:
-    """Tests on a local Ray cluster, skipped where the extra is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        return pytest.mark.skip(reason="the extra ray is not installed")(test)
-    return pytest.mark.slow(pytest.mark.filterwarnings("ignore")(test))
-
-
-@on_a_cluster
-def test_on_ray__each_stage_finds_the_results_it_depends_on(tmp_path: Path) -> None:
-    with on_ray(partial(leave_a_file, tmp_path), "local", gpus=0) as submit:
-        assert run_stages(DEPENDS_ON, submit, at_once=9) == {}
-    assert (tmp_path / "d").read_text() == "d(b(a())c())"
-
-
-@on_a_cluster
-def test_on_ray__failures_and_deaths_are_named(tmp_path: Path) -> None:
-    with on_ray(partial(fail_at, "b", DataError("no x"), tmp_path), "local", gpus=0) as submit:
-        assert run_stages(DEPENDS_ON, submit, at_once=9) == {
-            "b": "no x",
-            "d": "needs b, which failed",
-        }
-    with on_ray(partial(die_at, "c", tmp_path), "local", gpus=0) as submit:
-        failed = run_stages(DEPENDS_ON, submit, at_once=9)
-    assert set(failed) == {"c", "d"} and "died" in failed["c"]

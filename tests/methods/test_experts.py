@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import KilledError, equal, killed_at, toy_images
+from factories import equal, killed, toy_images
 from torch import Tensor
 
 from datastill.augment.dsa import Dsa
@@ -26,16 +26,6 @@ TRAINING = ExpertTraining(
     epochs=3, batch=10, lr=0.05, momentum=0.0, weight_decay=0.0, seed=0, zca_ridge_of_mean=None
 )
 NETWORK = ConvNet(widths=(3,), norm="instance")
-OTHERS: list[dict[str, Any]] = [
-    {"epochs": 4},
-    {"batch": 9},
-    {"lr": 0.04},
-    {"momentum": 0.5},
-    {"weight_decay": 0.1},
-    {"seed": 1},
-    {"zca_ridge_of_mean": 0.1},
-    {"zca_ridge_of_mean": 0.2},
-]
 
 
 def problem(cache: Path | None = None, **changes: Any) -> Problem:
@@ -133,23 +123,18 @@ def test_experts__that_are_in_memory_are_not_trained_again(trained: list[int]) -
 
 
 def test_experts__same_bits_with_and_without_cache(filled: Path, trained: list[int]) -> None:
+    assert [file.name for file in files(filled)] == ["0.safetensors", "1.safetensors"]
+    assert not list(filled.rglob("*.part"))
     cached = trajectories(experts(filled))
     assert not trained
     assert equal(cached, trajectories(experts()))
     assert trained == [0, 1]
 
 
-def test_cache__has_one_whole_file_per_expert(filled: Path) -> None:
-    assert [file.name for file in files(filled)] == ["0.safetensors", "1.safetensors"]
-    assert not list(filled.rglob("*.part"))
-
-
 def test_cache__keeps_finished_experts_where_the_next_was_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
+    tmp_path: Path, trained: list[int]
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        step = torch.optim.SGD.step
-        patch.setattr(torch.optim.SGD, "step", killed_at(13, step))  # of expert 1, epoch 2
+    with killed(torch.optim.SGD, "step", 13):  # of expert 1, epoch 2
         experts(tmp_path).make(range(2))
     assert [file.name for file in files(tmp_path)] == ["0.safetensors"]
     trained.clear()
@@ -157,28 +142,12 @@ def test_cache__keeps_finished_experts_where_the_next_was_killed(
     assert trained == [1, 0, 1]  # with the cache the killed one only; without it both
 
 
-def flip_a_bit(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[-3] ^= 1
-    file.write_bytes(data)
-
-
-def cut_off(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-@pytest.mark.parametrize("damage", [flip_a_bit, cut_off, empty])
 def test_cache__damaged_expert_is_named_and_made_again(
-    damage: Callable[[Path], None],
-    filled: Path,
-    trained: list[int],
-    capsys: pytest.CaptureFixture[str],
+    filled: Path, trained: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage(files(filled)[1])
+    """Any damage is found by the file's SHA-256 (tests/test_damage.py)."""
+    file = files(filled)[1]
+    file.write_bytes(file.read_bytes()[:-100])
     again = trajectories(experts(filled))
     message = capsys.readouterr().err
     assert "expert 1 is trained again: " in message and str(files(filled)[1]) in message
@@ -197,14 +166,6 @@ def test_cache__file_of_another_expert_is_not_taken(
     assert trained == [1] and "is of another expert" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes", OTHERS, ids=str)
-def test_cache__other_settings_never_reuse(
-    changes: dict[str, Any], filled: Path, trained: list[int]
-) -> None:
-    experts(filled, replace(TRAINING, **changes)).make([0])
-    assert trained == [0] and len(files(filled)) == 3
-
-
 def one_pixel_changed() -> ImageSet:
     images = toy_images()
     pixels = images.images.clone()
@@ -218,20 +179,26 @@ def one_label_changed() -> ImageSet:
     return replace(images, labels=images.labels.roll(1))
 
 
-def other_normalizer() -> ImageSet:
-    return toy_images().with_normalizer(Normalizer((0.5,), (0.5,)))
-
-
-@pytest.mark.parametrize("images", [one_pixel_changed, one_label_changed, other_normalizer])
-def test_cache__other_source_never_reuses(
-    images: Callable[[], ImageSet], filled: Path, trained: list[int]
+@pytest.mark.parametrize(
+    ("settings", "of"),
+    [
+        ({"epochs": 4}, {}),
+        ({"batch": 9}, {}),
+        ({"lr": 0.04}, {}),
+        ({"momentum": 0.5}, {}),
+        ({"weight_decay": 0.1}, {}),
+        ({"seed": 1}, {}),
+        ({"zca_ridge_of_mean": 0.1}, {}),
+        ({}, {"images": one_pixel_changed()}),
+        ({}, {"images": one_label_changed()}),
+        ({}, {"images": toy_images().with_normalizer(Normalizer((0.5,), (0.5,)))}),
+        ({}, {"network": ConvNet(widths=(3,), norm="none")}),
+    ],
+)
+def test_cache__of_anything_else_is_not_used(
+    settings: dict[str, Any], of: dict[str, Any], filled: Path, trained: list[int]
 ) -> None:
-    experts_of(problem(filled, images=images())).make([0])
-    assert trained == [0] and len(files(filled)) == 3
-
-
-def test_cache__other_network_never_reuses(filled: Path, trained: list[int]) -> None:
-    experts_of(problem(filled, network=ConvNet(widths=(3,), norm="none"))).make([0])
+    experts_of(problem(filled, **of), replace(TRAINING, **settings)).make([0])
     assert trained == [0] and len(files(filled)) == 3
 
 
@@ -254,14 +221,8 @@ print(*[float(whole.trajectory(number).sum()) for number in range(4)])
 @pytest.mark.slow
 def test_cache__two_processes_fill_it_at_once(tmp_path: Path, trained: list[int]) -> None:
     tests = Path(__file__).parents[1]
-    command = [
-        sys.executable,
-        "-c",
-        OTHER_PROCESS,
-        str(tmp_path),
-        str(tests),
-        str(tests / "methods"),
-    ]
+    arguments = [str(tmp_path), str(tests), str(tests / "methods")]
+    command = [sys.executable, "-c", OTHER_PROCESS, *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tests.parent
     ) as process:

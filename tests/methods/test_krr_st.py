@@ -202,10 +202,8 @@ def test_krr_st__warm_up_to_a_maximum_of_one_is_one_step(problem: Problem) -> No
         {"ridge_of_trace": 0.0, "ridge_of_mean": 1e-6},
         {"ridge_of_mean": 1e-3},
         {"ridge_of_trace": 1e-3},
-        {"pixel_space": "raw"},
         {"pixel_space": "normalized"},
         {"outer_lr": 0.02},
-        {"target_lr": 0.02},
         {"outer_batch": 5},
         {"crop_padding": 0},
         {"flip": False},
@@ -227,13 +225,6 @@ def test_krr_st__pixel_spaces_start_from_the_same_pictures(problem: Problem) -> 
     torch.testing.assert_close(unit, normalized)
     assert torch.equal(unit, raw)
     assert not torch.equal(found[0].network_input(), found[2].network_input())
-
-
-def test_krr_st__outer_loss_falls(problem: Problem) -> None:
-    method = replace(OURS, outer_steps=40, outer_batch=24, crop_padding=0, flip=False)
-    state = begun(method, problem)
-    losses = [float(method.step(problem, state)["outer_loss"]) for _ in range(40)]
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_krr_st__variant_names_what_makes_another_row() -> None:

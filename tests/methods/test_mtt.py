@@ -112,9 +112,7 @@ def test_unrolled_loss__gradient_of_images_is_that_of_finite_differences(double:
         assert float(gradient[place]) == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
-def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(
-    double: Double,
-) -> None:
+def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(double: Double) -> None:
     lr, small = torch.tensor(0.3, dtype=torch.float64, requires_grad=True), 1e-6
     (gradient,) = torch.autograd.grad(ours(double, double[1], lr), lr)
     up, down = (loss_by_hand(double, double[1], 0.3 + sign * small) for sign in (1, -1))
@@ -122,21 +120,13 @@ def test_unrolled_loss__gradient_of_step_size_is_that_of_finite_differences(
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_functional_forward__is_the_network_at_its_own_parameters(norm: str) -> None:
-    made, x = network(norm), torch.randn(6, 1, 4, 4, generator=fork(0, "x"))
-    expected = copy.deepcopy(made).train()(x)
-    theta = flat_parameters(made)
-    found = functional_forward(made.train(), theta, x, Machine())
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-def test_functional_forward__never_reads_its_own_state(norm: str) -> None:
-    x, theta = torch.randn(6, 1, 4, 4, generator=fork(0, "x")), flat_parameters(network(norm))
-    one, other = network(norm, seed=1).train(), network(norm, seed=2).train()
-    functional_forward(one, theta, 3 * x + 1, Machine())  # moves the running statistics
-    outputs = (functional_forward(made, theta, x, Machine()) for made in (one, other))
-    assert torch.equal(*outputs)
+def test_functional_forward__is_the_network_with_other_parameters(norm: str) -> None:
+    """Whatever parameters and running statistics the network has of its own."""
+    x, made = torch.randn(6, 1, 4, 4, generator=fork(0, "x")), network(norm)
+    theta, other = flat_parameters(made), network(norm, seed=1).train()
+    functional_forward(other, theta, 3 * x + 1, Machine())  # moves the running statistics
+    found = functional_forward(other, theta, x, Machine())
+    torch.testing.assert_close(found, made.train()(x))
 
 
 # a step
@@ -263,27 +253,3 @@ def test_step_size__without_a_range_is_updated_as_published() -> None:
     of, state = begun(method)
     assert method.step(of, state)["clipped"] == 0
     assert abs(float(state.student_lr.detach())) > 100
-
-
-# that it works
-
-WHOLE = replace(TINY, syn_steps=5, matched_epochs=2, max_start_epoch=0, experts=1, expert_epochs=2)
-
-
-def late_loss(method: MTT) -> float:
-    """The mean loss of steps 10 to 19."""
-    of, state = begun(method, problem(8))
-    losses = [float(method.step(of, state)["outer_loss"]) for _ in range(20)]
-    return sum(losses[10:]) / 10
-
-
-def test_mtt__learned_images_match_better_than_frozen_ones() -> None:
-    method = replace(WHOLE, outer_lr=30.0, student_lr_lr=0.0)
-    learned, frozen = late_loss(method), late_loss(replace(method, outer_lr=1e-9))
-    assert learned < 0.6 * frozen  # 0.19 and 0.50
-
-
-def test_mtt__learned_step_size_matches_better_than_its_first_value() -> None:
-    method = replace(WHOLE, outer_lr=1e-9, student_lr=0.01, student_lr_lr=1e-3)
-    learned, fixed = late_loss(method), late_loss(replace(method, student_lr_lr=0.0))
-    assert learned < 0.7 * fixed  # 0.47 and 0.85

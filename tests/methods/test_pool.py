@@ -90,17 +90,6 @@ def test_model_pool__replaced_model_learns_as_a_new_one(optimizer: OptimizerSpec
             each.train(0, *pairs())
 
 
-def test_model_pool__inner_step_takes_any_loss_and_optimizer() -> None:
-    pool, by_hand = a_pool(optimizer=AdamW(0.01), loss=F.l1_loss), new_network(0, 1)
-    x, y = pairs()
-    gradients = torch.autograd.grad((by_hand(x) - y).abs().mean(), list(by_hand.parameters()))
-    pool.train_or_replace(0, x, y)
-    for new, old, gradient in zip(
-        pool.models[0].network.parameters(), by_hand.parameters(), gradients, strict=True
-    ):  # the first step of Adam
-        torch.testing.assert_close(new, old - 0.01 * gradient / (gradient.abs() + 1e-8))
-
-
 def test_model_pool__counter_that_starts_ahead_shortens_the_first_life_only() -> None:
     pool = a_pool(max_age=4)
     pool.models[0].reset_counter = 2  # as in FRePo

@@ -1,4 +1,4 @@
-"""Balanced random subsets: as many of each class, and the unbalanced draw unchanged."""
+"""Balanced random subsets: as many of each class."""
 
 from dataclasses import replace
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from factories import toy_images, toy_problem
 
-from datastill.core.errors import ConfigError
 from datastill.core.rng import fork
 from datastill.distill import distill
 from datastill.images import ImageSet
@@ -47,23 +46,3 @@ def test_balanced__images_differ_and_have_their_own_labels() -> None:
     found = distill(BALANCED, toy_problem(8, images=images))
     assert images.labels is not None and torch.equal(found.targets, images.labels[state.chosen])
     assert torch.equal(found.images, images.unit_pixels(state.chosen))
-
-
-def test_balanced__first_of_each_class_is_the_first_of_the_unbalanced_order() -> None:
-    images = skewed()
-    assert images.labels is not None
-    whole = RandomSubset().init(toy_problem(24, images=images)).chosen
-    firsts = {int(whole[images.labels[whole] == k][0]) for k in range(4)}
-    assert set(BALANCED.init(toy_problem(4, images=images)).chosen.tolist()) == firsts
-
-
-def test_unbalanced__draw_is_a_plain_permutation() -> None:
-    drawn = RandomSubset(targets="class-label").init(toy_problem(7, seed=3)).chosen
-    plain = torch.randperm(24, generator=fork(3, "random-subset"))[:7]
-    assert torch.equal(drawn, plain)
-
-
-def test_balanced__needs_labels_even_for_representations() -> None:
-    unlabelled = toy_problem(images=toy_images().unlabelled())
-    with pytest.raises(ConfigError, match="random-subset needs labels, and toy/train has none"):
-        distill(RandomSubset(balanced=True), unlabelled)

@@ -13,7 +13,7 @@ from datastill.networks.resnet18 import ResNet18
 from datastill.networks.vgg11 import VGG11
 from datastill.ops.fusion import fuse_conv_bn
 
-NORMED = [ConvNet(), VGG11(), AlexNet(), ResNet10(), ResNet18(), MobileNet()]
+NORMED = [ConvNet(), VGG11(), AlexNet(), ResNet10(16), ResNet18(16), MobileNet()]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -35,25 +35,18 @@ def pixels() -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
-def test_fuse_conv_bn__maps_and_differentiates_as_before(
-    architecture: Architecture,
-) -> None:
+def test_fuse_conv_bn__maps_and_differentiates_as_before(architecture: Architecture) -> None:
     network, x = trained(architecture), pixels()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    expected, actual = network(x), fuse_conv_bn(network)(x)
+    fused = fuse_conv_bn(network)
+    assert not any(isinstance(layer, BATCH_NORMS) for layer in fused.modules())
+    expected, actual = network(x), fused(x)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
     gradient, expected_gradient = (
         torch.autograd.grad(y.square().sum(), x)[0] for y in (actual, expected)
     )
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-8)
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
-
-
-@pytest.mark.parametrize("architecture", NORMED, ids=lambda value: type(value).__name__)
-def test_fuse_conv_bn__has_no_batch_norm_left(architecture: Architecture) -> None:
-    layers = list(fuse_conv_bn(trained(architecture)).modules())
-    assert any(isinstance(layer, nn.Conv2d) for layer in layers)
-    assert not any(isinstance(layer, BATCH_NORMS) for layer in layers)
 
 
 def test_fuse_conv_bn__does_not_learn() -> None:

@@ -53,25 +53,9 @@ def test_convnet__one_width_is_of_all_blocks(size: int, blocks: int) -> None:
     assert layers(ConvNet(widths=(4,)), size) == layers(ConvNet(widths=(4,) * blocks), size)
 
 
-def test_convnet__instance_norm_does_not_mix_images() -> None:
-    network = ConvNet(widths=(4, 8), norm="instance")(image_size=8, channels=1, outputs=2)
-    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(network.train()(x)[:1], network(x[:1]))
-
-
 def test_vgg11__four_stages_take_16_pixels() -> None:
     network = VGG11(widths=(4, 8, 8, 8))(image_size=16, channels=1, outputs=None)
     assert network(torch.zeros(2, 1, 16, 16)).shape == (2, 8)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "size", "smallest"), [(AlexNet(), 7, 8), (VGG11(), 16, 32), (ConvNet(), 4, 8)]
-)
-def test_networks__too_small_images_are_refused(
-    architecture: Architecture, size: int, smallest: int
-) -> None:
-    with pytest.raises(ConfigError, match=f"at least {smallest} pixels, got {size}; raise --image"):
-        architecture.check(size)
 
 
 @pytest.mark.parametrize("widths", [(0,), (4,) * 6, (4, 0)])

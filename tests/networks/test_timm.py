@@ -73,20 +73,19 @@ def test_timm__images_that_a_model_cannot_take_are_refused(timm: Any) -> None:
         Timm("test_vit")(image_size=8, channels=3, outputs=None)
 
 
-def test_target_model__from_timm_has_the_public_weights(public: Path, timm: Any) -> None:
+def test_target_model__from_timm_has_public_weights_and_says_so(public: Path, timm: Any) -> None:
     expected = timm.create_model(f"local-dir:{public}", pretrained=True, num_classes=0).eval()
     target = TargetModel.from_timm(f"local-dir:{public}", image_size=32)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert equal(weights(target.module), weights(expected))
     torch.testing.assert_close(target.represent(x), expected(x).detach())
+    config = timm.get_pretrained_cfg(MODEL)
+    assert (target.normalizer.mean, target.normalizer.std) == (config.mean, config.std)
+    source = target.describe()["timm"]
+    assert source["version"] == timm.__version__ and source["weights"] == str(public)
     random = TargetModel.from_timm(MODEL, image_size=32, pretrained=False)
     assert target.fingerprint != random.fingerprint
-
-
-def test_target_model__from_timm_normalizes_as_timm_does(public: Path, timm: Any) -> None:
-    config = timm.get_pretrained_cfg(MODEL)
-    target = TargetModel.from_timm(f"local-dir:{public}", image_size=32)
-    assert (target.normalizer.mean, target.normalizer.std) == (config.mean, config.std)
+    assert random.describe()["timm"]["weights"] == "random"
 
 
 def test_target_model__from_timm_averages_the_normalizer_for_one_channel(timm: Any) -> None:
@@ -94,14 +93,6 @@ def test_target_model__from_timm_averages_the_normalizer_for_one_channel(timm: A
     config = timm.get_pretrained_cfg(MODEL)
     assert target.normalizer.mean == pytest.approx((sum(config.mean) / 3,))
     assert target.represent_images(toy_images()).shape == (24, target.dim)
-
-
-def test_target_model__from_timm_says_where_its_weights_are_from(public: Path, timm: Any) -> None:
-    target = TargetModel.from_timm(f"local-dir:{public}", image_size=32)
-    source = target.describe()["timm"]
-    assert source["version"] == timm.__version__ and source["weights"] == str(public)
-    random = TargetModel.from_timm(MODEL, image_size=32, pretrained=False)
-    assert random.describe()["timm"]["weights"] == "random"
 
 
 def test_target_model__from_timm_leaves_the_global_generator_alone(timm: Any) -> None:

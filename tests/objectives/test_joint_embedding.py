@@ -37,12 +37,6 @@ def test_compare__gradient_of_both_views(compare: Compare) -> None:
 
 
 @every_comparison
-def test_compare__prefers_views_that_agree(compare: Compare) -> None:
-    z_a, z_b = two_views()
-    assert compare(z_a, z_a) < compare(z_a, z_b.roll(1, 0))
-
-
-@every_comparison
 def test_compare__computes_half_precision_input_in_float32(compare: Compare) -> None:
     z_a, z_b = (z.bfloat16() for z in two_views())
     loss = compare(z_a, z_b)
@@ -55,12 +49,6 @@ def test_compare__computes_half_precision_input_in_float32(compare: Compare) -> 
 def test_compare__refuses_views_of_other_shapes(compare: Compare, shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"both \(B, P\)"):
         compare(torch.zeros(6, 4), torch.zeros(shape))
-
-
-@every_comparison
-def test_compare__batch_of_one_says_what_to_do(compare: Compare) -> None:
-    with pytest.raises(DataError, match="batch of 1; use a batch of two or more"):
-        compare(torch.zeros(1, 4), torch.zeros(1, 4))
 
 
 def barlow_twins_in_loops(a: np.ndarray, b: np.ndarray, redundancy: float) -> float:
@@ -86,16 +74,6 @@ def test_barlow_twins__scale_multiplies_the_loss() -> None:
     views = two_views()
     ratio = BarlowTwins(scale=0.25).compare(*views) / BarlowTwins().compare(*views)
     assert float(ratio) == pytest.approx(0.25)
-
-
-def test_barlow_twins__ignores_affine_rescaling_of_a_dimension() -> None:
-    z_a, z_b = two_views()
-    factor, offset = torch.tensor([100.0, 1, 50, 1]).double(), torch.tensor([0.0, -3, 7, 0])
-    plain, moved = (
-        BarlowTwins().compare(z_a, z_b),
-        BarlowTwins().compare(z_a * factor + offset, z_b),
-    )
-    torch.testing.assert_close(moved, plain, rtol=1e-3, atol=0)  # eps of the variance is left
 
 
 def test_barlow_twins__collapsed_column_stays_finite() -> None:
@@ -131,11 +109,6 @@ def test_simclr__equals_formula_in_loops(batch: int, width: int, temperature: fl
     assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 
-def test_simclr__collapse_costs_the_logarithm_of_all_other_views() -> None:
-    z = torch.ones(8, 4, dtype=torch.float64)
-    assert float(SimCLR().compare(z, z)) == pytest.approx(math.log(2 * 8 - 1))
-
-
 def variance_in_loops(z: np.ndarray) -> float:
     deviations = [math.sqrt(column.var(ddof=1) + 1e-4) for column in z.T]
     return sum(max(0.0, 1 - s) for s in deviations) / len(deviations)
@@ -159,16 +132,6 @@ def test_vicreg__equals_algorithm_in_loops(batch: int, width: int) -> None:
 
 def test_vicreg__weights_are_the_papers() -> None:
     assert (VICReg().invariance, VICReg().variance, VICReg().covariance) == (25, 25, 1)
-
-
-def test_vicreg__collapse_costs_the_whole_variance_term() -> None:
-    z = torch.full((8, 4), 3.0, dtype=torch.float64, requires_grad=True)
-    loss = VICReg().compare(z, z)
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(
-        2 * 25 * (1 - 0.01)
-    )  # √1e-4 is left of the deviation
-    assert z.grad is not None and z.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("objective", [BarlowTwins, VICReg])

@@ -1,10 +1,7 @@
 """The supervised objective against cross-entropy in NumPy."""
 
-import math
-
 import numpy as np
 import pytest
-import torch
 from ranks import CLASSES, labels, modules, two_views
 
 from datastill.objectives.objective import Views
@@ -22,11 +19,3 @@ def test_supervised__equals_cross_entropy_in_numpy(smoothing: float) -> None:
     expected = -(target * np.log(probabilities)).sum(1).mean()
     actual = objective.loss(heads, network, Views(pixels, labels())).detach()
     assert float(actual) == pytest.approx(expected, rel=1e-9)
-
-
-def test_supervised__collapse_costs_the_logarithm_of_the_classes() -> None:
-    network, heads = modules(objective := Supervised())
-    torch.nn.init.zeros_(heads.weight)
-    torch.nn.init.zeros_(heads.bias)
-    views = Views(two_views().flatten(0, 1), labels())
-    assert float(objective.loss(heads, network, views).detach()) == pytest.approx(math.log(CLASSES))

@@ -59,18 +59,6 @@ def finite_network(
     return (z @ z.T / width).detach().double(), (stacked @ stacked.T).double()
 
 
-def test_arc_cosine__equals_means_over_normal_pairs() -> None:
-    generator = fork(0, "pairs")
-    u, other = torch.randn(2, 400_000, dtype=torch.float64, generator=generator)
-    for cosine in (-0.7, 0.3, 0.95):
-        v = cosine * u + math.sqrt(1 - cosine**2) * other
-        order_0, order_1 = arc_cosine(torch.tensor(cosine, dtype=torch.float64))
-        active = ((u > 0) & (v > 0)).double().mean()
-        assert float(active) == pytest.approx(float(order_0) / 2, abs=0.004)
-        product = (u.relu() * v.relu()).mean()
-        assert float(product) == pytest.approx(float(order_1) / 2, abs=0.008)
-
-
 def test_arc_cosine__derivative_of_order_1_is_order_0() -> None:
     cosine = torch.tensor([-1, -0.999999, -0.2, 0.6, 0.999999, 1], dtype=torch.float64)
     cosine.requires_grad_()
@@ -99,15 +87,6 @@ def test_infinite_width_mlp__is_the_limit_of_finite_networks(depth: int) -> None
         expected, mean = kernel(x, x), torch.stack(sampled).mean(0)
         error = (mean - expected).abs().max() / expected.diagonal().mean()
         assert error < 0.05
-
-
-@kernels
-@depths
-def test_infinite_width_mlp__is_symmetric_and_positive(kernel: Kernel, depth: int) -> None:
-    x = rows(40)
-    k = kernel(InfiniteWidthMLP(depth, 2.0, 0.01), x, x)
-    torch.testing.assert_close(k, k.T, atol=1e-13, rtol=1e-13)
-    assert torch.linalg.eigvalsh(k).min() > 0
 
 
 @depths

@@ -1,6 +1,8 @@
 """Recipes without a target model: their stages, what they refuse, and a run at smoke scale."""
 
 import json
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +12,10 @@ import pytest
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine
 from datastill.distilled_set import DistilledSet
+from datastill.experiments import runner
 from datastill.experiments.recipe import DistillationSpec, Recipe, get_recipe, smoke
 from datastill.experiments.runner import Experiment, ExperimentRunner, run_recipe
+from datastill.experiments.scheduler import RunStage, Submit, in_this_process
 from datastill.experiments.stages import stages
 from datastill.methods.krr_st import KRRST
 from datastill.methods.random_subset import RandomSubset
@@ -86,10 +90,37 @@ def test_run__makes_sets_and_classifies_without_a_target_model(tmp_path: Path) -
     assert "Labelled standard" in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
+def test_run__workers_of_a_cluster_start_elsewhere_and_set_up_their_own_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = list[str]()
+
+    def find(device: str, precision: str) -> Machine:
+        devices.append(device)
+        return MACHINE
+
+    @contextmanager
+    def cluster(run_stage: RunStage, address: str, *, gpus: int) -> Iterator[Submit]:
+        assert gpus == 1
+
+        def run_elsewhere(name: str) -> None:
+            with chdir("/"):
+                run_stage(name)
+
+        with in_this_process(run_elsewhere) as submit:
+            yield submit
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "on_ray", cluster)
+    monkeypatch.setattr(Machine, "find", find)
+    run_recipe(Experiment(tiny(), Path("run"), 0, Machine("cuda:1")), ray="auto")
+    assert (tmp_path / "run" / "report" / "report.html").exists() and set(devices) == {"cuda"}
+
+
 def test_run__sets_are_made_with_their_own_inner_network(tmp_path: Path) -> None:
     recipe = tiny()
-    runner = ExperimentRunner(Experiment(recipe, tmp_path, 0, MACHINE))
-    runner.run("sets/random-subset-targets-class-label-balanced-10-0")
+    experiment = Experiment(recipe, tmp_path, 0, MACHINE)
+    ExperimentRunner(experiment).run("sets/random-subset-targets-class-label-balanced-10-0")
     distilled = DistilledSet.load(tmp_path / "sets/random-subset-targets-class-label-balanced-10-0")
     assert distilled.provenance["network"]["widths"] == [8]
     assert distilled.targets.bincount().tolist() == [1] * 10

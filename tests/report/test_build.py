@@ -14,8 +14,8 @@ from synthetic_runs import arranged, distilled_set, row, seeds, write_lines
 
 from datastill.core.errors import DataError
 from datastill.report.build import ReportFiles, build
-from datastill.report.charts import COLORS, curves, scatter_plots
-from datastill.report.folders import Run, find_runs, read_runs
+from datastill.report.charts import curves, scatter_plots
+from datastill.report.folders import find_runs, read_runs
 from datastill.report.formatting import METHODS
 
 HOSTILE = "<script>alert(1)</script>\"' $x^2$ \x1b & {{ 7*7 }}"
@@ -42,18 +42,6 @@ class Attributes(HTMLParser):
         assert self.open.pop() == tag
 
 
-def run_of(folder: Path) -> Run:
-    (run,) = read_runs(find_runs([folder], []), [])
-    return run
-
-
-def test_build__writes_its_files(report: ReportFiles) -> None:
-    for path in (report.table_markdown, report.table_csv, report.table_latex, *report.figures):
-        assert path.is_file()
-    assert report.page.parent.joinpath("report.html") == report.page
-    assert report.headline.startswith("krr-st: ")
-
-
 def test_page__asks_nothing_of_any_network(report: ReportFiles) -> None:
     text = report.page.read_text("utf-8")
     for tag, name, value in Attributes(text).attributes:
@@ -66,13 +54,14 @@ def test_page__asks_nothing_of_any_network(report: ReportFiles) -> None:
 
 
 def test_page__has_tables_runs_and_configurations(report: ReportFiles) -> None:
+    assert report.headline.startswith("krr-st: ")
     text = report.page.read_text("utf-8")
     for expected in (
         "Transfer from glyphs",
         "Fine-tuning",
         "Held-out R²",
         "Difference to random images",
-        "Age of the inner model used",
+        *("Outer loss", "Age of the inner model used"),
         "734 MB",
         "datastill run quick",
         "objective: barlow-twins",
@@ -96,22 +85,18 @@ def test_build__order_of_rows_and_folders_does_not_matter(tmp_path: Path) -> Non
 
 def test_build__hostile_names_are_only_text(tmp_path: Path) -> None:
     keys = ("method", "variant", "source", "data", "task", "setting", "network")
-    write_lines(tmp_path / "rows.jsonl", [row("krr-st", 1.0) | dict.fromkeys(keys, HOSTILE)])
+    hostile = dict.fromkeys(keys, HOSTILE)
+    lines = [row("", 1.0) | hostile, row("", None) | hostile | {"network": "b"}]
+    write_lines(tmp_path / "rows.jsonl", lines)
     write_lines(tmp_path / "phases.jsonl", [{"phase": HOSTILE, "wall_seconds": "1 s"}])
     (tmp_path / "config.yaml").write_text(HOSTILE)
     (tmp_path / "environment.json").write_text('{"x": "\\ud800"}')
     (tmp_path / "failed.json").write_text(json.dumps([{"part": HOSTILE, "error": HOSTILE}]))
     files = build([tmp_path], tmp_path / "report")
     text = files.page.read_text("utf-8")
-    assert "<script" not in unquote(text) and "&lt;script&gt;" in text
+    assert "<script" not in unquote(text) and "&lt;script&gt;" in text and "not finite" in text
     assert "<script" not in files.table_markdown.read_text("utf-8")
     Attributes(text)
-
-
-def test_build__numbers_that_are_not_finite_are_shown_as_such(tmp_path: Path) -> None:
-    lines = [row("krr-st", None, seed=k) for k in range(2)]
-    write_lines(tmp_path / "rows.jsonl", [*lines, row("random-subset", 30.0)])
-    assert "not finite" in build([tmp_path], tmp_path / "out").page.read_text("utf-8")
 
 
 def test_build__a_whole_table_1_is_one_file_that_can_be_mailed(tmp_path: Path) -> None:
@@ -189,23 +174,11 @@ def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> No
     }
     assert [plot.title for plot in plots if plot.kind == "results"] == [t.heading for t in tables]
     for plot in plots:
-        assert COLORS["accent"] in unquote(plot.uri)
         assert plot.png.startswith(b"\x89PNG")
     names = [plot.name for plot in plots]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch("[a-z0-9-]+", name) for name in names)
     assert len(set(METHODS.values())) == len(METHODS)
-
-
-def test_scatter_plots__hostile_names_and_missing_numbers_do_no_harm(tmp_path: Path) -> None:
-    lines = [row(HOSTILE, value, network=n) for n, value in (("a", None), (HOSTILE, 1.0))]
-    for plot in scatter_plots(arranged(tmp_path, lines)):
-        assert "<script" not in unquote(plot.uri) and plot.png
-
-
-def test_curves__of_a_distillation_show_all_its_metrics(quick: Path) -> None:
-    titles = [title for title, _, _ in curves(run_of(quick / "krr-st"))]
-    assert titles == ["Outer loss", "Age of the inner model used", "Held-out R²"]
 
 
 def test_curves__of_many_steps_with_odd_losses_stay_small_files(tmp_path: Path) -> None:
@@ -217,5 +190,6 @@ def test_curves__of_many_steps_with_odd_losses_stay_small_files(tmp_path: Path) 
         for k, (x, age) in enumerate(zip(values, ages, strict=True))
     ]
     write_lines(tmp_path / "metrics.jsonl", lines)
-    drawn = curves(run_of(tmp_path))
+    (run,) = read_runs(find_runs([tmp_path], []), [])
+    drawn = curves(run)
     assert len(drawn) == 2 and all(len(uri) < 400_000 for _, uri, _ in drawn)

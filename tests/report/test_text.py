@@ -11,7 +11,6 @@ import pytest
 from synthetic_runs import arranged, row, seeds
 
 from datastill.report import text
-from datastill.report.build import ReportFiles
 from datastill.report.formatting import (
     format_bytes,
     format_difference,
@@ -124,13 +123,6 @@ def test_csv__names_are_no_formulas(tmp_path: Path) -> None:
     assert line["mean"] == "-1.0"
 
 
-def test_csv__of_a_whole_run_is_rectangular(report: ReportFiles) -> None:
-    lines = list(csv.reader(io.StringIO(report.table_csv.read_text("utf-8"))))
-    assert lines[0][:4] == ["task", "network", "source", "data"]
-    assert len({len(line) for line in lines}) == 1
-    assert len(lines) == 1 + 7 * 6 + 7 + 5
-
-
 def test_headline__tells_the_numbers_in_one_line(tmp_path: Path) -> None:
     lines = seeds("krr-st", 50.0, 51.0, 52.0) + seeds("random-subset", 40.0, 41.0, 42.0)
     summary = headline_of(tmp_path, lines + seeds("scratch", 17.0, 16.0, 18.0))
@@ -142,11 +134,8 @@ def test_headline__tells_the_numbers_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_headline__without_random_images_names_the_command(tmp_path: Path) -> None:
+def test_headline__says_what_is_missing(tmp_path: Path) -> None:
     assert "--method random-subset" in headline_of(tmp_path, [row("dm", 50.0)]).difference
-
-
-def test_headline__without_distilled_rows_says_so(tmp_path: Path) -> None:
     summary = headline_of(tmp_path, [row("scratch", 17.0)])
     assert summary.sentence == "There is no accuracy of a distilled set."
 
@@ -167,18 +156,7 @@ def test_formatting__numbers() -> None:
         "+2.0 (−1.0 to 5.0; includes 0)",
         "+2.0 (no interval)",
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [(0, "–"), (512, "512 B"), (61_440, "61.4 kB"), (734_003_200, "734 MB"), (1.2e9, "1.2 GB")],
-)
-def test_formatting__bytes(count: float, expected: str) -> None:
-    assert format_bytes(count) == expected
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.42, "0.4 s"), (12_000, "3:20:00"), (float("nan"), "–")]
-)
-def test_formatting__seconds(seconds: float, expected: str) -> None:
-    assert format_seconds(seconds) == expected
+    counts = (0, 512, 61_440, 734_003_200, 1.2e9)
+    assert list(map(format_bytes, counts)) == ["–", "512 B", "61.4 kB", "734 MB", "1.2 GB"]
+    seconds = (0.42, 12_000, float("nan"))
+    assert list(map(format_seconds, seconds)) == ["0.4 s", "3:20:00", "–"]

@@ -17,7 +17,7 @@ from datastill.ops.optimizers import AdamW
 from datastill.pretrain import Pretraining, pretrain
 from datastill.transfer.classify import Classify
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
-from datastill.transfer.origins import from_distilled, from_scratch, from_target
+from datastill.transfer.origins import from_distilled, from_target
 
 MACHINE = Machine()
 SHORT = Pretraining(AdamW(lr=0.01), augmentation=None, steps=60)
@@ -92,15 +92,3 @@ def test_judges__target_model_is_refused() -> None:
     origin = from_target(toy_problem().needed_target)
     with pytest.raises(ConfigError, match="target-model gives representations"):
         suite().check_origin(origin)
-
-
-def test_transfer_rows__labelled_set_and_scratch_get_a_row_each(tmp_path: Path) -> None:
-    labelled = from_distilled(labelled_set(), NETWORK, MACHINE, replace(SHORT, steps=2))
-    scratch = from_scratch(NETWORK, MACHINE, image_size=8, channels=1, dim=4)
-    work = [(labelled, [0, 1]), (scratch, [0])]
-    rows = evaluate_networks(work, suite(), machine=MACHINE, folder=RunFolder(tmp_path))
-    assert [(row.method, row.task, row.seed) for row in rows] == [
-        ("random-subset", "classify", 0),
-        ("random-subset", "classify", 1),
-        ("scratch", "classify", 0),
-    ]

@@ -1,13 +1,14 @@
 """Transfer rows: measured once, kept through kills, with all that a reader needs."""
 
 import json
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from factories import NETWORK, KilledError, killed_at, toy_images, toy_problem, toy_task
+from factories import NETWORK, killed, toy_images, toy_problem, toy_task
 from transfer_runs import PROBLEM, ROWS_OF_TASKS, numbers, origins, run
 
 from datastill.core.errors import ConfigError, DataError
@@ -25,8 +26,22 @@ from datastill.transfer.task import TransferRow
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[TransferRow]:
-    return run(tmp_path_factory.mktemp("rows"))
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run to its end."""
+    folder = tmp_path_factory.mktemp("rows")
+    run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(whole: Path) -> list[TransferRow]:
+    return read_rows(whole / "rows.jsonl")
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the folder."""
+    return Path(shutil.copytree(whole, tmp_path / "finished"))
 
 
 def test_transfer_rows__has_every_origin_task_setting_and_seed(rows: list[TransferRow]) -> None:
@@ -37,17 +52,25 @@ def test_transfer_rows__has_every_origin_task_setting_and_seed(rows: list[Transf
 
 def test_transfer_rows__row_says_what_was_measured(rows: list[TransferRow]) -> None:
     row = next(r for r in rows if r.method == "random-subset" and r.task == "finetune")
-    assert (row.source, row.data, row.network, row.seed) == (
-        "toy",
-        "toy",
-        "convnet(widths=[4, 8])",
-        0,
-    )
+    assert (row.source, row.data, row.seed) == ("toy", "toy", 0)
+    assert row.network == "convnet(widths=[4, 8])"
     assert (row.count, row.variant, row.steps) == (12, "", 4)
     assert row.accuracy_percent is not None and 0 <= row.accuracy_percent <= 100
     assert row.artefact == distill(RandomSubset(), PROBLEM).fingerprint
     assert row.options["task"]["steps"] == 4 and row.options["pretraining"]["steps"] == 3
     assert row.versions["torch"] and row.wall_seconds >= 0 and row.peak_memory_bytes > 0
+
+
+def test_transfer_rows__row_says_what_the_set_is(rows: list[TransferRow]) -> None:
+    facts = {
+        row.method: (row.target_kind, row.set_bytes, row.pretrain_steps, row.protocol)
+        for row in rows
+    }
+    assert facts == {
+        "scratch": ("", 0, 0, ""),
+        "random-subset": ("representation", 12 * (8 * 8 + 5) * 4, 3, ""),
+        "target-model": ("", 0, 0, ""),
+    }
 
 
 def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -> None:
@@ -62,29 +85,33 @@ def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -
     assert scratch.settings.keys() == {"data", "precision", "image_size", "outputs"}
 
 
-def test_transfer_rows__a_set_made_anew_is_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
-    fingerprint = distill(RandomSubset(), PROBLEM).fingerprint
+@pytest.mark.parametrize(
+    ("fingerprint", "message"),
+    [
+        (distill(RandomSubset(), PROBLEM).fingerprint, "rows of another random-subset set"),
+        (toy_task().fingerprint, "rows of other images of toy"),
+    ],
+    ids=["set", "target data"],
+)
+def test_transfer_rows__of_what_was_made_anew_are_refused(
+    fingerprint: str, message: str, finished: Path
+) -> None:
+    file = finished / "rows.jsonl"
     file.write_text(file.read_text().replace(fingerprint, "0" * 64))
-    with pytest.raises(ConfigError, match="rows of another random-subset set"):
-        run(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        run(finished)
 
 
-def test_transfer_rows__of_other_target_data_are_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
-    file.write_text(file.read_text().replace(toy_task().fingerprint, "0" * 64))
-    with pytest.raises(ConfigError, match="rows of other images of toy"):
-        run(tmp_path)
-
-
-def test_transfer_rows__of_an_older_version_have_no_fingerprint_of_the_data(tmp_path: Path) -> None:
-    before = numbers(run(tmp_path))
-    file = tmp_path / "rows.jsonl"
+def test_transfer_rows__of_an_older_version_say_less(finished: Path) -> None:
+    """They have no fingerprint of the data, among others."""
+    file = finished / "rows.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps({**row, "settings": {}}) + "\n" for row in rows))
-    assert len(run(tmp_path)) == len(before)
+    for row in rows:
+        row["settings"] = {}
+        for name in ("protocol", "target_kind", "set_bytes", "pretrain_steps"):
+            del row[name]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_rows(file)[0].protocol == "" and len(run(finished)) == len(rows)
 
 
 def test_transfer_rows__rows_of_a_newer_version_are_refused(tmp_path: Path) -> None:
@@ -102,87 +129,64 @@ def test_transfer_rows__held_out_error_is_of_regressing_origins_only(
     assert all(r.accuracy_percent is None and r.r_squared is not None for r in held_out)
 
 
-def test_transfer_rows__held_out_error_of_another_target_is_not_asked() -> None:
-    origin = origins()[1]
-    other = toy_problem(images=toy_images(16)).needed_target
-    assert origin.regresses(PROBLEM.needed_target) and not origin.regresses(other)
-
-
-def test_transfer_rows__class_labels_regress_nothing() -> None:
+def test_transfer_rows__held_out_error_of_another_target_or_of_classes_is_not_asked() -> None:
+    origin, target = origins()[1], PROBLEM.needed_target
     hard = distill(RandomSubset(targets="class-label"), PROBLEM)
-    origin = from_distilled(hard, NETWORK, Machine())
-    assert not origin.regresses(PROBLEM.needed_target)
+    other = toy_problem(images=toy_images(16)).needed_target
+    assert origin.regresses(target) and not origin.regresses(other)
+    assert not from_distilled(hard, NETWORK, Machine()).regresses(target)
 
 
 def test_transfer_rows__finished_run_measures_nothing_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow]
 ) -> None:
-    before = run(tmp_path)
     for task in (FeatureProbe, Finetune):
         monkeypatch.setattr(task, "measure", None)
-    assert numbers(run(tmp_path)) == numbers(before)
+    assert numbers(run(finished)) == numbers(rows)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 6, 11])
-def test_transfer_rows__killed_in_a_probe_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, FeatureProbe, "measure", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
+PRETRAIN = sys.modules["datastill.pretrain"]
 
 
-@pytest.mark.parametrize("number", [0, 1, 7, 18])
-def test_transfer_rows__killed_in_fine_tuning_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, Supervised, "_step", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_transfer_rows__killed_in_pre_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[TransferRow], number: int
-) -> None:
-    _killed(tmp_path, monkeypatch, sys.modules["datastill.pretrain"], "train_step", number)
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(0, 20, 3))
-def test_transfer_rows__killed_when_a_row_is_written_goes_on(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    rows: list[TransferRow],
-    number: int,
+@pytest.mark.parametrize(
+    ("owner", "name", "numbers_of_calls", "after"),
+    [
+        (FeatureProbe, "measure", (0, 2, 11), False),
+        (Supervised, "_step", (0, 7, 18), False),
+        (PRETRAIN, "train_step", (0, 2, 5), False),
+        (RunFolder, "append_text", (0, 6, 12, 18), False),
+        (RunFolder, "append_text", (0, 6, 12, 18), True),
+    ],
+    ids=["probe", "fine-tuning", "pre-training", "before a row", "after a row"],
+)
+def test_transfer_rows__killed_anywhere_goes_on(
+    owner: object,
+    name: str,
+    numbers_of_calls: Iterable[int],
     after: bool,
+    tmp_path: Path,
+    rows: list[TransferRow],
 ) -> None:
-    _killed(tmp_path, monkeypatch, RunFolder, "append_text", number, after=after)
-    assert numbers(run(tmp_path)) == numbers(rows)
+    for number in numbers_of_calls:
+        folder = tmp_path / str(number)
+        with killed(owner, name, number, after=after):
+            run(folder)
+        assert numbers(run(folder)) == numbers(rows)
 
 
+@pytest.mark.parametrize("kept", ["whole lines", "one of two settings"])
 def test_transfer_rows__half_written_line_is_measured_again(
-    tmp_path: Path, rows: list[TransferRow]
+    kept: str, finished: Path, rows: list[TransferRow]
 ) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
+    file = finished / "rows.jsonl"
     text = file.read_text()
-    file.write_text(text[: len(text) // 2])  # in the middle of a line
-    assert numbers(run(tmp_path)) == numbers(rows)
+    end = text.index("\n") + 40 if kept == "one of two settings" else len(text) // 2
+    file.write_text(text[:end])  # in the middle of a line: the disk was full
+    assert numbers(run(finished)) == numbers(rows)
 
 
-def test_transfer_rows__half_of_the_settings_of_a_task_are_measured_again(
-    tmp_path: Path, rows: list[TransferRow]
-) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text(lines[0] + lines[1][:40])  # the disk was full: one of two settings is there
-    assert numbers(run(tmp_path)) == numbers(rows)
-
-
-def test_read_rows__half_written_last_line_is_dropped_from_the_file(tmp_path: Path) -> None:
-    run(tmp_path)
-    file = tmp_path / "rows.jsonl"
+def test_read_rows__half_written_last_line_is_dropped_from_the_file(finished: Path) -> None:
+    file = finished / "rows.jsonl"
     text = file.read_text()
     file.write_text(text + text[:50])
     assert len(read_rows(file)) == text.count("\n") - 1  # the last row may belong to the half
@@ -198,18 +202,3 @@ def test_from_scratch__is_the_network_that_pre_training_starts_from() -> None:
 
 def test_from_target__is_the_target_model_itself() -> None:
     assert origins()[2].make(0, None) is PROBLEM.needed_target.module
-
-
-def _killed(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    owner: object,
-    name: str,
-    number: int,
-    *,
-    after: bool = False,
-) -> None:
-    original: Callable[..., object] = getattr(owner, name)
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(owner, name, killed_at(number, original, after=after))
-        run(folder)

@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from factories import measured, toy_network, toy_task
+from factories import embedded, measured, toy_network, toy_task
 from sklearn.neighbors import KNeighborsClassifier
-from torch import Tensor
 
 from datastill.core.rng import fork
-from datastill.images import ImageSet
-from datastill.networks.architecture import Network
 from datastill.transfer.knn_probe import KnnProbe
 from datastill.transfer.task import TaskData
 
@@ -24,31 +21,16 @@ def hard_task() -> TaskData:
     return replace(data, test=replace(data.test, images=images))
 
 
-def embedded(network: Network, images: ImageSet) -> Tensor:
-    with torch.no_grad():
-        return network.embed(images.normalized(slice(None))).double()
-
-
-@pytest.mark.parametrize("k", [1, 5])
-def test_knn_probe__equals_scikit_learn_where_all_neighbours_count_the_same(k: int) -> None:
+@pytest.mark.parametrize(("k", "temperature"), [(1, None), (5, None), (30, 0.05)])
+def test_knn_probe__equals_votes_of_scikit_learn(k: int, temperature: float | None) -> None:
     network, data = toy_network(), hard_task()
-    model = KNeighborsClassifier(k, metric="cosine", algorithm="brute")
+    weights = temperature and (lambda distance: np.exp(-distance / temperature))
+    model = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=weights)
     model.fit(embedded(network, data.train).numpy(), data.train.labels)
     expected = 100 * model.score(embedded(network, data.test).numpy(), data.test.labels)
-    results = measured(KnnProbe(k=k, temperature=None), data=data, network=network)
+    results = measured(KnnProbe(k=k, temperature=temperature), data=data, network=network)
     assert results[0].accuracy_percent == pytest.approx(expected)
     assert (results[0].setting, results[0].steps) == ("all, body", 0)
-
-
-def test_knn_probe__equals_weighted_votes_of_scikit_learn() -> None:
-    network, data = toy_network(), hard_task()
-    model = KNeighborsClassifier(
-        30, metric="cosine", algorithm="brute", weights=lambda d: np.exp(-d / 0.05)
-    )
-    model.fit(embedded(network, data.train).numpy(), data.train.labels)
-    expected = 100 * model.score(embedded(network, data.test).numpy(), data.test.labels)
-    results = measured(KnnProbe(k=30, temperature=0.05), data=data, network=network)
-    assert results[0].accuracy_percent == pytest.approx(expected)
 
 
 def test_knn_probe__fewer_images_than_k_all_vote() -> None:

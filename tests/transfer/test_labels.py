@@ -3,10 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from factories import (
-    toy_images,
-    toy_task,
-)
+from factories import toy_images, toy_task
 
 from datastill.core.errors import DataError
 from datastill.images import ImageSet

@@ -4,17 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories import (
-    measured,
-    toy_network,
-    toy_task,
-)
+from factories import embedded, measured, toy_network, toy_task
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from datastill.core.rng import derive
-from datastill.images import ImageSet
-from datastill.networks.architecture import Network
 from datastill.transfer.linear_probe import LinearProbe
 
 PROBE = LinearProbe(steps=200, batch=24)
@@ -27,17 +20,12 @@ def test_linear_probe__separable_features_give_100(solver: str, standardize: boo
     assert measured(probe)[0].accuracy_percent == 100
 
 
-def embedded(network: Network, images: ImageSet) -> Tensor:
-    with torch.no_grad():
-        return network.embed(images.normalized(slice(None)))
-
-
 def test_linear_probe__lbfgs_equals_scikit_learn() -> None:
     network, data = toy_network(), toy_task()
     assert data.train.labels is not None and data.test.labels is not None
     model = LogisticRegression(C=1 / (0.1 * 24), max_iter=300)
-    model.fit(embedded(network, data.train).double().numpy(), data.train.labels.numpy())
-    accuracy = model.score(embedded(network, data.test).double().numpy(), data.test.labels.numpy())
+    model.fit(embedded(network, data.train).numpy(), data.train.labels.numpy())
+    accuracy = model.score(embedded(network, data.test).numpy(), data.test.labels.numpy())
     results = measured(replace(PROBE, solver="lbfgs", l2=0.1), data=data, network=network)
     assert results[0].accuracy_percent == pytest.approx(100 * accuracy)
 
@@ -78,17 +66,12 @@ def test_linear_probe__draws_are_averaged() -> None:
 def test_linear_probe__lbfgs_stops_after_so_many_iterations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    iterations: list[int] = []
-
-    def fit(self: LogisticRegression, x: object, y: object) -> LogisticRegression:
-        iterations.append(self.max_iter)
-        return original(self, x, y)
-
-    original = LogisticRegression.fit
-    monkeypatch.setattr(LogisticRegression, "fit", fit)
-    measured(replace(PROBE, solver="lbfgs", lbfgs_iterations=2))
-    measured(replace(PROBE, solver="lbfgs"))
-    assert iterations == [2, 300]
+    models: list[LogisticRegression] = []
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda m, *xy: models.append(m) or fit(m, *xy))
+    for probe in (PROBE, replace(PROBE, lbfgs_iterations=2)):
+        measured(replace(probe, solver="lbfgs"))
+    assert [model.max_iter for model in models] == [300, 2]
 
 
 @pytest.mark.parametrize("labels", ["1%", "5%", "10%", "50%", "100%", "all", "3-per-class"])

@@ -49,7 +49,7 @@ CONTROL = "random images with KRR-ST's targets"  # ours: what distillation adds 
 def sets(
     rows: tuple[str, ...], count: int, *, outer_lr: float, mtt: MTT | None = None
 ) -> tuple[DistillationSpec, ...]:
-    """The rows of a table, and the control; methods of class labels have inner networks of theirs.
+    """Return the rows of a table and the control; methods of labels have other inner networks.
 
     `mtt` has the settings for this source; `outer_lr` is KRR-ST's.
     """
@@ -69,7 +69,7 @@ def sets(
 
 
 def protocol(*, soft_steps: int, soft_batch: int = 500) -> Protocol:
-    """The paper's protocol; the length for soft labels (KIP, FRePo) depends on the source."""
+    """Return the paper's protocol; the length for soft labels depends on the source."""
     soft = Pretraining(
         AdamW(lr=3e-4),
         Cosine(warmup_steps=500),

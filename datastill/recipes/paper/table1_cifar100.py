@@ -48,7 +48,7 @@ def recipe() -> Recipe:
 
 
 def small() -> Recipe:
-    """For two CPU cores and some hours: narrow networks, 500 images, 500 updates on targets."""
+    """Return it for two CPU cores and some hours: narrow networks, 500 images, 500 updates."""
     krr_st = KRRST(
         outer_steps=1000,
         outer_batch=512,
