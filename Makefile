@@ -1,17 +1,16 @@
 # Two commands: `make demo` shows the whole of KRR-ST on embedded data, `make test` checks everything.
+# VENV names the folder of the environment, PYTHON an interpreter that it is made by (else python3).
 export VENV ?= .venv
-PYTHON ?= python3
 
-.PHONY: demo test install check fast slow torture extras same coverage speed gpu-toy clean
+.PHONY: demo test install check fast slow torture extras wheel same coverage speed gpu-toy clean
 
 demo: install
 	$(VENV)/bin/datastill run quick --out runs/quick --resume
 
 test: install check fast
 
-install: $(VENV)/installed
-$(VENV)/installed: pyproject.toml constraints.txt
-	PYTHON=$(PYTHON) scripts/install
+install:
+	@scripts/install
 
 check: install
 	scripts/check
@@ -28,6 +27,9 @@ torture: install
 extras:
 	scripts/extras
 
+wheel:
+	scripts/wheel
+
 same: install
 	scripts/same
 
@@ -41,4 +43,4 @@ speed: install
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/speed/regression.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-extras build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-extras build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

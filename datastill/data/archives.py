@@ -1,6 +1,7 @@
 """Official archives: found on this machine or downloaded, checked and extracted safely."""
 
 import os
+import platform
 import shutil
 import tarfile
 import zipfile
@@ -208,22 +209,34 @@ def extract(file: Path, into: Path) -> None:
     itself leaves out what does (`..`, a leading slash) and writes links as plain files.
 
     Raises:
-        DataError: the file is damaged, or a member leaves the folder.
+        DataError: the file is damaged, a member leaves the folder, or it is a tar file and this
+            Python, 3.11.3 or older, cannot refuse such members.
     """
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as pack:
                 pack.extractall(into)
         else:
-            with tarfile.open(file) as tar:
-                tar.extractall(into, filter="data")
-    except tarfile.FilterError as error:
-        raise DataError(
-            f"{file} is refused: {error}; it is not the published archive, download it again"
-        ) from error
+            _extract_tar(file, into)
     except DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise DataError(f"{file} cannot be extracted: {reason}; download it again") from error
+
+
+def _extract_tar(file: Path, into: Path) -> None:
+    with tarfile.open(file) as tar:
+        if not hasattr(tarfile, "data_filter"):
+            raise DataError(
+                f"{file} is not extracted: Python {platform.python_version()} cannot keep the"
+                " members of a tar archive inside its folder; use Python 3.11.4 or newer, or"
+                " extract it by hand and say with --data-root where it is"
+            )
+        try:
+            tar.extractall(into, filter="data")
+        except tarfile.FilterError as error:
+            raise DataError(
+                f"{file} is refused: {error}; it is not the published archive, download it again"
+            ) from error
 
 
 def _search_root(folder: str, archives: Sequence[Archive], data_root: Path | None) -> Path:

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import io
+import re
 import shutil
 import stat
 import tarfile
@@ -13,6 +14,7 @@ import pooch
 import pytest
 from archives import write_archive
 
+from datastill.cli import main
 from datastill.core.errors import ChecksumError, DataError
 from datastill.data.archives import (
     Archive,
@@ -25,6 +27,9 @@ from datastill.data.cifar100 import Cifar100
 
 Archives = tuple[Archive, ...]
 find_cifar = partial(find_archives, "", Cifar100.archives)
+extracts_tar = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="tar archives need Python 3.11.4"
+)
 
 
 @pytest.fixture
@@ -51,6 +56,7 @@ def _dead(file: str) -> str:
     return f"http://127.0.0.1:9/{file}"
 
 
+@extracts_tar
 def test_find_archive__packed_or_extracted_in_any_place_gives_the_same_images(
     packed: Path, folder: Path, cache: Path
 ) -> None:
@@ -88,6 +94,7 @@ def test_extract__zip_member_stays_in_the_folder(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
+@extracts_tar
 @pytest.mark.parametrize("place", ["../../outside", "/etc/hostname"])
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_extract__tar_member_or_link_that_leaves_the_folder_is_refused(
@@ -103,6 +110,38 @@ def test_extract__tar_member_or_link_that_leaves_the_folder_is_refused(
     ):
         extract(tmp_path / "bad.tar", tmp_path / "a" / "b" / "c" / "into")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".tar"]
+
+
+@pytest.fixture
+def without_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11.0 to 3.11.3: tarfile has neither filters nor their errors."""
+    for name in ("data_filter", "tar_filter", "fully_trusted_filter", "FilterError"):
+        monkeypatch.delattr(tarfile, name, raising=False)
+
+
+@pytest.mark.usefixtures("without_filters")
+def test_extract__python_without_filters_refuses_tar_archives(
+    packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(packed.parent.iterdir())
+    line = ["data", "prepare", "cifar100", "--data-root", str(packed.parent)]
+    assert main(line) == 2
+    assert re.search(
+        r"is not extracted: Python 3\.\d+\.\d+ cannot .*; use Python 3\.11\.4 or newer, or",
+        capsys.readouterr().err,
+    )
+    assert sorted(packed.parent.iterdir()) == before
+
+
+@pytest.mark.usefixtures("without_filters")
+def test_extract__python_without_filters_extracts_zip_archives(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
+        pack.writestr("a.txt", "x")
+    extract(tmp_path / "a.zip", tmp_path / "into")
+    assert (tmp_path / "into" / "a.txt").read_text() == "x"
+    (tmp_path / "bad.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-30])
+    with pytest.raises(DataError, match="cannot be extracted"):
+        extract(tmp_path / "bad.zip", tmp_path / "into")
 
 
 def test_open_archive__archive_without_its_files_is_named(tmp_path: Path) -> None:
@@ -129,6 +168,7 @@ def collection(tmp_path: Path) -> Archives:
     return pictures, Archive(_dead("labels.txt"), "0" * 32, "", ("labels.txt",))
 
 
+@extracts_tar
 def test_collection__is_found_in_any_place_and_packed_parts_are_extracted(
     collection: Archives, tmp_path: Path, cache: Path
 ) -> None:
@@ -171,7 +211,7 @@ def test_collection__only_missing_parts_are_downloaded(
     assert asked == ["labels.txt"]
 
 
-@pytest.mark.parametrize("packed_as", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("packed_as", ["a.zip", pytest.param("a.tar.gz", marks=extracts_tar)])
 def test_extract_atomically__truncated_archive_leaves_nothing(
     tmp_path: Path, packed_as: str
 ) -> None:
