@@ -27,6 +27,7 @@ RECORD = Path(__file__).parents[1] / "benchmarks" / "records" / "2026-11-22-quic
 TARGET = "444453ac5d86d379ae36988af5a3c552cd455e366fe0271f6a562c1ebbd69ff5"
 DISTILLED = "120fc2697ce27ef4f6f613a06faceb9120b10c4de92eb7a6cfcd91459e09c43d"
 RECORDED = "d9ba4b8f6d6ee7548aff996ee986039145c5a27dca3c66bc738ffe561ceeb77b"
+CODED = "c2e7af4681693aa34afb57e12712aa1dfc38060a2c303f01bdfec8d333a009d1"  # of format version 2
 REPRESENTATIONS = [  # of the first two images
     [-0.598095715045929, -0.979141116142273, -0.5836616158485413, 0.6266940832138062,
      0.13066349923610687],
@@ -60,6 +61,16 @@ def test_compatibility__target_model_loads(images: ImageSet) -> None:
 
 def test_compatibility__distilled_set_loads() -> None:
     assert DistilledSet.load(OLD / "finished").fingerprint == DISTILLED
+
+
+def test_compatibility__coded_set_loads() -> None:
+    distilled = DistilledSet.load(OLD / "coded")  # the set above as PNG, at half its size
+    assert distilled.fingerprint == CODED and distilled.basis is not None
+    torch.testing.assert_close(
+        distilled.targets[0], torch.tensor([0.8602, -0.7027, -0.2340]), atol=1e-4, rtol=0
+    )
+    pixels = torch.tensor([117, 123, 136, 138]) / 255
+    torch.testing.assert_close(distilled.images[0, 0, 0, :4], pixels, atol=1.1 / 255, rtol=0)
 
 
 def test_compatibility__finished_runs_are_recognized(

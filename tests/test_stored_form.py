@@ -136,6 +136,8 @@ def test_stored__basis_may_be_given() -> None:
     basis = TargetBasis(torch.ones(5), torch.eye(5)[:, 2:4])
     small = a_set().compress(codec="raw", basis=basis)
     assert torch.allclose(small.targets, a_set().targets[:, 2:4] - 1, atol=0.05)
+    with pytest.raises(ConfigError, match="the basis is of 4 numbers, the targets have 5"):
+        a_set().compress(codec="raw", basis=TargetBasis(torch.ones(4), torch.eye(4)))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +353,9 @@ def test_load__compressed_metadata_have_a_limit(
         DistilledSet.load(file)
 
 
-def test_transfer__compressed_sets_are_sets_like_any_other(tmp_path: Path) -> None:
+def test_transfer__compressed_sets_are_sets_like_any_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = toy_images(24, size=8, channels=1)
     plain = distill(RandomSubset(), toy_problem(12, images=source))
     small = DistilledSet.load(saved(plain.compress(quality=60, components=3), tmp_path / "set"))
@@ -371,6 +375,7 @@ def test_transfer__compressed_sets_are_sets_like_any_other(tmp_path: Path) -> No
     assert kept.provenance["set"]["bytes"] == small.num_bytes
     (row,) = rows(from_pretrained({0: kept}, Machine()), "kept")  # no basis, no held-out R²
     assert row.accuracy_percent == probe.accuracy_percent
+    assert capsys.readouterr().err.count("has no held-out R²: its outputs are coordinates") == 1
 
 
 def test_command__compresses_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,6 +210,10 @@ def _prepared_targets(
         return kept, basis if in_basis else None, form
     if not in_basis:
         basis = basis or TargetBasis.principal(targets)
+        if len(basis.mean) != targets.shape[1]:
+            raise ConfigError(
+                f"the basis is of {len(basis.mean)} numbers, the targets have {targets.shape[1]}"
+            )
         targets = basis.project(targets)
     if (options.components or 0) > targets.shape[1]:
         raise ConfigError(

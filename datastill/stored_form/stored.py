@@ -66,7 +66,7 @@ class TargetBasis:
         """Fit the principal axes of targets (M, D), in the order of their variance."""
         exact = targets.double()
         mean = exact.mean(0)
-        axes = torch.linalg.svd(exact - mean, full_matrices=False).Vh
+        axes = torch.linalg.svd(exact - mean, full_matrices=False).Vh[: max(1, len(exact) - 1)]
         return TargetBasis(mean.float(), axes.T.float().contiguous())
 
     @staticmethod

@@ -114,6 +114,11 @@ def evaluate_networks(
     """
     for origin, _ in work:
         suite.check_origin(origin)
+        if suite.held_out is not None and origin.lacks_basis:
+            logger.warning(
+                f"{origin.title} has no held-out R²: its outputs are coordinates in a basis that is"
+                " not there; give the set, with its .basis.safetensors beside it"
+            )
     ranks, folder_of_rank = folder.ranks, replace(folder, ranks=Ranks())
     pairs = [(origin, seed) for origin, seeds in work for seed in seeds]
     jobs = [

@@ -8,7 +8,6 @@ from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig
 from datastill.core.machine import Machine
 from datastill.core.options import to_json
-from datastill.core.progress import logger
 from datastill.core.rng import seeded
 from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.images import Normalizer
@@ -68,19 +67,15 @@ class Origin:
         """The basis of the outputs, where they are coordinates of the target model's."""
         return None if self.distilled is None else self.distilled.basis
 
+    @property
+    def lacks_basis(self) -> bool:
+        """Whether the outputs are coordinates of the target model's in an unknown basis."""
+        stored = {} if self.summary is None else self.summary.provenance.get("stored", {})
+        return "components" in stored and self.basis is None
+
     def regresses(self, target: TargetModel) -> bool:
         """Return whether the networks predict this target model's outputs, or known coordinates."""
-        if self.target != target.fingerprint:
-            return False
-        assert self.summary is not None
-        is_coded = "components" in self.summary.provenance.get("stored", {})
-        if is_coded and self.basis is None:
-            logger.warning(
-                f"{self.title}: no held-out R², since its targets are coordinates in a basis that"
-                " is not there; give the set itself, with its .basis.safetensors beside it"
-            )
-            return False
-        return True
+        return self.target == target.fingerprint and not self.lacks_basis
 
 
 def from_distilled(
