@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import shutil
 import warnings
 from dataclasses import replace
@@ -155,11 +156,23 @@ def test_stored__targets_have_the_chosen_type(
         assert torch.equal(small.targets, plain.targets) and small.basis is None
 
 
-def test_stored__class_labels_take_one_byte() -> None:
+@pytest.mark.parametrize(("classes", "dtype"), [(4, torch.uint8), (1000, torch.int16)])
+def test_stored__class_labels_take_few_bytes(classes: int, dtype: torch.dtype) -> None:
     labelled = a_set(targets="class-label")
-    small = labelled.compress(quality=50)
-    assert small.stored is not None and small.stored.targets.dtype == torch.uint8
-    assert torch.equal(small.targets, labelled.targets) and small.outputs == labelled.outputs
+    provenance = {**labelled.provenance, "num_classes": classes}
+    labelled = replace(labelled, targets=labelled.targets + classes - 4, provenance=provenance)
+    small = pickle.loads(pickle.dumps(labelled.compress(quality=50)))  # as worker processes get it
+    assert small.stored.targets.dtype == dtype and small.outputs == classes
+    assert torch.equal(small.targets, labelled.targets)
+
+
+def test_stored__soft_labels_are_float16() -> None:
+    soft = replace(a_set(), target_kind="soft-label")
+    small = soft.compress(quality=50)
+    assert small.stored is not None and small.stored.targets.dtype == torch.float16
+    assert torch.allclose(small.targets, soft.targets, rtol=1e-3) and small.basis is None
+    with pytest.raises(ConfigError, match="float16 or float32, not as int8"):
+        soft.compress(quality=50, targets="int8")
 
 
 def test_stored__pixel_spaces() -> None:

@@ -195,7 +195,7 @@ def _prepared_targets(
     if targets.dim() == 1:
         if options.targets or options.components:
             raise ConfigError("class labels are stored as whole numbers; give no form of targets")
-        kinds = {2**8: torch.uint8, 2**16: torch.uint16}
+        kinds = {2**8: torch.uint8, 2**15: torch.int16}  # torch cannot pickle uint16
         kind = next((k for most, k in kinds.items() if num_classes <= most), torch.int64)
         return targets.to(kind), None, "labels"
     form = options.targets or ("float16" if num_classes else "int8")
