@@ -230,14 +230,17 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             basis=basis or self.basis,
             in_basis="components" in self.provenance.get("stored", {}),
         )
-        return self._decoded(encoder.smallest_loss(lambda x: self._decoded(x).num_bytes))
-
-    def _decoded(self, stored: Stored) -> "DistilledSet":
-        """Return this set as it is decoded from a stored form."""
+        stored = encoder.smallest_loss(lambda stored: self._with(stored).num_bytes)
         return replace(
-            self,
+            self._with(stored),
             images=stored.decoded_images(self.channels, self.image_size),
             targets=stored.decoded_targets(),
+        )
+
+    def _with(self, stored: Stored) -> "DistilledSet":
+        """Return this set with another stored form, its images and targets not yet decoded."""
+        return replace(
+            self,
             pixel_space="raw" if self.pixel_space == "raw" else "unit",
             provenance={**self.provenance, "stored": stored.form},
             stored=stored,

@@ -106,6 +106,21 @@ def test_stored__plain_sets_keep_their_format_and_know_their_size(tmp_path: Path
     assert not TargetBasis.path(file).exists()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [2, 11, 23])
+def test_num_bytes__is_the_size_of_every_kind_of_file(
+    count: int, channels: int, tmp_path: Path
+) -> None:
+    plain = a_set(count, channels)
+    white = replace(plain, normalizer=smooth_images(channels=channels).whitened(0.1).normalizer)
+    hard = a_set(count, channels, targets="class-label")
+    named = {**hard.provenance, "num_classes": 300, "note": 'an "ö" \\ and a\nline'}
+    hard = replace(hard, provenance=named)
+    forms = [plain.compress(codec="raw", targets=form) for form in ("int8", "float16", "float32")]
+    for distilled in (plain, white, hard, hard.compress(quality=50), *forms):
+        assert distilled.num_bytes == saved(distilled, tmp_path).stat().st_size
+
+
 def test_stored__enlarges_smaller_images() -> None:
     plain = a_set()
     small = plain.compress(codec="png", stored_size=8)

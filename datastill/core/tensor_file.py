@@ -25,6 +25,10 @@ FORMATS = {
 }
 COMPRESSED = ".zlib"  # ends the keys of metadata that are compressed and in base64
 LARGEST_TEXT = 2**24  # bytes of such a text
+DTYPES = {  # of distilled sets, in the order in which safetensors writes them
+    **{torch.int64: "I64", torch.float32: "F32", torch.float16: "F16"},
+    **{torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8"},
+}
 
 
 def read_checked(
@@ -93,7 +97,8 @@ def write_checked(
     Values of the keys in `compressed` are stored in fewer bytes; the SHA-256 is that of the text.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = _content(tensors, {**metadata, "sha256": digest(tensors, metadata)}, compressed)
+    metadata = {**metadata, "sha256": digest(tensors, metadata)}
+    content = safetensors.torch.save(tensors, _shortened(metadata, compressed))
     with atomic_write(path) as part, part.open("wb") as file:
         file.write(_sorted_header(content))
         file.write(memoryview(content)[file.tell() :])
@@ -102,17 +107,22 @@ def write_checked(
 def file_size(
     tensors: dict[str, Tensor], metadata: dict[str, str], *, compressed: Sequence[str] = ()
 ) -> int:
-    """Return the bytes of the file that `write_checked` would write."""
-    return len(_content(tensors, {**metadata, "sha256": "0" * 64}, compressed))
+    """Return the bytes of the file that `write_checked` would write, without copying a tensor."""
+    header: dict[str, object] = {
+        "__metadata__": _shortened({**metadata, "sha256": "0" * 64}, compressed)
+    }
+    end, order = 0, list(DTYPES)
+    for name, tensor in sorted(tensors.items(), key=lambda x: (order.index(x[1].dtype), x[0])):
+        start, end = end, end + tensor.nbytes
+        offsets, shape = [start, end], list(tensor.shape)
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": shape, "data_offsets": offsets}
+    length = len(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode())
+    return 8 + -(-length // 8) * 8 + end
 
 
-def _content(
-    tensors: dict[str, Tensor], metadata: dict[str, str], compressed: Sequence[str]
-) -> bytes:
+def _shortened(metadata: dict[str, str], compressed: Sequence[str]) -> dict[str, str]:
     shorter = {key + COMPRESSED: _compressed(metadata[key]) for key in compressed}
-    kept = {key: value for key, value in metadata.items() if key not in compressed}
-    content: bytes = safetensors.torch.save(tensors, {**kept, **shorter})
-    return content
+    return {k: v for k, v in metadata.items() if k not in compressed} | shorter
 
 
 def _compressed(text: str) -> str:
