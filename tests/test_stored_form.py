@@ -417,6 +417,8 @@ def test_command__compresses_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (out / "distilled.safetensors").stat().st_size <= 2500 and (out / "preview.png").exists()
     assert main(["show", str(out)]) == 0
     assert "codec: webp" in capsys.readouterr().out
+    assert main(["show", str(out / "distilled.basis.safetensors")]) == 0
+    assert capsys.readouterr().out.startswith("basis: distilled.basis\n")
     for budget in ("many", "-3", "100"):
         assert main([*words, str(tmp_path / "none"), "--bytes", budget]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

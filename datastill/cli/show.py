@@ -15,6 +15,7 @@ from datastill.distilled_set import FORMAT as DISTILLED
 from datastill.distilled_set import DistilledSet
 from datastill.pretrained_network import FORMAT as NETWORK
 from datastill.pretrained_network import PretrainedNetwork
+from datastill.stored_form.stored import BASIS_FORMAT, BASIS_VERSION
 from datastill.target_model import FILE_NAME, TargetModel
 from datastill.target_model import FORMAT as TARGET_MODEL
 
@@ -48,6 +49,9 @@ def run(config: Json) -> None:
         tensors, metadata = read_checked(path, checkpoint.FORMAT, checkpoint.FORMAT_VERSION)
         identity = json.loads(metadata["identity"])
         description = {"checkpoint": path.stem, "tensors": len(tensors), "identity": identity}
+    elif form == BASIS_FORMAT:
+        tensors, _ = read_checked(path, BASIS_FORMAT, BASIS_VERSION)
+        description = {"basis": path.stem, **{k: list(x.shape) for k, x in tensors.items()}}
     else:
         raise ArtefactError(f"{path} is a safetensors file, but not one of datastill")
     print(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), end="")
