@@ -181,7 +181,7 @@ class ShortRunner(ExperimentRunner):
         """Return the problem, with few images (or two times as many) where each prolongs `init`."""
         problem = replace(super()._problem(spec, number), cache=None)
         method, images = spec.method, problem.images
-        if method.takes_all or (method.length(problem) and not method.short_preparations()):
+        if method.uses_full_source or (method.length(problem) and not method.short_preparations()):
             return problem
         few = min(times * max(FEW, problem.count), len(images))
         return replace(problem, images=images.take(torch.arange(few)))
@@ -204,7 +204,7 @@ class ShortRunner(ExperimentRunner):
         if (
             isinstance(stage, EvaluationStage)
             and (spec := stage.spec)
-            and not spec.method.takes_all
+            and not spec.method.uses_full_source
         ):
             kind = self._set(spec, 0).target_kind
             return stage.protocol, stage.network, kind, spec.count

@@ -290,7 +290,7 @@ class ExperimentRunner:
         )
 
     def _set(self, spec: DistillationSpec, number: int) -> DistilledSet:
-        if not spec.method.takes_all:
+        if not spec.method.uses_full_source:
             return DistilledSet.load(self._path(set_name(spec, number)))
         if spec not in self.full_sources:
             self.full_sources[spec] = distill(spec.method, self._problem(spec, number))

@@ -64,7 +64,7 @@ def stages(recipe: Recipe) -> dict[str, Stage]:
     if recipe.target is not None:
         every.append(TargetStage(TARGET, (), recipe.target))
     for spec in recipe.sets:
-        if not spec.method.takes_all:  # a copy of the source is not kept
+        if not spec.method.uses_full_source:  # a copy of the source is not kept
             for number in range(spec.number):
                 name = set_name(spec, number)
                 every.append(DistillationStage(name, after_target, spec, number))
@@ -84,7 +84,7 @@ def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Eval
             number = seed % spec.number
             distilled = set_name(spec, number)
             name = f"{ROWS}{distilled.removeprefix(SETS)}/{folder}"
-            needs = () if spec.method.takes_all else (distilled,)
+            needs = () if spec.method.uses_full_source else (distilled,)
             yield EvaluationStage(name, needs, protocol, network, seed, spec, number)
     if recipe.judge_target and recipe.target is not None:
         name = f"{ROWS}target-model/{folder_name(protocol.name, seed)}"

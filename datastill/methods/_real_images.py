@@ -80,7 +80,7 @@ class SelectionMethod(RealImagesMethod):
     """M different source images, selected by their features: of all, or so many of each class."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
-    without_target: ClassVar[str] = "--method.targets class-label --method.space pixels"
+    no_target_hint: ClassVar[str] = "--method.targets class-label --method.space pixels"
 
     space: Space = option("representation", "features by which images are selected")
 

@@ -32,7 +32,7 @@ class Herding(SelectionMethod):
         20
     """
 
-    draws: ClassVar[bool] = False
+    is_stochastic: ClassVar[bool] = False
 
     def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:
         return herding_indices(x, count)

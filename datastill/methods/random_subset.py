@@ -36,7 +36,7 @@ class RandomSubset(RealImagesMethod):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "balanced")
-    without_target: ClassVar[str] = "--method.targets class-label"
+    no_target_hint: ClassVar[str] = "--method.targets class-label"
 
     balanced: bool = option(False, "as many images of each class, as the DC family's random row")
 
