@@ -78,7 +78,7 @@ def target(part: Part) -> None:
 
 
 def knn_accuracy(part: Part, task: ds.TaskData) -> float:
-    _, network = part.target.rebuildable()
+    _, network = part.target.require_network()
     (result,) = ds.KnnProbe().run(network, task, machine=part.sizes.machine)
     return float(result.accuracy_percent or 0)
 
