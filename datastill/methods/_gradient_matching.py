@@ -65,7 +65,7 @@ class GradientMatching(Method[GradientMatchingState]):
     networks: int = option(1000, "random networks, one after another", at_least=1, smoke=2)
     outer_loops: int | None = option(
         None,
-        "steps that each network lives; default: as published for the images per class, 10 for 10",
+        "steps with each network; default: as published for the images per class, 10 for 10",
         at_least=1,
         smoke=2,
     )

@@ -16,7 +16,7 @@ from datastill.networks.architecture import Architecture
 
 @dataclass(frozen=True)
 class TimmWeights:
-    """The weights of a model, the normalisation of pixels that they expect, and their source."""
+    """The weights of a model, the normalization of pixels that they expect, and their source."""
 
     tensors: Mapping[str, Tensor]
     mean: tuple[float, ...]  # (C,), in unit pixels
