@@ -46,7 +46,7 @@ class Batch:
         return len(self.labels)
 
     def read(self, start: int, stop: int) -> Bytes:  # (stop - start, 3, S, S)
-        """The images of a range.
+        """Return the images of a range.
 
         Raises:
             DataError: the file is gone or has become shorter.

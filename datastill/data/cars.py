@@ -93,7 +93,7 @@ def _list_apart(split: str, devkit: Path, lists: Path, train: Path, test: Path) 
 
 
 def _rows(content: Json, file: Path, fields: tuple[str, ...]) -> list[Json]:
-    """One dictionary per image."""
+    """Return one dictionary per image."""
     rows: list[Any] = list(np.atleast_1d(content["annotations"]))
     if any(not isinstance(row, dict) or not row.keys() >= set(fields) for row in rows):
         raise DataError(f"{file}: its annotations lack {', '.join(fields)}; {EXTRACT_AGAIN}")

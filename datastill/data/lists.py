@@ -20,7 +20,7 @@ COMPRESSED = 15  # tag of an element that zlib wraps
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file that are not empty, without the space around them.
+    """Read the lines of a text file that are not empty, without the space around them.
 
     Raises:
         DataError: the file cannot be read, is no text or is empty.
@@ -35,7 +35,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def read_pairs(file: Path, separator: str | None = None) -> list[tuple[str, str]]:
-    """The first word of every line, and what follows it; words end at white space by default.
+    """Read the first word of every line, and the rest; words end at white space by default.
 
     Raises:
         DataError: the file is no text, or nothing follows a first word.
@@ -47,7 +47,7 @@ def read_pairs(file: Path, separator: str | None = None) -> list[tuple[str, str]
 
 
 def read_mat(file: Path, names: Sequence[str]) -> Json:
-    """Variables of a MATLAB file by name: cells as arrays, structures as dictionaries.
+    """Read variables of a MATLAB file by name: cells as arrays, structures as dictionaries.
 
     Raises:
         DataError: the file cannot be read, or lacks one of the variables.
@@ -74,15 +74,15 @@ def _check_mat(encoded: bytes) -> None:
         raise ValueError("it is none of version 5")
     position = HEADER
     while position < len(encoded):
-        kind, size = struct.unpack_from("<II", encoded, position)
-        if kind != COMPRESSED:
+        element_type, size = struct.unpack_from("<II", encoded, position)
+        if element_type != COMPRESSED:
             raise ValueError("a variable is damaged or not compressed")
         zlib.decompress(encoded[position + 8 : position + 8 + size])
         position += 8 + size
 
 
 def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int = 1) -> Labels:
-    """Labels that count from 0, of the class numbers of `file`, which count from `first`.
+    """Turn the class numbers of `file`, which count from `first`, into labels from 0.
 
     Raises:
         DataError: a number is not that of a class.
@@ -108,7 +108,7 @@ def listed_images(
     *,
     first: int = 1,
 ) -> RawImages:
-    """The images of a list, with labels made of the class numbers in it, which count from `first`.
+    """Return the images of a list, with labels from its class numbers, which count from `first`.
 
     Raises:
         DataError: a number is not that of a class; or, when read, a file is missing or no image.

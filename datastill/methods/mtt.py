@@ -259,7 +259,7 @@ def unroll(
     lr: Tensor,  # ()
     machine: Machine,
 ) -> Tensor:  # (P,)
-    """θ ← θ - lr · ∇ CE(student(θ, x), y) for each batch (x, y); differentiable in x and lr."""
+    """Take θ ← θ - lr · ∇ CE(student(θ, x), y) on each batch; differentiable in x and lr."""
     theta = start.detach().requires_grad_()
     for x, y in batches:
         loss = F.cross_entropy(functional_forward(student, theta, x, machine), y)
@@ -269,7 +269,7 @@ def unroll(
 
 
 def normalized_distance(theta: Tensor, start: Tensor, goal: Tensor) -> Tensor:  # () of (P,) each
-    """‖θ - goal‖² / ‖start - goal‖²: 1 if the student did not move, 0 if it reached the goal."""
+    """Return ‖θ - goal‖² / ‖start - goal‖²: 1 at the start, 0 at the goal."""
     return (theta - goal).square().sum() / (start - goal).square().sum()
 
 
