@@ -11,7 +11,7 @@ from datastill.core.errors import DataError
 from datastill.core.options import check_bounds, option
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import EXTRACT_AGAIN, check_no_extra_files, listed_images, read_mat
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_mat
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 LABELS, SETS = "imagelabels.mat", "setid.mat"
@@ -66,12 +66,10 @@ def _positions(file: Path, parts: tuple[str, ...], count: int) -> list[int]:
     sets = {part: [int(i) for i in np.atleast_1d(content[name])] for part, name in PARTS.items()}
     numbers = [number for part in sets.values() for number in part]
     if len(set(numbers)) < len(numbers):
-        raise DataError(
-            f"{file}: an image is in two of {', '.join(PARTS.values())}; {EXTRACT_AGAIN}"
-        )
+        raise DataError(f"{file}: an image is in two of {', '.join(PARTS.values())}; {HINT}")
     if min(numbers) < 1 or max(numbers) > count:
         raise DataError(
             f"{file} names images {min(numbers)} to {max(numbers)}, but {LABELS} has labels for"
-            f" 1 to {count}; {EXTRACT_AGAIN}"
+            f" 1 to {count}; {HINT}"
         )
     return [number - 1 for part in parts for number in sets[part]]

@@ -14,7 +14,7 @@ from datastill.core.options import Json
 from datastill.data.cache import Labels, RawImages
 from datastill.data.decode import decode_all
 
-EXTRACT_AGAIN = "extract the archive again"
+HINT = "extract the archive again"
 MATLAB, VERSION, HEADER = b"MATLAB 5.0 MAT-file", b"\x00\x01IM", 128  # bytes
 COMPRESSED = 15  # tag of an element that zlib wraps
 
@@ -28,9 +28,9 @@ def read_lines(file: Path) -> list[str]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as text: {error}; {EXTRACT_AGAIN}") from error
+        raise DataError(f"{file} cannot be read as text: {error}; {HINT}") from error
     if not (stripped := [line.strip() for line in lines if line.strip()]):
-        raise DataError(f"{file} is empty; {EXTRACT_AGAIN}")
+        raise DataError(f"{file} is empty; {HINT}")
     return stripped
 
 
@@ -42,7 +42,7 @@ def read_pairs(file: Path, separator: str | None = None) -> list[tuple[str, str]
     """
     rows = [line.split(separator, 1) for line in read_lines(file)]
     if short := [row[0] for row in rows if len(row) < 2]:
-        raise DataError(f"{file}: the line {short[0]!r} should have two columns; {EXTRACT_AGAIN}")
+        raise DataError(f"{file}: the line {short[0]!r} should have two columns; {HINT}")
     return [(row[0], row[1]) for row in rows]
 
 
@@ -57,9 +57,7 @@ def read_mat(file: Path, names: Sequence[str]) -> Json:
         _check_mat(encoded)
         content: Json = loadmat(BytesIO(encoded), simplify_cells=True)
     except Exception as error:  # scipy answers damaged bytes with errors of many kinds
-        raise DataError(
-            f"{file} cannot be read as a MATLAB file: {error}; {EXTRACT_AGAIN}"
-        ) from error
+        raise DataError(f"{file} cannot be read as a MATLAB file: {error}; {HINT}") from error
     if missing := [name for name in names if name not in content]:
         raise DataError(f"{file} has no variable {', '.join(missing)}: it is of another data set")
     return content
@@ -90,11 +88,11 @@ def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int
     try:
         labels = np.array([int(number) for number in numbers], np.int64) - first
     except (TypeError, ValueError) as error:
-        raise DataError(f"{file}: labels are no whole numbers: {error}; {EXTRACT_AGAIN}") from error
+        raise DataError(f"{file}: labels are no whole numbers: {error}; {HINT}") from error
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise DataError(
             f"{file}: labels run from {labels.min() + first} to {labels.max() + first},"
-            f" but the {classes} classes are numbered from {first}; {EXTRACT_AGAIN}"
+            f" but the {classes} classes are numbered from {first}; {HINT}"
         )
     return labels
 
@@ -128,5 +126,5 @@ def check_no_extra_files(files: Iterable[Path], expected: Iterable[Path], descri
         raise DataError(
             f"{extra[0]} is not among {described}"
             f"{f', nor are {len(extra) - 1} more files' if extra[1:] else ''};"
-            f" remove what does not belong there, or {EXTRACT_AGAIN}"
+            f" remove what does not belong there, or {HINT}"
         )
