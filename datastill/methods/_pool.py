@@ -38,7 +38,7 @@ class ModelPool:
         max_age: Training steps after which a model is replaced.
         optimizer: Of each model.
         loss: Maps (outputs, targets), both (B, outputs), to a scalar.
-        norm_momentum: Share of a new batch in the running statistics of batch normalisation.
+        norm_momentum: Share of a new batch in the running statistics of batch norm.
             Default: PyTorch's 0.1.
     """
 
