@@ -1,7 +1,7 @@
 """Solved targets against the target model's own, for the same random images.
 
 Usage: python benchmarks/choices/label_solve.py --images train_images.npy --target targets/mine
-       --count 100 --seeds 2 > rows.csv
+       --count 100 --seeds 0 1 > rows.csv
 `--images` is a NumPy file of uint8 images (N, H, W, C), such as CIFAR-100's. The first 5,000 are
 held out; a network pre-trained on each set is judged by its R² on them.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--max-age", type=int, default=1000)
     arguments = parser.parse_args()
@@ -50,7 +50,7 @@ def main() -> None:
     pretraining = ds.Pretraining(schedule=Cosine(), steps=arguments.updates)
     rows = csv.writer(sys.stdout)
     rows.writerow(["candidate", "count", "seed", "r_squared", "target_rms", "seconds"])
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         problem = ds.Problem(
             source, target, arguments.count, seed=seed, network=NETWORK, machine=machine
         )
