@@ -6,6 +6,7 @@ from .core.machine import Machine
 from .data.source import source
 from .distill import Probe, distill
 from .distilled_set import DistilledSet
+from .export import export_network
 from .images import ImageSet, Normalizer
 from .methods.dc import DC
 from .methods.dm import DM
@@ -76,6 +77,7 @@ __all__ = [
     "TwoViews",
     "__version__",
     "distill",
+    "export_network",
     "load_network",
     "pretrain",
     "protocol",

@@ -15,7 +15,7 @@ NAMES = [
     "KIP", "KMeans", "KRRST", "KnnProbe", "LabelSolve", "Lars", "LinearProbe", "MTT", "Machine",
     "Normalizer", "PretrainedNetwork", "Pretraining", "Probe", "Problem", "RandomSubset",
     "ResNet18", "Sgd", "TargetModel", "TargetTraining", "TaskData", "TwoViews", "__version__",
-    "distill", "load_network", "pretrain", "protocol", "source", "train_target",
+    "distill", "export_network", "load_network", "pretrain", "protocol", "source", "train_target",
 ]  # fmt: skip
 
 

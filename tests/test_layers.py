@@ -19,6 +19,7 @@ LAYERS = (  # from the lowest; within a layer, from left to right
         "target_model",
         "target_cache",
         "pretrained_network",
+        "export",
         "convert",
     ),
     ("target_monitor", "train_target", "pretrain", "methods", "transfer", "protocols"),

@@ -34,6 +34,7 @@ COMMANDS = {
         "report": "Summarize any number of run folders in tables, figures and a web page.",
     },
     "Files and data": {
+        "export": "Write a pre-trained network as a state dict or ONNX for other programs.",
         "convert": "Convert a distilled set of another project, or a folder of images.",
         "data": "Prepare a data set, or check its images, classes and checksums.",
         "show": "Describe a distilled set, target model or checkpoint, and verify its checksum.",
