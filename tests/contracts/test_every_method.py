@@ -45,6 +45,8 @@ VARIANTS: list[tuple[str, object]] = [
     ("bank", "full"),
     ("pixel_space", "normalized"),
     ("space", "pixels"),
+    ("rescale", False),
+    ("rounds", 2),
     ("zca", False),
     ("learn", "labels"),
     ("learn", "images-and-labels"),
