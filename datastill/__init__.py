@@ -1,7 +1,7 @@
-"""Self-supervised dataset distillation: KRR-ST, its controls, and the evaluation of what they give.
+"""Self-supervised dataset distillation: KRR-ST, the compared methods and their evaluation.
 
-The public names stand in `__init__.pyi`. They are imported when they are first used (SPEC 1), so
-that `import datastill` and the help of the command line do not wait for torch.
+The public names are listed in `__init__.pyi`. They are imported when they are first used (SPEC 1
+of Scientific Python), so that `import datastill` and the command line's help do not wait for torch.
 """
 
 import lazy_loader

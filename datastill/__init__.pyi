@@ -17,6 +17,7 @@ from .methods.herding import Herding
 from .methods.k_means import KMeans
 from .methods.kip import KIP
 from .methods.krr_st import KRRST
+from .methods.label_solve import LabelSolve
 from .methods.method import Problem
 from .methods.mtt import MTT
 from .methods.random_subset import RandomSubset
@@ -58,6 +59,7 @@ __all__ = [
     "ImageTransform",
     "KMeans",
     "KnnProbe",
+    "LabelSolve",
     "Lars",
     "LinearProbe",
     "Machine",

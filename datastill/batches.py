@@ -16,11 +16,11 @@ class Batches:
 
     @staticmethod
     def over(count: int, generator: Generator) -> "Batches":
-        """Start a first shuffled epoch over `count` items."""
+        """Start the first shuffled epoch over `count` items."""
         return Batches(torch.randperm(count, generator=generator), generator)
 
     def draw(self, size: int) -> Tensor:  # -> (at most size,) int64
-        """Draw the next indices; an epoch's end cuts a batch short, as without `drop_last`."""
+        """Draw the next indices; fewer at the end of an epoch, as without `drop_last`."""
         if self.position >= len(self.order):
             self.order = torch.randperm(len(self.order), generator=self.generator)
             self.position = 0

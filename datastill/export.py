@@ -1,7 +1,7 @@
-"""Write a network for other programs: a plain state dict, or ONNX with the normalisation inside.
+"""Write a network for other programs: a plain state dict, or ONNX with the normalization inside.
 
 Where timm and torchvision have the same network (ResNet-18 with the large stem, VGG-11, all of
-timm's own), the tensors get the names that they have there, else they keep ours.
+timm's own), the tensors get the names that they have there, else they keep their own.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def export_network(network: PretrainedNetwork | str | Path, file: str | Path) ->
         network: A pre-trained network, its file, or a folder with exactly one.
         file: The file to write. Its ending decides the format: .safetensors and .pt hold a plain
             state dict; .onnx holds a graph from uint8 images (B, C, S, S) to outputs (B, N), with
-            the normalisation inside.
+            the normalization inside.
 
     Returns:
         Lines of Python that load the file, with comments that say under which names the tensors
@@ -114,11 +114,11 @@ def _check(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """The names that the tensors of a network get in a state dict, and who takes them.
+    """The names that the tensors of a network get in a state dict, and how they are loaded.
 
     Args:
-        prefixes: What the names in our network begin with, and what stands there in the file.
-            Tensors without any of these prefixes are left out.
+        prefixes: Beginnings of the names in our network, and what replaces them in the file.
+            Tensors with none of these prefixes are left out.
         code: Python lines that make `network` and load `weights` into it.
         note: Sentences for the user.
     """
@@ -130,28 +130,28 @@ class Layout:
 
 def _layout(network: Network) -> Layout:
     """Choose the names of timm and torchvision where they have the same network, else ours."""
-    architecture, kind = network.architecture, type(network.architecture)
+    architecture, cls = network.architecture, type(network.architecture)
     classes = 0 if isinstance(network.head, nn.Identity) else network.outputs
     options = f"in_chans={network.channels}"
     libraries = "timm and torchvision.models" if network.channels == 3 else "timm"
     if isinstance(architecture, Timm):
         return _timm_layout(network, architecture.model, classes, options)
     if architecture in (ResNet18(stem="large"), ResNet18(stem="large", zero_init_residual=True)):
-        made = f"timm.create_model('resnet18', num_classes={classes}, {options})"
+        constructor = f"timm.create_model('resnet18', num_classes={classes}, {options})"
         note = f"Keys and outputs are those of resnet18(num_classes={classes}) in {libraries}."
-        return Layout(_resnet18_prefixes(), ("import timm", f"network = {made}", LOAD), note)
+        return Layout(_resnet18_prefixes(), ("import timm", f"network = {constructor}", LOAD), note)
     if architecture == VGG11():
-        made = f"timm.create_model('vgg11_bn', {options})"
+        constructor = f"timm.create_model('vgg11_bn', {options})"
         load = LOAD.replace("weights", "weights, strict=False") + "  # its classifier stays new"
         note = f"Keys and outputs of features.* are those of vgg11_bn in {libraries}, which have no"
         note += " place for head.*: their classifier has three layers, ours one."
         prefixes = {"body.": "features.", "head.": "head."}
-        return Layout(prefixes, ("import timm", f"network = {made}", load), note)
-    made = f"{architecture!r}(image_size={network.image_size}, channels={network.channels},"
-    made += f" outputs={classes or None})"
+        return Layout(prefixes, ("import timm", f"network = {constructor}", load), note)
+    constructor = f"{architecture!r}(image_size={network.image_size}, channels={network.channels},"
+    constructor += f" outputs={classes or None})"
     note = "Keys are those of datastill; timm and torchvision have no equal network"
-    note += f": {DIFFERENCES[kind]}." if kind in DIFFERENCES else "."
-    code = (f"from {kind.__module__} import {kind.__name__}", f"network = {made}", LOAD)
+    note += f": {DIFFERENCES[cls]}." if cls in DIFFERENCES else "."
+    code = (f"from {cls.__module__} import {cls.__name__}", f"network = {constructor}", LOAD)
     return Layout({"": ""}, code, note)
 
 
@@ -175,8 +175,8 @@ def _timm_layout(network: Network, model: str, classes: int, options: str) -> La
         prefixes["head."] = f"{classifier}."
     if body.pretrained_cfg.get("fixed_input_size"):
         options += f", img_size={network.image_size}"
-    made = f"timm.create_model({model!r}, num_classes={classes}, {options})"
-    code = ("import timm", f"network = {made}", LOAD)
+    constructor = f"timm.create_model({model!r}, num_classes={classes}, {options})"
+    code = ("import timm", f"network = {constructor}", LOAD)
     return Layout(prefixes, code, f"{note}.")
 
 
@@ -203,16 +203,16 @@ def _export_state_dict(pretrained: PretrainedNetwork, path: Path) -> str:
             metadata = {"format": "pt", "datastill": json.dumps(about)}
             part.write_bytes(safetensors.torch.save(weights, metadata))
     reader, weights_line = STATE_DICTS[path.suffix]
-    library, made, load = layout.code
+    imports, constructor, load = layout.code
     mean, std = ([round(x, 6) for x in values] for values in normalizer.statistics.values())
     shape = f"(B, {network.channels}, {network.image_size}, {network.image_size})"
     note = f"Input: float32 {shape}, pixels in [0, 1] minus {mean}, divided by {std} per channel."
-    lines = [f"# {layout.note}", f"# {note}", library, reader]
-    return "\n".join([*lines, weights_line.format(str(path)), made, load, "network.eval()"])
+    lines = [f"# {layout.note}", f"# {note}", imports, reader]
+    return "\n".join([*lines, weights_line.format(str(path)), constructor, load, "network.eval()"])
 
 
 class _FromBytes(nn.Module):
-    """A network with its normalisation; the constants are buffers, which exporters understand."""
+    """A network with its normalization; the constants are buffers, which exporters understand."""
 
     mean: Tensor
     std: Tensor
@@ -240,10 +240,10 @@ class _FromBytes(nn.Module):
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Drop what PyTorch's exporter prints and warns about its own parts."""
-    nowhere = io.StringIO()
+    ignored = io.StringIO()
     with (
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        contextlib.redirect_stdout(ignored),
+        contextlib.redirect_stderr(ignored),
         warnings.catch_warnings(action="ignore"),
     ):
         logging.disable(logging.CRITICAL)
@@ -276,7 +276,7 @@ def _export_onnx(pretrained: PretrainedNetwork, path: Path) -> str:
     with atomic_write(path) as part:
         program.save(part)
     lines = [
-        f"# Input: uint8 (B, {', '.join(map(str, shape))}); the normalisation is inside.",
+        f"# Input: uint8 (B, {', '.join(map(str, shape))}); the normalization is inside.",
         f"# Output: (B, {network.outputs}).",
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({str(path)!r})",

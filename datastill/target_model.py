@@ -34,7 +34,7 @@ class TargetModel:
         image_size: Pixels on a side.
         offset: Subtracted from the outputs, (D,) or (1,).
         scale: The outputs are divided by it afterwards, (D,) or (1,), positive.
-        architecture: Of the module, if it is a network of datastill; needed for saving.
+        architecture: The module's, if it is a network of datastill; needed for saving.
         provenance: Source, objective, seed and so on, as JSON values.
         machine: Device and precision.
 
@@ -67,6 +67,10 @@ class TargetModel:
 
     def represent_images(self, images: ImageSet, *, batch: int = 512) -> Tensor:  # (N, D)
         """Return g of all images, computed in batches without augmentation, on the device.
+
+        Args:
+            images: N images of `image_size`; the model's own normalizer is used.
+            batch: Images that are run at once.
 
         Raises:
             ConfigError: The images have another size or other channels than the model expects.
@@ -123,7 +127,7 @@ class TargetModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, output scaling and normalisation."""
+        """SHA-256 over weights, output scaling and normalization."""
         return digest(self._tensors(), {"normalizer": repr(self.normalizer)})
 
     def describe(self) -> dict[str, Any]:
@@ -143,14 +147,14 @@ class TargetModel:
             ConfigError: The module has no architecture from which it could be rebuilt.
         """
         path = Path(folder) / FILE_NAME
-        write_checked(path, self._tensors(), self._header(self.rebuildable()[1]))
+        write_checked(path, self._tensors(), self._header(self.require_network()[1]))
         return path
 
-    def rebuildable(self) -> tuple[Architecture, Network]:
-        """Return architecture and network of a module from datastill.networks.
+    def require_network(self) -> tuple[Architecture, Network]:
+        """Return the architecture and the module as a network of datastill.
 
         Raises:
-            ConfigError: It is another module.
+            ConfigError: The module is not a network of datastill.
         """
         if self.architecture is None or not isinstance(self.module, Network):
             raise ConfigError(
@@ -189,7 +193,7 @@ class TargetModel:
             model: Name in timm, such as "resnet18".
             image_size: Pixels on a side; may differ from the size that the weights were trained at.
             channels: Channels of the images.
-            pretrained: False takes random weights, always the same.
+            pretrained: Public weights; False: random ones, the same in every call.
             machine: Device and precision. Default: the CPU in float32.
 
         Raises:

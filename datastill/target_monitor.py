@@ -22,7 +22,9 @@ from datastill.ops.krr import krr_predict, with_bias
 from datastill.ops.metrics import accuracy_percent
 
 COLLAPSED_RANK = 1.5  # effective rank below which all representations lie nearly on a line
-COLLAPSED_SPREAD = 0.01  # spread below which all representations have nearly one direction
+COLLAPSED_SPREAD = (
+    0.01  # normalized deviation below which all representations have nearly one direction
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +76,13 @@ class TargetMonitor:
         """
         network.eval()
         held_out = _represent(network, self.held_out, machine)
-        signs = {
+        collapse = {
             "monitor_rank": effective_rank(held_out),
             "monitor_spread": normalized_std(held_out),
         }
-        _warn_of_collapse(signs, held_out.shape[1])
+        _warn_of_collapse(collapse, held_out.shape[1])
         if self.train.num_classes == 0 or self.held_out.labels is None:
-            return signs
+            return collapse
         return self._accuracies(_represent(network, self.train, machine), held_out)
 
     def _accuracies(self, train: Tensor, held_out: Tensor) -> dict[str, float]:
@@ -117,12 +119,12 @@ def _represent(network: Network, images: ImageSet, machine: Machine) -> Tensor: 
     return representations
 
 
-def _warn_of_collapse(signs: dict[str, float], dim: int) -> None:
-    rank, width = signs["monitor_rank"], signs["monitor_spread"]
-    if rank < min(dim, COLLAPSED_RANK) or (dim > 1 and width < COLLAPSED_SPREAD):
+def _warn_of_collapse(collapse: dict[str, float], dim: int) -> None:
+    rank, spread = collapse["monitor_rank"], collapse["monitor_spread"]
+    if rank < min(dim, COLLAPSED_RANK) or (dim > 1 and spread < COLLAPSED_SPREAD):
         warnings.warn(
             f"the representation has collapsed: effective rank {rank:.2f} of {dim}, spread"
-            f" {width:.4f} (0: all images alike). Lower the learning rate, use a larger batch,"
+            f" {spread:.4f} (0: all images alike). Lower the learning rate, use a larger batch,"
             " other views or another objective",
             DataWarning,
             stacklevel=2,

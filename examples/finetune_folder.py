@@ -12,10 +12,11 @@ import datastill as ds
 
 network, transform = ds.load_network("networks/mine")
 folders = sorted(Path("photos").iterdir())  # one for each class
-pairs = [(transform(Image.open(x)), k) for k, f in enumerate(folders) for x in f.iterdir()]
+pairs = [(transform(Image.open(file)), k) for k, x in enumerate(folders) for file in x.iterdir()]
 
 network.head = torch.nn.Linear(network.num_features, len(folders))
 optimizer = torch.optim.SGD(network.train().parameters(), lr=0.01, momentum=0.9)
+# 20 passes over all images
 for images, labels in torch.utils.data.DataLoader(20 * pairs, batch_size=64, shuffle=True):
     loss = torch.nn.functional.cross_entropy(network(images), labels)
     optimizer.zero_grad()

@@ -18,9 +18,9 @@ weights = load_file("resnet18.safetensors")
 network = timm.create_model("resnet18", num_classes=len(weights["fc.weight"])).eval()
 network.load_state_dict(weights)
 
-same, transform = ds.load_network("networks/resnet18")
+original, transform = ds.load_network("networks/resnet18")
 images = torch.stack([transform(Image.open(file)) for file in Path("photos").glob("*/*")])
-print("largest difference:", (network(images) - same(images)).abs().max().item())
+print("largest difference:", (network(images) - original(images)).abs().max().item())
 
-network.reset_classifier(num_classes=10)  # new, for whatever comes next
+network.reset_classifier(num_classes=10)  # new and untrained
 torch.save(network.state_dict(), "start.pt")

@@ -12,10 +12,10 @@ import datastill
 NAMES = [
     "AdamW", "BarlowTwins", "ConvNet", "DC", "DM", "DSA", "DataFreeKd", "DatastillError",
     "DistilledSet", "FRePo", "Finetune", "FullSource", "Herding", "ImageSet", "ImageTransform",
-    "KIP", "KMeans", "KRRST", "KnnProbe", "Lars", "LinearProbe", "MTT", "Machine", "Normalizer",
-    "PretrainedNetwork", "Pretraining", "Probe", "Problem", "RandomSubset", "ResNet18", "Sgd",
-    "TargetModel", "TargetTraining", "TaskData", "TwoViews", "__version__", "distill",
-    "export_network", "load_network", "pretrain", "protocol", "source", "train_target",
+    "KIP", "KMeans", "KRRST", "KnnProbe", "LabelSolve", "Lars", "LinearProbe", "MTT", "Machine",
+    "Normalizer", "PretrainedNetwork", "Pretraining", "Probe", "Problem", "RandomSubset",
+    "ResNet18", "Sgd", "TargetModel", "TargetTraining", "TaskData", "TwoViews", "__version__",
+    "distill", "export_network", "load_network", "pretrain", "protocol", "source", "train_target",
 ]  # fmt: skip
 
 

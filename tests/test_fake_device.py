@@ -32,7 +32,10 @@ from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.task import TaskContext
 
 FAKE = Machine(NAME)
-READS = {"krr-st": 3, "frepo": 3, "kip": 3, "dc": 2, "dsa": 2, "dm": 2, "mtt": 5}  # in one step
+READS = {  # in one step
+    **{"krr-st": 3, "frepo": 3, "kip": 3, "label-solve": 1},
+    **{"dc": 2, "dsa": 2, "dm": 2, "mtt": 5},
+}
 READS_TO_CACHE = 1  # whether new representations are finite
 
 Method = Method[Any]

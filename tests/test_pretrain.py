@@ -161,7 +161,7 @@ def test_held_out__pre_training_on_a_set_explains_its_own_images() -> None:
 def test_held_out__the_target_itself_explains_everything() -> None:
     problem = toy_problem()
     plain = replace(problem.needed_target, offset=torch.zeros(1), scale=torch.ones(1))
-    _, network = plain.rebuildable()
+    _, network = plain.require_network()
     assert HeldOut(problem.images, plain).r2(network, Machine()) == pytest.approx(1, abs=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""What every part of a plan is given: its sizes, its time, its data and where to write results."""
+"""The input of every part of a plan: sizes, time, data and the folder for results."""
 
 import json
 import time
@@ -28,8 +28,8 @@ class Sizes:
     target_batch: int = 256
     max_age: int = 1000
     epochs: int = 1000  # of pre-training
-    most_finetuning_steps: int = 10_000
-    most_training_steps: int = 10**6  # of the target model, and outer steps
+    max_finetuning_steps: int = 10_000
+    max_training_steps: int = 10**6  # of the target model, and outer steps
     seeds: int = 3
     matrix_side: int = 8192
     timed_steps: tuple[int, int] = (20, 220)
@@ -54,8 +54,8 @@ def toy_sizes() -> Sizes:
         target_batch=32,
         max_age=10,
         epochs=5,
-        most_finetuning_steps=30,
-        most_training_steps=100,
+        max_finetuning_steps=30,
+        max_training_steps=100,
         seeds=2,
         matrix_side=256,
         timed_steps=(2, 6),
@@ -65,7 +65,7 @@ def toy_sizes() -> Sizes:
 
 @dataclass(frozen=True)
 class Part:
-    """The name of a part, when it must have ended, and its sizes."""
+    """The name of a part, the time at which it must end, its sizes and its folder."""
 
     name: str
     until: float  # seconds since 1970

@@ -1,4 +1,4 @@
-"""Use a few minutes of a GPU to the end: run the parts of a plan, then print one table.
+"""Use the given minutes of a GPU fully: run the parts of a plan, then print one table.
 
 python benchmarks/gpu/run.py PLAN SECONDS [--toy]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 PARTS = Path(__file__).resolve().with_name("parts.py")
 MIB = 2**20
-MAX_FILE_BYTES, MAX_BYTES, MAX_FILES = 16 * MIB, 64 * MIB, 8  # of what comes back
+MAX_FILE_BYTES, MAX_BYTES, MAX_FILES = 16 * MIB, 64 * MIB, 8  # of the results that are sent back
 GRACE_SECONDS = 12.0  # between SIGTERM and SIGKILL, and kept free at the end
 SHORTEST_SECONDS = 10.0  # a part with less time than this is left out
 
@@ -83,7 +83,7 @@ class Run:
             self._copy_results()
 
     def _limit(self, name: str, later: list[str]) -> float:
-        """Seconds that a part may take: its limit, or its share of what the others leave."""
+        """Return a part's time in seconds: its limit, or its share of what the others leave."""
         limits = PLANS[self.plan]
         limit, available = limits[name], self.seconds_left - GRACE_SECONDS
         if not isinstance(limit, Share):
@@ -130,15 +130,15 @@ class Run:
         self.rows.append((name, state, f"{time.monotonic() - started:.0f}", text))
 
     def _copy_results(self) -> None:
-        """Write the table and copy all results so far, within what may come back."""
+        """Write the table and copy all results so far, within the limits on what is sent back."""
         (self.out / "summary.md").write_text(self.table())
-        small = [
+        text_files = [
             f
             for pattern in ("*.log", "*.json", "*.jsonl", "*.txt")
             for f in self.work.rglob(pattern)
         ]
         with tarfile.open(self.out / "results.tar.gz", "w:gz") as tar:
-            for file in sorted(small):
+            for file in sorted(text_files):
                 tar.add(file, str(file.relative_to(self.work)))
         bytes_left = MAX_BYTES - sum(f.stat().st_size for f in self.out.iterdir())
         for file in sorted(self.work.glob("*/*.safetensors")):
@@ -149,7 +149,9 @@ class Run:
                 shutil.copy2(file, copy)
                 bytes_left -= size
             else:
-                print(f"{copy.name} ({size / MIB:.1f} MiB) is too large to come back", flush=True)
+                print(
+                    f"{copy.name} ({size / MIB:.1f} MiB) is too large to be sent back", flush=True
+                )
 
     def table(self) -> str:
         lines = ["| part | state | s | result |", "|---|---|--:|---|"]

@@ -1,4 +1,4 @@
-"""What distillation is worth: a target model, a set, and the accuracy of networks made from it."""
+"""The gain of distillation: a target model, a set, and the accuracy of networks trained on it."""
 
 import json
 import time
@@ -23,7 +23,7 @@ PUBLISHED = {
     "cifar100": {"scratch": "64.95 ± 0.21", "random-subset": "65.23 ± 0.12"},
     "cifar10": {"scratch": "87.34", "random-subset": "87.55"},
 }
-TARGET_MODEL_COST = 5  # its one fine-tuning takes about as long as that of five small networks
+TARGET_MODEL_COST = 5  # one fine-tuning takes about as long as that of five small networks
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
 
 
@@ -65,7 +65,7 @@ def target(part: Part) -> None:
 
     each = milliseconds_per_step(train, part.sizes.timed_steps) / 1e3
     steps = max(10, int(PLANNED_SHARE * (part.seconds_left - 5) / each))
-    steps = min(steps, part.sizes.most_training_steps)
+    steps = min(steps, part.sizes.max_training_steps)
     part.summarize(f"{steps} steps of {1e3 * each:.2f} ms are planned")
     seconds = seconds_of(lambda: train(steps, part.work / "target"))
     task = part.tasks[0]
@@ -78,7 +78,7 @@ def target(part: Part) -> None:
 
 
 def knn_accuracy(part: Part, task: ds.TaskData) -> float:
-    _, network = part.target.rebuildable()
+    _, network = part.target.require_network()
     (result,) = ds.KnnProbe().run(network, task, machine=part.sizes.machine)
     return float(result.accuracy_percent or 0)
 
@@ -100,7 +100,7 @@ def distill(part: Part) -> None:
     few_seconds = seconds_of(lambda: ds.distill(replace(short, outer_steps=1), problem))
     warm_up = 1.3 * method.pool_size * few_seconds
     steps = max(10, int(PLANNED_SHARE * (part.seconds_left - warm_up - 5) / each))
-    steps = min(steps, part.sizes.most_training_steps)
+    steps = min(steps, part.sizes.max_training_steps)
     method = replace(method, outer_steps=steps)
     part.summarize(f"{steps} outer steps of {1e3 * each:.2f} ms are planned")
     method.result(problem, method.init(problem)).save(set_file(part, "start"))
@@ -122,7 +122,7 @@ def transfer(part: Part) -> None:
     """Compare KRR-ST with its own start, class labels, the full source and no pre-training."""
     sizes, images = part.sizes, part.source
     problem = part.problem(images, part.target, 0)
-    sets = [ds.DistilledSet.load(part.work / "krr-st")] if krr_st_is_there(part) else []
+    sets = [ds.DistilledSet.load(part.work / "krr-st")] if has_krr_st(part) else []
     start = ds.DistilledSet.load(part.work / "start")
     full = ds.distill(ds.FullSource(), replace(problem, count=len(images)))
     origins = [pretrained(part, x) for x in sets]
@@ -137,23 +137,23 @@ def transfer(part: Part) -> None:
     each = milliseconds_per_step(finetuning(part, part.tasks[0].train), sizes.timed_steps) / 1e3
     networks = sizes.seeds * len(origins)
     pretraining = 1.1 * networks * updates * each
-    tunings = (networks + TARGET_MODEL_COST) * len(part.tasks)
-    available = PLANNED_SHARE * part.seconds_left - pretraining - 0.7 * tunings
-    steps = min(sizes.most_finetuning_steps, max(20, int(available / tunings / each)))
+    finetunings = (networks + TARGET_MODEL_COST) * len(part.tasks)
+    available = PLANNED_SHARE * part.seconds_left - pretraining - 0.7 * finetunings
+    steps = min(sizes.max_finetuning_steps, max(20, int(available / finetunings / each)))
     held_out = HeldOut(part.load(part.names[0], "test").unlabelled(), part.target)
     suite = EvaluationSuite([ds.Finetune(steps=steps)], part.tasks, held_out)
     rows = seed_by_seed(part, lambda _: origins, suite)
-    slow = milliseconds_per_step(
+    target_model_ms = milliseconds_per_step(
         finetuning(part, images, part.sizes.target_network), sizes.timed_steps
     )
-    if part.seconds_left > 1.1e-3 * slow * steps * len(part.tasks) + 5:
+    if part.seconds_left > 1.1e-3 * target_model_ms * steps * len(part.tasks) + 5:
         target = measure(part, "target-model", [from_target(part.target)], 0, suite)
         rows = pd.concat([rows, target])
     part.write_table(transfer_table(rows))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
 
-def krr_st_is_there(part: Part) -> bool:
+def has_krr_st(part: Part) -> bool:
     return (part.work / "krr-st" / "distilled.safetensors").exists()
 
 
@@ -175,7 +175,7 @@ def scratch(part: Part, images: ImageSet, outputs: int) -> Origin:
 def seed_by_seed(
     part: Part, origins: Callable[[int], Sequence[Origin]], suite: EvaluationSuite
 ) -> pd.DataFrame:
-    """All origins with one seed, then with the next, so that a stop leaves whole comparisons."""
+    """Measure all origins with one seed, then with the next: a stop leaves complete comparisons."""
     rows, longest = pd.DataFrame(), 0.0
     for seed in range(part.sizes.seeds):
         if part.seconds_left < 1.1 * longest + 3:
@@ -199,7 +199,7 @@ def measure(
 
 
 def transfer_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard deviation and number of seeds of each row and data set."""
+    """Return mean, standard deviation and number of seeds of each row and data set."""
     rows = rows.reset_index(drop=True)
     rows["result"] = rows["accuracy_percent"].astype(float).fillna(rows["r_squared"].astype(float))
     rows["column"] = rows["task"] + " " + rows["data"]

@@ -1,4 +1,4 @@
-"""How long things take: the rates of the machine, and a step of each loop beside them."""
+"""Time a step of each loop, and measure the rates of the machine to compare it with."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def milliseconds_per_step(work: Callable[[int], object], steps: tuple[int, int]) -> float:
-    """Time of one step of `work(number of steps)`: a long run minus a short one."""
+    """Time one step of `work(number of steps)`: a long run minus a short one."""
     few, many = steps
     work(few)  # once to load kernels, fill the allocator and choose cuDNN's algorithms
     short, long = (seconds_of(lambda n=n: work(n)) for n in (few, many))
@@ -48,7 +48,7 @@ def milliseconds_per_step(work: Callable[[int], object], steps: tuple[int, int])
 
 
 def milliseconds_of(work: Callable[[], object], seconds: float) -> float:
-    """Time of one call: the mean over about `seconds`."""
+    """Time one call: the mean over about `seconds`."""
     work()
     once = seconds_of(work)
     count = max(3, int(seconds / max(once, 1e-6)))
@@ -115,7 +115,7 @@ def speed(part: Part) -> None:
 
 
 def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
-    """Each loop as a function of its number of steps, the most important first."""
+    """Yield each loop as a function of its number of steps, the most important first."""
     sizes, machine = part.sizes, part.sizes.machine
     images = synthetic_images(2 * max(sizes.batch, sizes.target_batch))
     training = part.target_training(1)
@@ -147,7 +147,7 @@ def loops(part: Part) -> Iterator[tuple[str, Callable[[int], object]]]:
 
 
 def unchecked(method: ds.KRRST, problem: ds.Problem) -> None:
-    """Distill without the three checks for NaN that wait for the GPU: what do they cost?"""
+    """Distill without the three checks for NaN that wait for the GPU, to measure their cost."""
     with (
         mock.patch.object(krr_st, "checked_optimizer_step", lambda optimizer, *_: optimizer.step()),
         mock.patch.object(krr, "cholesky", lambda matrix: torch.linalg.cholesky_ex(matrix)[0]),
@@ -158,7 +158,7 @@ def unchecked(method: ds.KRRST, problem: ds.Problem) -> None:
 def finetuning(
     part: Part, like: ImageSet, architecture: Architecture | None = None
 ) -> Callable[[int], object]:
-    """Fine-tuning of a network on synthetic images of the shape of `like`."""
+    """Return the fine-tuning of a network on synthetic images of the shape of `like`."""
     images = synthetic_images(5120, like.channels, like.image_size)
     data = ds.TaskData("synthetic", images, images.take(torch.arange(2)))
     network = (architecture or part.sizes.network)(
@@ -172,12 +172,12 @@ def released_step(checkout: Path, problem: ds.Problem, method: ds.KRRST) -> Call
     from plain import PlainKRRST
     from released import step
 
-    one = step(checkout, PlainKRRST(method, problem, method.init(problem)), method)
-    return lambda n: [one() for _ in range(n)]
+    step_once = step(checkout, PlainKRRST(method, problem, method.init(problem)), method)
+    return lambda n: [step_once() for _ in range(n)]
 
 
 def synthetic_images(count: int, channels: int = 3, size: int = 32) -> ImageSet:
-    """Labelled noise: the time of a step does not depend on what images show."""
+    """Make labelled noise: the time of a step does not depend on the content of images."""
     shape, generator = (count, channels, size, size), fork(0, "synthetic")
     pixels = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
     labels, names = torch.arange(count) % 100, tuple(map(str, range(100)))

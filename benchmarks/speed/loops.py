@@ -114,10 +114,11 @@ def inner_steps(steps: int, device: str) -> dict[str, Contestant]:
         "plain loop": lambda: plain(network, [(x, y)], F.mse_loss, steps, device)
     }
     for name, machine in machines(device).items():
+        problem = ds.Problem(synthetic_images(100), None, 100, machine=machine)
         pool = ModelPool(
-            ds.Problem(synthetic_images(100), None, 100, machine=machine),
+            problem,
             outputs=512,
-            size=1,
+            networks=[problem.network],
             max_age=2**62,
             optimizer=Sgd(0.01, 0.9, 5e-4),
             loss=F.mse_loss,

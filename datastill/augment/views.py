@@ -1,7 +1,7 @@
 """Two random views of every image, for self-supervised objectives.
 
-The recipe is that of SimCLR (Chen et al., ICML 2020) as Barlow Twins (Zbontar et al., ICML 2021)
-uses it, at the sizes of small images: one resampling for all of the geometry and one linear map
+The augmentation of SimCLR (Chen et al., ICML 2020), as Barlow Twins (Zbontar et al., ICML 2021)
+uses it, with the sizes of small images: one resampling for all of the geometry and one linear map
 for all of the colors.
 """
 
@@ -40,8 +40,8 @@ class TwoViews:
         jitter: Largest changes of brightness, contrast, saturation and hue, the last in turns. For
             images of one channel saturation and hue have no effect.
         jitter_probability: Share of images whose colors are jittered.
-        grayscale: Share of images that lose their colors.
-        invert: Share of images turned into their negative.
+        grayscale: Share of images turned to grey.
+        invert: Share of images whose pixels are inverted.
         blur: Share of images blurred by a Gaussian of 0.1 to 2 pixels.
         solarize: Share of images whose pixels of 0.5 and more are inverted.
         noise_std: Standard deviation of Gaussian noise, in unit pixels.
@@ -79,8 +79,8 @@ class TwoViews:
     jitter_probability: float = option(
         0.8, "share of images whose colors are jittered", at_least=0, at_most=1
     )
-    grayscale: float = option(0.2, "share of images that lose their colors", at_least=0, at_most=1)
-    invert: float = option(0.0, "share of images turned into their negative", at_least=0, at_most=1)
+    grayscale: float = option(0.2, "share of images turned to grey", at_least=0, at_most=1)
+    invert: float = option(0.0, "share of images whose pixels are inverted", at_least=0, at_most=1)
     blur: float = option(
         0.0, "share of images blurred, with a width of 0.1 to 2 pixels", at_least=0, at_most=1
     )
@@ -132,11 +132,11 @@ class TwoViews:
             return x
         area = random.uniform(self.crop_scale_min, 1)
         # only aspects with which the crop fits; torchvision draws the area again instead
-        widest = torch.clamp(-area.log(), max=math.log(4 / 3))
-        stretch = (random.uniform(-0.5, 0.5) * widest).exp()  # square root of the aspect
+        max_log_aspect = torch.clamp(-area.log(), max=math.log(4 / 3))
+        stretch = (random.uniform(-0.5, 0.5) * max_log_aspect).exp()  # square root of the aspect
         sides = torch.stack([area.sqrt() * stretch, area.sqrt() / stretch], 1)  # (B, 2): x, y
-        across, down = random.uniform(-1, 1), random.uniform(-1, 1)
-        translation = torch.stack([across, down], 1) * (1 - sides)
+        shift_x, shift_y = random.uniform(-1, 1), random.uniform(-1, 1)
+        translation = torch.stack([shift_x, shift_y], 1) * (1 - sides)
         if self.shift:
             shifts = [random.uniform(-2 * self.shift, 2 * self.shift) for _ in range(2)]
             translation = translation + torch.stack(shifts, 1)  # coordinates: an image is 2 wide
@@ -145,7 +145,7 @@ class TwoViews:
         if self.rotate_degrees:
             angle = random.uniform(-1, 1) * math.radians(self.rotate_degrees)
             linear = rotation_matrix(angle) @ linear
-        # the border is repeated, as black corners would give the angle away
+        # the border is repeated, as black corners would reveal the angle
         return resample(x, linear, translation, padding_mode="border")
 
     def _colors(self, x: Tensor, random: BatchRandom) -> Tensor:
@@ -156,14 +156,14 @@ class TwoViews:
         def around(neutral: float, width: float) -> Tensor:
             return torch.where(jittered, random.uniform(neutral - width, neutral + width), neutral)
 
-        gains = [around(1, width) for width in (brightness, contrast, saturation)]
+        factors = [around(1, width) for width in (brightness, contrast, saturation)]
         hue_radians = around(0, 2 * math.pi * hue)
-        colorful = (~random.bernoulli(self.grayscale)).to(x.dtype)
+        keeps_color = (~random.bernoulli(self.grayscale)).to(x.dtype)
         x = color_jitter(
             x,
-            brightness=gains[0],
-            contrast=gains[1],
-            saturation=gains[2] * colorful,  # saturation zero is grey, whatever the hue
+            brightness=factors[0],
+            contrast=factors[1],
+            saturation=factors[2] * keeps_color,  # saturation zero is grey, whatever the hue
             hue_radians=hue_radians,
         ).clamp_(0, 1)
         return torch.where(per_image(random.bernoulli(self.invert)), 1 - x, x) if self.invert else x

@@ -34,10 +34,14 @@ CHANNELS = "per channel, of pixels in [0, 1]; default: by --data"
 class Convert:
     """Flags of `datastill convert` beside those of the format."""
 
-    data: str | None = option(None, "what was distilled: its statistics and classes are used")
+    data: str | None = option(
+        None, "data set that was distilled; its statistics and classes are used"
+    )
     data_root: str | None = option(None, DATA_ROOT)
-    source: str | None = option(None, "what was distilled, if datastill has no such data set")
-    method: str | None = option(None, f"what made the set; {IMPLIED}")
+    source: str | None = option(
+        None, "name of the distilled data set, if datastill does not have it"
+    )
+    method: str | None = option(None, f"method that made the set; {IMPLIED}")
     mean: tuple[float, ...] = option((), CHANNELS)
     std: tuple[float, ...] = option((), CHANNELS, above=0)
     pixel_space: PixelSpace | None = option(None, f"how networks get the images; {IMPLIED}")
@@ -61,7 +65,7 @@ def run(config: Json) -> None:
     """Convert the set, and print the path of the artefact."""
     flags, path = chosen(Convert, config), Path(config["path"])
     RunFolder.check(flags.out, saved(config), resume=False)
-    form = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
+    file_format = component(FORMATS, config["format"]) if "format" in config else guess_format(path)
     data = data_source(flags.data) if flags.data else None
     metadata = Metadata(
         flags.method,
@@ -74,7 +78,7 @@ def run(config: Json) -> None:
     machine = Machine.find(flags.device)
     target = TargetModel.load(flags.target, machine) if flags.target else None
     root = path_or_none(flags.data_root)
-    distilled = convert(path, form, metadata, data=data, data_root=root, target=target)
+    distilled = convert(path, file_format, metadata, data=data, data_root=root, target=target)
     folder = RunFolder.open(flags.out, saved(config), resume=False)
     distilled.save(folder.path / "distilled.safetensors")
     logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")

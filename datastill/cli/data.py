@@ -48,7 +48,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
 
 
 def run(config: Json) -> None:
-    """Print one line per split, or the facts of the data set as YAML."""
+    """Print one line per split, or the results of the check as YAML."""
     lookup.check_name(config["action"], ACTIONS, kind="actions")
     flags, data = chosen(Data, config), data_source(config["data"])
     root = path_or_none(flags.data_root)
@@ -62,9 +62,9 @@ def run(config: Json) -> None:
         raise ConfigError("--sheet belongs to 'datastill data check'")
     for split, images in prepare(data, flags.image_size, root).items():
         official, path = data.official_count(split), data.prepared(split, images.image_size).path
-        of = "" if official in (None, len(images)) else f" of {official}"
-        place = path if path.is_file() else "no path: embedded"
-        print(f"{split}: {len(images)}{of} images at {place}")
+        of_official = "" if official in (None, len(images)) else f" of {official}"
+        location = path if path.is_file() else "no path: embedded"
+        print(f"{split}: {len(images)}{of_official} images at {location}")
 
 
 def _draw_sheet(data: ImageSource, flags: Data, sheet: Path, root: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Export a pre-trained network: a plain state dict, or ONNX with the normalisation inside.
+"""Export a pre-trained network: a plain state dict, or ONNX with the normalization inside.
 
 Prints the lines of Python that load the file, and how the network differs from those of other
 libraries.

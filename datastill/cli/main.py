@@ -42,8 +42,8 @@ COMMANDS = {
         "list": "List methods, networks, data sets, tasks, recipes, ...; with a name, its options.",
     },
 }
-HINT = """'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows what
-there is to choose from; --quiet and --verbose show less and more on the way.
+HINT = """'datastill COMMAND --help' explains the flags of a command, 'datastill list' shows
+the methods, data sets and other components; --quiet and --verbose log less and more.
 Start with: datastill run quick"""
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 SHARE_RANKS = ("target", "distill", "transfer")  # the processes of torchrun divide their work
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: The words after `datastill`. Default: those of the process.
+        argv: The arguments after `datastill`. Default: those of the process.
 
     Returns:
         The exit code.
@@ -136,9 +136,9 @@ def _write(results: str) -> int:
         sys.stdout.write(results)
         sys.stdout.flush()
     except OSError as error:
-        # Keep the interpreter from flushing again, and from complaining, when it exits.
+        # Keep the interpreter from flushing again at its exit, which would print another error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # a reader such as `head` needs no more
+        if isinstance(error, BrokenPipeError):  # a reader such as `head` has closed the pipe
             return 0
         _print_message(f"error: the output cannot be written: {error.strerror}")
         return 2

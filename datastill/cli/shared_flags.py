@@ -125,7 +125,7 @@ def data_source(name: str) -> ImageSource:
 
 
 def timm_network(text: str | None) -> Timm | None:
-    """Return the network that `timm:NAME` names, once timm has confirmed it; else None."""
+    """Return the network that `timm:NAME` names, after checking that timm has it; else None."""
     prefix, colon, name = (text or "").partition(":")
     if prefix != "timm" or not colon:
         return None
@@ -152,8 +152,8 @@ def target_model(images: ImageSet, text: str, machine: Machine) -> TargetModel:
 def joined_machine(config: Json, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Machine]:
     """Yield the device of this process, which torchrun may have started as one of several ranks.
 
-    The precision that is found is noted in `config`. Only the first rank prints anything, but for
-    the error that ends a process.
+    The chosen precision is written into `config`. Only rank 0 prints anything, except for an error
+    that ends a process.
 
     Raises:
         ConfigError: The device does not exist, or the environment of torchrun is inconsistent.
@@ -162,14 +162,14 @@ def joined_machine(config: Json, timeout_seconds: float = TIMEOUT_SECONDS) -> It
     run = chosen(RunOptions, config)
     with (
         init_ranks(run.device, timeout_seconds=timeout_seconds) as ranks,
-        contextlib.ExitStack() as silence,
+        contextlib.ExitStack() as stack,
     ):
         machine = Machine.find(run.device, run.precision, ranks)
         config["precision"] = machine.precision
         if not ranks.is_main:
-            nowhere = silence.enter_context(Path(os.devnull).open("w"))
-            silence.enter_context(contextlib.redirect_stdout(nowhere))
-            silence.enter_context(contextlib.redirect_stderr(nowhere))
+            devnull = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(contextlib.redirect_stdout(devnull))
+            stack.enter_context(contextlib.redirect_stderr(devnull))
         if run.precision == "auto":
             logger.info(f"networks compute in {machine.precision}")
         yield machine

@@ -1,4 +1,4 @@
-"""Convert files of another project to an artefact, which records where its metadata are from."""
+"""Convert files of another project to an artefact that records the origin of its metadata."""
 
 import hashlib
 from pathlib import Path
@@ -21,10 +21,10 @@ from datastill.target_model import TargetModel
 
 FORMATS = "datastill.convert"
 UNKNOWN = Metadata()
-LISTED = 10  # files whose digests are stored one by one
+MAX_LISTED = 10  # files whose digests are stored one by one
 FLAGS = {
-    "method": "--method NAME (what made the set, such as dsa)",
-    "source": "--data NAME (what was distilled; --source NAME where it is no data of datastill)",
+    "method": "--method NAME (the method that made the set, such as dsa)",
+    "source": "--data NAME (the distilled data set; --source NAME if datastill does not have it)",
     "pixel_space": "--pixel-space unit|normalized|raw (how a network is fed: docs/artefact.md)",
     "target_kind": "--target-kind hard-label|soft-label|representation",
     "num_classes": "--num-classes K",
@@ -45,29 +45,33 @@ def guess_format(path: Path) -> Format:
     fitting = [name for name, candidate in formats.items() if candidate.matches(path)]
     if len(fitting) != 1:
         fits = " and ".join(fitting) or "no format"
-        looks = "; ".join(f"{name}: {each.looks_like}" for name, each in formats.items())
-        raise ConfigError(f"{path} fits {fits} by its name; add --format NAME ({looks})")
+        descriptions = "; ".join(
+            f"{name}: {candidate.looks_like}" for name, candidate in formats.items()
+        )
+        raise ConfigError(f"{path} fits {fits} by its name; add --format NAME ({descriptions})")
     return formats[fitting[0]]
 
 
 def convert(
     path: Path,
-    chosen: Format,
+    file_format: Format,
     metadata: Metadata = UNKNOWN,
     *,
     data: ImageSource | None = None,
     data_root: Path | None = None,
     target: TargetModel | None = None,
 ) -> DistilledSet:
-    """Read a foreign set as an artefact; metadata that are filled in are logged with the reason.
+    """Read a set of another project as an artefact.
+
+    Metadata that were not passed are filled in and logged with the reason.
 
     Args:
         path: A file or folder of the set.
-        chosen: Its format, such as `guess_format(path)`.
-        metadata: What the user knows, which wins over what the format implies.
-        data: A source of ours, for its classes and statistics.
-        data_root: Where its files are.
-        target: Makes the targets, where the format has none.
+        file_format: Such as `guess_format(path)`.
+        metadata: Known to the user; used in place of what the format implies.
+        data: The distilled data set, for its classes and statistics.
+        data_root: Folder with the files of `data`.
+        target: Computes the targets of a format that has none.
 
     Returns:
         The set, with the history of its conversion in `provenance["converted"]`.
@@ -75,12 +79,12 @@ def convert(
     Raises:
         DatastillError: The files cannot be used, or metadata are missing.
     """
-    name = public_name(chosen)
-    if target is not None and not chosen.takes_target:
+    name = public_name(file_format)
+    if target is not None and not file_format.takes_target:
         raise ConfigError(f"--target is for sets without targets; {name} has its own")
     if not path.exists():
         raise ArtefactError(f"there is no {path}")
-    loaded = chosen.read(path, target)
+    loaded = file_format.read(path, target)
     passed = _without_none(metadata)
     filled = _implied(name, loaded, passed.get("source"))
     if data is not None:
@@ -95,12 +99,12 @@ def convert(
     needed = set(FLAGS) - (set() if values.get("target_kind") == "hard-label" else {"num_classes"})
     flags = [flag for key, flag in FLAGS.items() if key in needed - set(values)]
     if missing := [*loaded.missing, *flags]:
-        raise ConfigError(f"{path} does not say all that is needed; add {'; '.join(missing)}")
+        raise ConfigError(f"{path} lacks metadata; add {'; '.join(missing)}")
     for key, (value, reason) in filled.items():
         logger.info(f"{key} {_json(value)}: {reason}")
     logger.info(f"pixels from {loaded.images.min():.3g} to {loaded.images.max():.3g}")
     history = {
-        "format": {"name": name, **to_json(chosen)},
+        "format": {"name": name, **to_json(file_format)},
         "files": _digests(path, loaded.files),
         "given": {key: _json(value) for key, value in passed.items()},
         "implied": {key: _json(value) for key, (value, _) in filled.items()},
@@ -109,7 +113,7 @@ def convert(
 
 
 def _implied(name: str, loaded: LoadedSet, source: str | None) -> dict[str, tuple[Any, str]]:
-    """What the format implies, each value with the reason for it."""
+    """Return what the format implies, each value with the reason for it."""
     implied: dict[str, tuple[Any, str]] = {
         key: (value, f"implied by {name} and its names")
         for key, value in _without_none(loaded.implied).items()
@@ -150,7 +154,7 @@ def _to_artefact(loaded: LoadedSet, metadata: Metadata, history: Json) -> Distil
 
 
 def _checked_targets(loaded: LoadedSet, metadata: Metadata) -> Tensor:
-    """The targets in the type of the artefact."""
+    """Check the targets and return them in the type of the artefact."""
     targets, file = loaded.targets, loaded.files[-1]
     if (targets.dim() == 1) != (metadata.target_kind == "hard-label"):
         raise ArtefactError(
@@ -170,10 +174,10 @@ def _checked_targets(loaded: LoadedSet, metadata: Metadata) -> Tensor:
 
 
 def _digests(root: Path, files: tuple[Path, ...]) -> list[Json]:
-    """Names and SHA-256 of the files; of many, one SHA-256 over all names and digests."""
+    """Return names and SHA-256 of the files; of many, one SHA-256 over all names and digests."""
     folder = (root.parent if root.is_file() else root).resolve()
     digests = {file.resolve().relative_to(folder).as_posix(): sha256(file) for file in files}
-    if len(files) > LISTED:
+    if len(files) > MAX_LISTED:
         lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
         joint = hashlib.sha256(lines.encode()).hexdigest()
         digests = {f"{folder.name}: {len(files)} files": joint}

@@ -62,12 +62,14 @@ class FolderFormat(Format):
             name = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0]
             implied = Metadata("folder", name or None, "unit", "representation")
             implied, classes = replace(implied, normalizer=target.normalizer), ()
-        unit, asked = images.float() / 255, tuple(missing)
-        return LoadedSet(unit, targets, files, implied, asked, target=target, classes=classes)
+        unit, missing_flags = images.float() / 255, tuple(missing)
+        return LoadedSet(
+            unit, targets, files, implied, missing_flags, target=target, classes=classes
+        )
 
 
 def _common_size(files: tuple[Path, ...]) -> int | None:
-    """Pixels on a side, where all files have the same size and are square."""
+    """Return the pixels on a side, where all files have the same size and are square."""
     sizes = set()
     for file in files:
         try:

@@ -55,7 +55,7 @@ class Format(ABC):
 
     @abstractmethod
     def matches(self, path: Path) -> bool:
-        """Whether a file or folder is of this format, by names alone."""
+        """Return whether a file or folder is of this format, by names alone."""
 
     @abstractmethod
     def read(self, path: Path, target: TargetModel | None) -> LoadedSet:
@@ -69,7 +69,7 @@ class Format(ABC):
 def checked_pair(
     images: Any, targets: Any, files: tuple[Path, ...]
 ) -> tuple[Tensor, Tensor]:  # (M, C, H, W) float32, and (M,) or (M, D)
-    """Copies of the images in the precision of the artefact, and of the targets as they are.
+    """Copy the images in the precision of the artefact, and the targets as they are.
 
     Args:
         images: What a file has in the place of images.

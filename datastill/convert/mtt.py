@@ -1,8 +1,8 @@
 """MTT and MKDT: images_STEP.pt and labels_STEP.pt of their logged_files folders.
 
-MTT (GeorgeCazenavette/mtt-distillation) writes integer labels, and perhaps ZCA-whitened images,
-which no file says; MKDT (jiayini1119/MKDT) writes representations, and synlr_STEP.pt beside them.
-Relatives of MTT write soft labels: rows of probabilities.
+MTT (GeorgeCazenavette/mtt-distillation) writes integer labels, and perhaps ZCA-whitened images
+(the files do not say which). MKDT (jiayini1119/MKDT) writes representations, and synlr_STEP.pt
+beside them. Successors of MTT write soft labels: rows of probabilities.
 """
 
 import re
@@ -52,24 +52,24 @@ class Mtt(Format):
         file = _best_step(path) if path.is_dir() else path
         if (name := NAME.fullmatch(file.name)) is None:
             raise ConfigError(f"{file}: expected a folder, or a file called {self.looks_like}")
-        turned_back, step = bool(name[1]), name[2]
-        if self.zca == "yes" and not turned_back:
+        is_unwhitened, step = bool(name[1]), name[2]
+        if self.zca == "yes" and not is_unwhitened:
             unwhitened = file.with_name(f"images_zca_{step}.pt")
             raise ArtefactError(
-                f"{file} holds ZCA-whitened images without their whitening, so that networks would"
-                " meet target data that are not whitened. MTT also writes the same images turned"
-                f" back: convert {unwhitened} where it is there, or distil again without --zca"
+                f"{file} holds ZCA-whitened images without their whitening, so that target data"
+                f" could not be whitened. MTT also writes the same images unwhitened: convert"
+                f" {unwhitened} if it exists, or distil again without --zca"
             )
         files = (file, file.with_name(f"labels_{step}.pt"))
         images, labels = checked_pair(read_torch(files[0]), read_torch(files[1]), files)
-        pixel_space: PixelSpace = "unit" if turned_back else "normalized"
+        pixel_space: PixelSpace = "unit" if is_unwhitened else "normalized"
         if labels.dim() == 2 and not _are_probabilities(labels):
             implied = Metadata("mkdt", None, pixel_space, "representation")
             return LoadedSet(images, labels, files, implied, statistics=MKDT)
         implied = Metadata(None, None, pixel_space, "soft-label")
         if labels.dim() == 1:
             implied = Metadata("mtt", None, pixel_space, "hard-label", int(labels.max()) + 1)
-        missing = () if turned_back or self.zca == "no" else (ASK_ZCA,)
+        missing = () if is_unwhitened or self.zca == "no" else (ASK_ZCA,)
         return LoadedSet(images, labels, files, implied, missing, MTT)
 
 
@@ -78,16 +78,16 @@ def _are_probabilities(rows: Tensor) -> bool:  # (M, D)
 
 
 def _steps(folder: Path) -> dict[str, Path]:
-    """Images of a folder by the step in their names."""
+    """Return the image files of a folder by the step in their names."""
     matches = {file: NAME.fullmatch(file.name) for file in sorted(folder.iterdir())}
     return {match[2]: file for file, match in matches.items() if match and not match[1]}
 
 
 def _best_step(folder: Path) -> Path:
-    """The images of the best step, or of the only one."""
+    """Return the image file of the best step, or of the only one."""
     steps = _steps(folder)
     if not steps:
-        raise ArtefactError(f"{folder} has no images_STEP.pt in it")
+        raise ArtefactError(f"{folder} has no images_STEP.pt")
     if "best" in steps or len(steps) == 1:
         return steps.get("best") or next(iter(steps.values()))
     names = ", ".join(file.name for file in steps.values())

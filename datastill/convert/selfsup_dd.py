@@ -40,7 +40,7 @@ class SelfsupDD(Format):
         folder = (path if path.is_dir() else path.parent).resolve()
         files = (folder / "x_syn.pt", folder / "y_syn.pt")
         images, targets = checked_pair(read_torch(files[0]), read_torch(files[1]), files)
-        # without a known folder name, only KRR-ST itself writes targets (M, D)
+        # in a folder of another name: only KRR-ST writes targets (M, D)
         method: str | None = folder.name.replace("_", "-")
         if method not in TARGET_KINDS:
             method = "krr-st" if targets.dim() == 2 else None

@@ -3,7 +3,7 @@
 The archive must be undamaged and uncompressed. Then `torch.load(weights_only=True)` reads it: it
 runs nothing but its own list of harmless constructors, beside which NumPy numbers (such as measured
 accuracies) are allowed and ignored. Tensors are mapped from the disk, so that none can be larger
-than what is there.
+than the file.
 """
 
 import codecs
@@ -21,7 +21,7 @@ IGNORED = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "num
 
 
 class _IgnoredGlobal:
-    """Replaces a NumPy number of a foreign file; its arguments are dropped."""
+    """Placeholder for a NumPy number in a file; ignores its arguments."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -39,10 +39,10 @@ def read_torch(path: Path) -> Any:
     try:
         _check_archive(path)
         with torch.serialization.safe_globals([(_IgnoredGlobal, name) for name in IGNORED]):
-            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if not foreign:
+            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            if not unsafe:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # damaged files are answered with errors of many kinds
+    except Exception as error:  # damaged files raise errors of many kinds
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ArtefactError(
             f"{path} is damaged, or no file of tensors that torch.save of PyTorch 1.6 or later"
@@ -50,13 +50,13 @@ def read_torch(path: Path) -> Any:
             " tensors alone"
         ) from error
     raise ArtefactError(
-        f"{path} holds more than tensors ({', '.join(sorted(foreign)[:3])}), which is not read"
+        f"{path} holds more than tensors ({', '.join(sorted(unsafe)[:3])}), which is not read"
         " because code could run; load it where it was written, and save the tensors alone"
     )
 
 
 def in_memory(tensor: Tensor, path: Path) -> Tensor:
-    """A copy of a tensor of a file, plain, contiguous and without gradients.
+    """Copy a tensor of a file into memory: plain, contiguous and without gradients.
 
     Raises:
         ArtefactError: it has more values than the file has bytes for (repeated by strides).
@@ -74,7 +74,7 @@ def _check_archive(path: Path) -> None:
     """Refuse an archive that is damaged, or whose pickle could grow in memory."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        # the reader of torch does not tell capital letters from small ones
+        # torch ignores the case of this name
         pickles = [m for m in members if m.filename.lower().endswith("/data.pkl")]
         if len(pickles) != 1 or any(m.compress_type != zipfile.ZIP_STORED for m in members):
             raise zipfile.BadZipFile("it is a zip file of another program")
@@ -85,7 +85,7 @@ def _check_archive(path: Path) -> None:
         raise zipfile.BadZipFile("it holds a bytearray, which no set of tensors needs")
     if b"_codecs\nencode\n" not in content:
         return
-    # torch allows _codecs.encode; most codecs make a text longer, time and again
+    # torch allows _codecs.encode; repeated, most codecs let a small file fill the memory
     for _, argument, _ in pickletools.genops(content):
         if isinstance(argument, str) and _is_growing_codec(argument):
             raise zipfile.BadZipFile(f"it encodes texts by {argument}, which torch.save does not")

@@ -20,9 +20,10 @@ def file_lock(path: Path, phase: str, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path` during the block.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
         phase: What the block does, for messages.
-        wait: Wait while another process holds the file; False: refuse, and remove it at the end.
+        wait: Wait while another process holds the file; False: raise an error instead, and remove
+            the file at the end.
 
     Raises:
         ConfigError: Another process holds the file, and `wait` is False.

@@ -19,7 +19,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # later, through an optimizer, it would keep the group alive
+import torch.distributed.nn.functional  # if first imported in a group, it keeps it alive
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.distributed.distributed_c10d import PrefixStore
@@ -27,7 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from datastill.core.errors import ConfigError, RankFailureError
 
-TIMEOUT_SECONDS = 60.0  # of a collective: then another rank is taken for dead
+TIMEOUT_SECONDS = 60.0  # of a collective, after which another rank counts as failed
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Ranks:
     def shard(self, rows: Tensor) -> Tensor:
         """Return this rank's part of the rows that all ranks have; sizes differ by one at most.
 
-        With fewer rows than ranks, every rank takes all of them: none may average over nothing.
+        With fewer rows than ranks every rank takes all of them: a mean over no rows is undefined.
         """
         if self.size == 1 or len(rows) < self.size:
             return rows
@@ -65,7 +65,7 @@ class Ranks:
     def gather(self, rows: Tensor, *, dim: int = 0) -> Tensor:
         """Return the rows of all ranks, one after the other along `dim`; differentiable.
 
-        Every rank must give a tensor of the same shape, and take part in the backward pass.
+        Every rank must pass a tensor of the same shape, and take part in the backward pass.
         """
         if self.size == 1:
             return rows
@@ -74,7 +74,7 @@ class Ranks:
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor], *, rows: int = 1) -> list[Tensor]:
-        """Return the mean of each tensor over all ranks, by one message, without gradient.
+        """Return the mean of each tensor over all ranks, in one all-reduce, without gradient.
 
         Ranks are weighted by `rows`: means over shares become the mean over the joined batch.
         """
@@ -96,7 +96,7 @@ class Ranks:
         return [int(n) for n in total]
 
     def barrier(self) -> None:
-        """Wait until all ranks have come here."""
+        """Wait until all ranks have reached this call."""
         self.all_reduce_max([0])
 
     def check_equal(self, number: int, name: str) -> None:
@@ -143,7 +143,7 @@ def init_ranks(
     On GPUs (`device` other than cpu, where there are any) gradients go by NCCL, the rest by gloo.
 
     Raises:
-        ConfigError: The environment names a rank or a size that cannot be.
+        ConfigError: The environment has an impossible rank or size.
         RankFailureError: Another rank has died, or does not answer for `timeout_seconds`.
     """
     ranks = _ranks_of(os.environ if environment is None else environment)
@@ -161,7 +161,9 @@ def init_ranks(
         )
         yield ranks
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):  # it has no class
+        if not (
+            isinstance(error, dist.DistError) or "gloo" in str(error)
+        ):  # gloo's errors have no class
             raise
         raise RankFailureError(
             f"rank {ranks.rank} of {ranks.size}: another rank has died or did not answer for"
@@ -176,8 +178,8 @@ def init_ranks(
 def _store(ranks: Ranks, timeout: timedelta) -> PrefixStore:
     """Return the store by which ranks find each other.
 
-    torchrun keeps one over its restarts: each restart needs names of its own, or ranks would wait
-    for those that have died.
+    torchrun keeps one store over its restarts. Each restart needs names of its own, or ranks would
+    wait for those that have died.
     """
     store, *_ = next(iter(rendezvous("env://", ranks.rank, ranks.size, timeout=timeout)))
     return PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -1,8 +1,8 @@
 """Named random streams from one root seed.
 
-`fork(seed, "batches")` hashes the path of names into a generator. Adding a consumer with a new
-name never shifts another one. Code that uses the global generator (module initialisers) runs
-inside `seeded(seed, "pool", k)`, which restores the global state afterwards.
+`fork(seed, "batches")` hashes the path of names into a generator. A new stream never changes the
+numbers of another one. Code that uses the global generator (module initialisers) runs inside
+`seeded(seed, "pool", k)`, which restores the global state afterwards.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Generator
 
-_global_generator = threading.RLock()  # threads share it
+_global_generator_lock = threading.RLock()  # threads share the generator
 
 
 def derive(seed: int, *path: str | int) -> int:
@@ -31,8 +31,8 @@ def fork(seed: int, *path: str | int) -> Generator:
 def seeded(seed: int, *path: str | int) -> Iterator[None]:
     """Run code that draws from torch's global CPU generator on a named stream.
 
-    One thread at a time: another one waits, because it would draw from the same generator.
+    Other threads wait meanwhile, because they would draw from the same generator.
     """
-    with _global_generator, torch.random.fork_rng(devices=[]):
+    with _global_generator_lock, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, *path))
         yield

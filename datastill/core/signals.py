@@ -24,12 +24,12 @@ Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 @dataclass
 class SignalState:
-    """The signals that have come so far.
+    """The signals received so far.
 
     Attributes:
         shared: Whether many ranks decide together when to stop, so that none may do so alone.
-        stop: The signal that stops the loop, if one came.
-        save: Whether a signal for a checkpoint came.
+        stop: The signal that stops the loop, if one was received.
+        save: Whether a signal for a checkpoint was received.
     """
 
     shared: bool = False
@@ -37,7 +37,7 @@ class SignalState:
     save: bool = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; raise KeyboardInterrupt for a second SIGINT."""
+        """Record a signal; raise KeyboardInterrupt for a second SIGINT."""
         if number in SAVE_SIGNALS:
             self.save = True
             return
@@ -61,7 +61,7 @@ def stop_of_outer_loop() -> signal.Signals | None:
 def capture_signals(*, shared: bool = False) -> Iterator[SignalState]:
     """Collect signals while the block runs; restore the previous handlers after it.
 
-    Only the main thread can have handlers; in another one no signal is ever noted. A signal that is
+    Only the main thread can have handlers; in another one no signal is recorded. A signal that is
     ignored stays ignored: a shell starts jobs in the background with SIGINT ignored.
     """
     state = SignalState(shared)
@@ -88,7 +88,7 @@ def exit_for_signal(stop: signal.Signals) -> NoReturn:
 
 @contextmanager
 def default_signal_handlers() -> Iterator[None]:
-    """Handle signals outside of loops: SIGTERM ends the program in order, SIGUSR1 does nothing."""
+    """Handle signals outside of loops: SIGTERM exits with code 143, SIGUSR1 does nothing."""
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         exit_for_signal(signal.Signals(number))

@@ -14,13 +14,13 @@ from datastill.core.errors import DataError
 from datastill.data.archives import ArchiveSource
 from datastill.data.cache import Bytes, RawImages
 from datastill.data.decode import resize_images
-from datastill.data.lists import AGAIN, check_no_extra_files, class_labels, read_lines
+from datastill.data.lists import HINT, check_no_extra_files, class_labels, read_lines
 
 SIDE = 32  # pixels
 
 
 class Cifar(ArchiveSource):
-    """Either data set in its binary version: files of records, read in their order.
+    """Base of both data sets in their binary version: files of records, read in their order.
 
     Another number of records than the official one is accepted, with a warning;
     `datastill data check` compares the counts.
@@ -44,7 +44,7 @@ class Cifar(ArchiveSource):
         if len(classes) != self.num_classes:
             raise DataError(
                 f"{root / self.class_file} has {len(classes)} class names, not {self.num_classes};"
-                f" {AGAIN}"
+                f" {HINT}"
             )
         parts = {file: self._records(root / file) for file in self.files[split]}
         labels = [
@@ -57,11 +57,11 @@ class Cifar(ArchiveSource):
 
     def _records(self, file: Path) -> Bytes:  # (n, label bytes + pixels)
         if not file.is_file():
-            raise DataError(f"{file} is missing; {AGAIN}")
+            raise DataError(f"{file} is missing; {HINT}")
         size, length = file.stat().st_size, self.label_bytes + 3 * SIDE * SIDE
         if not size or size % length:
             raise DataError(
                 f"{file} has {size} bytes, which is no multiple of the record length {length};"
-                f" {AGAIN}"
+                f" {HINT}"
             )
         return np.fromfile(file, np.uint8).reshape(-1, length)

@@ -22,7 +22,7 @@ import numpy as np
 from datastill.core.errors import DataError
 from datastill.data.cache import Bytes, Labels
 
-AGAIN = "extract the official archive again"
+HINT = "extract the official archive again"
 NAMES = {
     *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
     ("numpy", "ndarray"),
@@ -58,7 +58,7 @@ class Batch:
         except OSError as error:
             raise DataError(f"{self.file} cannot be read: {error.strerror or error}") from error
         if len(pixels) != count:
-            raise DataError(f"{self.file} is truncated; {AGAIN}")
+            raise DataError(f"{self.file} is truncated; {HINT}")
         return pixels.reshape(-1, 3, self.side, self.side)
 
 
@@ -79,7 +79,7 @@ def open_batch(file: Path) -> Batch:
         if start + shape[0] * shape[1] > file.stat().st_size:
             raise ValueError("it is truncated")
     except Exception as error:  # a foreign file fails in as many ways as there are
-        raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {AGAIN}") from error
+        raise DataError(f"{file} is damaged or no batch of ImageNet: {error}; {HINT}") from error
     return Batch(file, side, start, labels - 1)
 
 

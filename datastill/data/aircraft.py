@@ -6,7 +6,7 @@ from types import MappingProxyType
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_lines, read_pairs
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_lines, read_pairs
 
 TABLES = {
     "train": "data/images_variant_trainval.txt",
@@ -48,7 +48,7 @@ class Aircraft(ArchiveSource):
         variants, rows = read_lines(root / VARIANTS), tables[split]
         if unknown := sorted({variant for _, variant in rows} - set(variants)):
             raise DataError(
-                f"{root / TABLES[split]}: {', '.join(unknown[:5])} not in {VARIANTS}; {AGAIN}"
+                f"{root / TABLES[split]}: {', '.join(unknown[:5])} not in {VARIANTS}; {HINT}"
             )
         numbers = [variants.index(variant) for _, variant in rows]
         files = [images / f"{number}.jpg" for number, _ in rows]

@@ -80,13 +80,14 @@ def find_local(
         DataError: There is no such `data_root`.
     """
     root = _search_root(folder, archives, data_root)
-    places = {a.file: (place, _facts(a, place)) for a in archives if (place := _locate(a, root))}
-    if len(places) < len(archives):
+    paths = [path for archive in archives if (path := _locate(archive, root))]
+    if len(paths) < len(archives):
         return None
+    signatures = [_signature(*pair) for pair in zip(archives, paths, strict=True)]
     if folder:
-        facts = {file: facts for file, (_, facts) in places.items()}
+        facts = {a.file: signature for a, signature in zip(archives, signatures, strict=True)}
         return DataLocation(root.resolve(), facts, valid_without_source=True)
-    return DataLocation(*places[archives[0].file], valid_without_source=True)
+    return DataLocation(paths[0], signatures[0], valid_without_source=True)
 
 
 def find_archives(folder: str, archives: Sequence[Archive], data_root: Path | None) -> DataLocation:
@@ -121,19 +122,19 @@ def open_archives(archives: Sequence[Archive], location: DataLocation) -> list[P
     """
     folders = []
     for archive in archives:
-        place = _locate(archive, location.path)
-        if place is None:
+        path = _locate(archive, location.path)
+        if path is None:
             raise DataError(
                 f"{describe_files(archive)}, from where this was prepared ({location.path}), is"
                 " gone; say with --data-root where it is now"
             )
-        folders.append(_extracted(archive, place) if place.is_file() else place)
+        folders.append(_extracted(archive, path) if path.is_file() else path)
     return folders
 
 
 def _extracted(archive: Archive, path: Path) -> Path:
     """Check and extract an archive file into the cache, once; return the folder with its files."""
-    key = sha256(repr((str(path), _facts(archive, path))).encode()).hexdigest()[:8]
+    key = sha256(repr((str(path), _signature(archive, path))).encode()).hexdigest()[:8]
     target = cache_folder() / "extracted" / f"{archive.folder or archive.file}-{key}"
     if not target.is_dir():
         with progress_bar(f"extract {path.name}", 0, 1), path.open("rb") as opened:
@@ -151,7 +152,7 @@ def _extracted(archive: Archive, path: Path) -> Path:
 
 
 def describe_files(*archives: Archive) -> str:
-    """What to look for: each published file, or what is in it."""
+    """List what to look for: each published file, or what is in it."""
     names = ((archive.file, archive.folder or " and ".join(archive.files)) for archive in archives)
     return ", ".join(" or ".join(dict.fromkeys(pair)) for pair in names)
 
@@ -255,7 +256,7 @@ def _search_root(folder: str, archives: Sequence[Archive], data_root: Path | Non
 
 
 def _locate(archive: Archive, root: Path) -> Path | None:
-    """The extracted folder, else the archive file; None where there is neither."""
+    """Find the extracted folder, else the archive file; None where there is neither."""
     for folder in (root, root / archive.folder):
         if not _missing_files(archive, folder):
             return folder.resolve()
@@ -263,11 +264,11 @@ def _locate(archive: Archive, root: Path) -> Path | None:
     return file.resolve() if file.is_file() else None
 
 
-def _facts(archive: Archive, place: Path) -> Json:
-    """What changes when the files do."""
-    if place.is_file():
-        return {place.name: file_signature(place)}
-    return {file: file_signature(place / file) for file in archive.files}
+def _signature(archive: Archive, path: Path) -> Json:
+    """Return what changes when the files do."""
+    if path.is_file():
+        return {path.name: file_signature(path)}
+    return {file: file_signature(path / file) for file in archive.files}
 
 
 def _download(archive: Archive, root: Path) -> None:
@@ -289,19 +290,19 @@ def _download(archive: Archive, root: Path) -> None:
         bar.close()
 
 
-def _refuse_other_data(root: Path, wanted: str) -> None:
+def _refuse_other_data(root: Path, missing: str) -> None:
     """Refuse to download into a folder with loose files: it holds another data set."""
     names = (path.name for path in sorted(root.iterdir()) if path.is_file())
     loose = [name for name in names if not name.startswith(".") and not name.endswith(PACKED)]
     if loose:
         raise DataError(
-            f"{root} lacks {wanted}, and {loose[0]} in it is of another data set;"
+            f"{root} lacks {missing}, and {loose[0]} in it is of another data set;"
             " say with --data-root where the right one is (or will be downloaded to),"
             " or leave it out to download into the cache"
         )
 
 
 def _missing_files(archive: Archive, folder: Path) -> str:
-    """A sentence that names the needed files that a folder lacks; empty where there are none."""
+    """Return a sentence that names the needed files that a folder lacks, or an empty text."""
     missing = [file for file in archive.files if not (folder / file).exists()]
     return f"{folder} lacks {', '.join(missing)}" if missing else ""

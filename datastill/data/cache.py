@@ -53,7 +53,7 @@ class LazyImages:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> Bytes:
-        """The images of a range, such as images[100:200]."""
+        """Return the images of a range, such as images[100:200]."""
         start, stop, _ = rows.indices(len(self))
         return self.read(start, stop)
 
@@ -101,7 +101,7 @@ class DataLocation:
     valid_without_source: bool = False  # may the cache be used after `path` was deleted?
 
     def to_json(self) -> Json:
-        """The location as it is written into the manifest."""
+        """Return the location as it is written into the manifest."""
         return {
             "path": str(self.path),
             "facts": self.facts,
@@ -114,7 +114,7 @@ EMBEDDED = DataLocation(Path(), {})  # of a source that needs no files and no ca
 
 
 def file_signature(path: Path) -> Json:
-    """Size in bytes and time of change in nanoseconds of a file.
+    """Return size in bytes and time of change in nanoseconds of a file.
 
     Of a folder: when files were last added or removed in it or two levels below it. Looking at
     every one of 100,000 files at each start would take longer than reading the cache.
@@ -127,7 +127,7 @@ def file_signature(path: Path) -> Json:
 
 
 def cache_folder() -> Path:
-    """The folder named by DATASTILL_CACHE, else ~/.cache/datastill; not created here.
+    """Return the folder named by DATASTILL_CACHE, else ~/.cache/datastill; not created here.
 
     Raises:
         DataError: the user has no home folder.
@@ -194,7 +194,7 @@ class Prepared:
         write_json(self.folder / f"{self.split}.json", {**manifest, "sha256": _digest(manifest)})
 
     def location(self) -> DataLocation | None:
-        """Where the cached split was read from; None where nothing usable is cached."""
+        """Return where the cached split was read from; None if nothing usable is cached."""
         if (manifest := self._manifest()) is None:
             return None
         origin = manifest["origin"]
@@ -202,9 +202,9 @@ class Prepared:
         return DataLocation(path, origin["facts"], splits, origin["outlives"])
 
     def read(self, location: DataLocation) -> tuple[RawImages, Normalizer] | None:
-        """The cached split, memory-mapped, and the statistics of this very split.
+        """Return the cached split, memory-mapped, and its own statistics.
 
-        None where it is absent, unfinished or not of today's `location`.
+        None if it is absent, unfinished or not of today's `location`.
 
         Raises:
             ChecksumError: A file has changed since it was written.
@@ -289,7 +289,7 @@ def append_resumable(file: Path, images: Bytes | LazyImages, phase: str) -> None
 
 
 def measure(file: Path, shape: tuple[int, ...]) -> tuple[Normalizer, str]:
-    """Statistics and SHA-256 of a finished file with images of `shape`, in one pass."""
+    """Return statistics and SHA-256 of a finished file with images of `shape`, in one pass."""
     digest = hashlib.sha256()
 
     def blocks() -> Iterator[Tensor]:
@@ -305,7 +305,7 @@ def measure(file: Path, shape: tuple[int, ...]) -> tuple[Normalizer, str]:
 
 
 def _chunk_length(shape: tuple[int, ...]) -> int:
-    """Images that are read and written together."""
+    """Return the number of images that are read and written together."""
     return max(1, CHUNK_BYTES // prod(shape[1:]))
 
 

@@ -10,7 +10,7 @@ from datastill.core.errors import DataError
 from datastill.core.options import Json
 from datastill.data.archives import Archive, describe_files, find_local, open_archives
 from datastill.data.cache import DataLocation, RawImages, cache_folder
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_mat
 from datastill.data.source import ImageSource
 
 SITE = "https://ai.stanford.edu/~jkrause"  # dead since 2023: nothing is downloaded from there
@@ -93,10 +93,10 @@ def _list_apart(split: str, devkit: Path, lists: Path, train: Path, test: Path) 
 
 
 def _rows(content: Json, file: Path, fields: tuple[str, ...]) -> list[Json]:
-    """One dictionary per image."""
+    """Return one dictionary per image."""
     rows: list[Any] = list(np.atleast_1d(content["annotations"]))
     if any(not isinstance(row, dict) or not row.keys() >= set(fields) for row in rows):
-        raise DataError(f"{file}: its annotations lack {', '.join(fields)}; {AGAIN}")
+        raise DataError(f"{file}: its annotations lack {', '.join(fields)}; {HINT}")
     return rows
 
 

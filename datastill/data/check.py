@@ -68,7 +68,7 @@ def check(
 
 
 def contact_sheet(images: ImageSet, rows: int = 20, columns: int = 10) -> tuple[Tensor, list[str]]:
-    """Pictures of up to `rows` classes, and the classes' names from top to bottom.
+    """Return pictures of up to `rows` classes, and the classes' names from top to bottom.
 
     Returns unit pixels (rows * columns, C, H, W), row by row: the first images of classes evenly
     spread over all, white where a class has too few. Without labels: images evenly spread.

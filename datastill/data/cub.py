@@ -6,7 +6,7 @@ from types import MappingProxyType
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_pairs
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_pairs
 
 TABLES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
@@ -34,7 +34,7 @@ class Cub(ArchiveSource):
         (root,) = roots
         files, classes, is_train, names = (dict(read_pairs(root / table)) for table in TABLES)
         if not files.keys() == classes.keys() == is_train.keys():
-            raise DataError(f"{root}: {', '.join(TABLES[:3])} do not list the same images; {AGAIN}")
+            raise DataError(f"{root}: {', '.join(TABLES[:3])} do not list the same images; {HINT}")
         listed = {number: root / "images" / file for number, file in files.items()}
         among = f"the images of {TABLES[0]}"
         check_no_extra_files((root / "images").glob("*/*.jpg"), listed.values(), among)

@@ -55,7 +55,7 @@ class Decoded:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name has the suffix of an image and is not hidden."""
+    """Return whether a file name has the suffix of an image and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
@@ -120,7 +120,7 @@ def decode_files(
 
 
 def decode_all(files: Sequence[Path | str], image_size: int, *, root: Path = Path()) -> LazyImages:
-    """The images of an official archive, (N, 3, S, S); all must be readable once they are read.
+    """Return the images of an official archive, (N, 3, S, S), all of which must be readable.
 
     Names in `files` may be relative to `root`: a million strings take less memory than paths.
 
@@ -170,7 +170,7 @@ def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
 
 
 def _try_decode(file: Path | bytes, image_size: int) -> tuple[Bytes, str, bool] | str:
-    """The square image, the mode of the file and whether it is a strip; or why it is unreadable."""
+    """Return square image, mode of the file and whether it is a strip; or why it is unreadable."""
     try:
         with open_image(file) as image:
             _refuse_what_would_be_lost(image)

@@ -8,7 +8,7 @@ import numpy as np
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_mat
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 LISTS = {"train": "train_list.mat", "test": "test_list.mat"}
@@ -43,7 +43,7 @@ class Dogs(ArchiveSource):
         if len(breeds) != len(pairs) or list(breeds) != list(range(1, len(pairs) + 1)):
             raise DataError(
                 f"{lists}: the labels of {' and '.join(LISTS.values())} do not number the breeds'"
-                f" folders from 1; {AGAIN}"
+                f" folders from 1; {HINT}"
             )
         numbers = [number for _, number in rows[split]]
         files = [images / file for file, _ in rows[split]]
@@ -56,5 +56,5 @@ def _rows(file: Path) -> list[tuple[str, int]]:
     content = read_mat(file, ("file_list", "labels"))
     names, numbers = np.atleast_1d(content["file_list"]), np.atleast_1d(content["labels"])
     if len(names) != len(numbers):
-        raise DataError(f"{file} has {len(numbers)} labels for {len(names)} images; {AGAIN}")
+        raise DataError(f"{file} has {len(numbers)} labels for {len(names)} images; {HINT}")
     return [(str(name), int(number)) for name, number in zip(names, numbers, strict=True)]

@@ -11,7 +11,7 @@ from datastill.core.errors import DataError
 from datastill.core.options import check_bounds, option
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_mat
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_mat
 
 SITE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 LABELS, SETS = "imagelabels.mat", "setid.mat"
@@ -23,7 +23,7 @@ NUM_CLASSES = 102
 class Flowers(ArchiveSource):
     """Oxford Flowers-102, whole photographs; classes are numbers, their names are not published.
 
-    Which images train is a choice (docs/fidelity.md#flowers): flowers, or flowers:train+val.
+    Training images are a choice (docs/fidelity.md#flowers): flowers, or flowers:train+val.
     """
 
     num_classes = NUM_CLASSES
@@ -42,7 +42,7 @@ class Flowers(ArchiveSource):
     )
 
     images: Literal["train", "train+val"] = option(
-        "train", "official parts that train: train has 1,020 images, train+val has 2,040"
+        "train", "official parts for training: train has 1,020 images, train+val has 2,040"
     )
 
     def __post_init__(self) -> None:
@@ -61,15 +61,15 @@ class Flowers(ArchiveSource):
 
 
 def _positions(file: Path, parts: tuple[str, ...], count: int) -> list[int]:
-    """Positions, from 0, of the images of some official parts."""
+    """Return the positions, from 0, of the images of some official parts."""
     content = read_mat(file, tuple(PARTS.values()))
     sets = {part: [int(i) for i in np.atleast_1d(content[name])] for part, name in PARTS.items()}
     numbers = [number for part in sets.values() for number in part]
     if len(set(numbers)) < len(numbers):
-        raise DataError(f"{file}: an image is in two of {', '.join(PARTS.values())}; {AGAIN}")
+        raise DataError(f"{file}: an image is in two of {', '.join(PARTS.values())}; {HINT}")
     if min(numbers) < 1 or max(numbers) > count:
         raise DataError(
             f"{file} names images {min(numbers)} to {max(numbers)}, but {LABELS} has labels for"
-            f" 1 to {count}; {AGAIN}"
+            f" 1 to {count}; {HINT}"
         )
     return [number - 1 for part in parts for number in sets[part]]

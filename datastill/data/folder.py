@@ -154,7 +154,7 @@ def find_layout(root: Path, listing: Listing) -> Layout:
 
 
 def class_of(file: Path) -> str:
-    """The class of a file in a class folder: its name as valid text in composed form (NFC)."""
+    """Return the class of a file in a class folder, as valid text in composed form (NFC)."""
     return unicodedata.normalize("NFC", _folder_name(file))
 
 
@@ -169,7 +169,7 @@ def _layout_of_splits(
     classes: tuple[str, ...],
     warnings: list[str],
 ) -> Layout:
-    """The layout where there is a folder train, and perhaps one for testing."""
+    """Return the layout where there is a folder train, and perhaps one for testing."""
     name = next((name for name in TEST_FOLDERS if name in folders), "")
     if ignored := sorted({file.parts[0] for file in files} - {"train", name}):
         warnings.append(f"{root}: beside train, {', '.join(ignored[:3])} not read")
@@ -193,7 +193,7 @@ def _layout_of_splits(
 def _class_folders(
     root: Path, files: Sequence[Path], depth: int, warnings: list[str]
 ) -> tuple[str, ...]:
-    """Class names where every file lies in a class folder `depth` levels down, else none."""
+    """Return class names if every file is in a class folder `depth` levels down, else none."""
     fitting = [file for file in files if len(file.parts) == depth + 1]
     # in the order of the names as they are on disk
     names = dict.fromkeys(map(class_of, sorted(fitting, key=lambda file: file.parent.name)))
@@ -213,7 +213,7 @@ def _class_folders(
 
 
 def _names(paths: Sequence[Path]) -> str:
-    """Up to three names, with the verb that follows."""
+    """Return up to three names, with the verb that follows."""
     more = ", ..." if len(paths) > 3 else ""
     return ", ".join(map(str, paths[:3])) + more + (" is" if len(paths) == 1 else " are")
 
@@ -232,7 +232,7 @@ def _held_out(files: Sequence[Path]) -> set[Path]:
 
 
 def _decode_warnings(root: Path, decoded: Decoded, files: Sequence[Path]) -> list[str]:
-    """What was skipped, converted or cut off.
+    """Describe what was skipped, converted or cut off.
 
     Raises:
         DataError: too many files cannot be read.
@@ -260,7 +260,7 @@ def _decode_warnings(root: Path, decoded: Decoded, files: Sequence[Path]) -> lis
 
 
 def listing_digest(root: Path, files: Sequence[Path]) -> str:
-    """SHA-256 of names, sizes and times of change: any edit in the folder changes it."""
+    """Return the SHA-256 of names, sizes and times of change: any edit in the folder changes it."""
     digest = hashlib.sha256()
     for file in files:
         try:

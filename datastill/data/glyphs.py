@@ -2,8 +2,9 @@
 
 Glyphs are brought to 8 x 8 cells as the handwritten digits of scikit-learn were (a 32 x 32 bitmap
 as high as the glyph, counted in blocks of 4 x 4) and get the same distortions: every picture has
-its own rotation, scale and shift, its own greys of stroke and ground (either may be the darker one)
-and a little noise. So glyphs and digits differ in their shapes only. No file, no network.
+its own rotation, scale and shift, its own greys of stroke and background (either may be the
+darker one) and a little noise. So glyphs and digits differ in their shapes only. Nothing is
+downloaded.
 """
 
 import string
@@ -41,7 +42,7 @@ MARGIN = 1.25  # picture side / side of the ink map, at scale 1
 ROTATION_DEGREES = 15.0
 SCALE = (0.8, 1.1)
 SHIFT = 1.5 / 16  # of the picture's side
-CONTRAST = (0.35, 0.9)  # between stroke and ground, in unit pixels
+CONTRAST = (0.35, 0.9)  # between stroke and background, in unit pixels
 NOISE = 0.03  # standard deviation in unit pixels
 
 Ink = NDArray[np.float32]
@@ -50,7 +51,7 @@ Ink = NDArray[np.float32]
 class Glyphs(ImageSource):
     """708 glyphs (59 characters, 12 fonts), 12 pictures of each; one glyph in eight is for testing.
 
-    The test split has no labels either: it is there to see whether representations carry over.
+    The test split has no labels either: it shows how representations generalize to unseen glyphs.
     """
 
     native_size = 16
@@ -95,21 +96,21 @@ def _ink(font: ImageFont.FreeTypeFont, character: str) -> Ink:  # (8, 8)
 
 
 def picture(ink: Ink, image_size: int, rng: Generator) -> Bytes:  # (N, 8, 8) -> (N, 1, S, S)
-    """Draw every ink map once; ink is 0 for ground and 1 for stroke."""
+    """Draw one picture of every ink map; ink is 0 for background and 1 for stroke."""
     count = len(ink)
     theta = torch.from_numpy(_placements(count, rng))
     grid = F.affine_grid(theta, [count, 1, image_size, image_size], align_corners=False)
     maps: Tensor = torch.from_numpy(ink)[:, None]
     placed = F.grid_sample(maps, grid, padding_mode="zeros", align_corners=False).numpy()
-    ground, stroke = _greys(count, rng)
-    unit = ground + (stroke - ground) * placed
+    background, stroke = _greys(count, rng)
+    unit = background + (stroke - background) * placed
     unit += rng.normal(0, NOISE, unit.shape).astype(np.float32)
     drawn: Bytes = (unit.clip(0, 1) * 255).round().astype(np.uint8)
     return drawn
 
 
 def _placements(count: int, rng: Generator) -> Ink:  # (count, 2, 3)
-    """Affine maps from the picture to the ink map, both in coordinates from -1 to 1."""
+    """Draw affine maps from the picture to the ink map, both in coordinates from -1 to 1."""
     angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES, count))
     zoom = MARGIN / rng.uniform(*SCALE, count)
     shift = rng.uniform(-2 * SHIFT, 2 * SHIFT, (2, count))
@@ -124,5 +125,5 @@ def _greys(count: int, rng: Generator) -> tuple[Ink, Ink]:  # (count, 1, 1, 1) e
     darker = rng.uniform(0, 1 - contrast)
     greys = np.stack([darker, darker + contrast]).astype(np.float32)
     swapped = np.where(rng.random(count) < 0.5, greys, greys[::-1])
-    ground, stroke = swapped.reshape(2, count, 1, 1, 1)
-    return ground, stroke
+    background, stroke = swapped.reshape(2, count, 1, 1, 1)
+    return background, stroke

@@ -126,7 +126,7 @@ def _library() -> Any:
 def _column(
     features: Mapping[str, Any], feature: type, chosen: str | None, setting: str
 ) -> str | None:
-    """The column of a type, or the chosen one; None where there is none."""
+    """Return the column of a type, or the chosen one; None where there is none."""
     names = [name for name, value in features.items() if isinstance(value, feature)]
     if chosen is not None and chosen not in names:
         raise DataError(
@@ -170,7 +170,7 @@ def _decode(rows: Any, column: str, image_size: int) -> LazyImages:
 
 
 def _encoded(cell: Json) -> bytes | Path:
-    """The file of an image, or its content where the table has it."""
+    """Return the file of an image, or its content where the table has it."""
     if cell.get("bytes") is None and cell.get("path"):
         return Path(cell["path"])
     return cell.get("bytes") or b""

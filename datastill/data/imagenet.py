@@ -56,9 +56,9 @@ class ImageNet(ImageSource):
         root = cache_folder() / "downloads" if data_root is None else data_root.expanduser()
         for folder in (root / FOLDER, root):
             files = _batch_files(folder)
-            facts = {str(file.relative_to(folder)): file_signature(file) for file in files}
-            if facts := facts or _folder_facts(folder):
-                return DataLocation(folder.resolve(), facts, valid_without_source=True)
+            signatures = {str(file.relative_to(folder)): file_signature(file) for file in files}
+            if signatures := signatures or _folder_signatures(folder):
+                return DataLocation(folder.resolve(), signatures, valid_without_source=True)
         raise DataError(
             f"{root / FOLDER} does not have ImageNet; get it from https://image-net.org, which"
             f" needs an account, and put there {WANTED}; or say with --data-root where they are"
@@ -86,10 +86,10 @@ class ImageNet(ImageSource):
 
 
 def read_class_folders(root: Path, split: str, image_size: int) -> RawImages:
-    """The images of one split, read when they are needed, in the order of their names.
+    """Return the images of one split, read when they are needed, in the order of their names.
 
     Raises:
-        DataError: There are images outside of class folders, or classes that train has not.
+        DataError: There are images outside of class folders, or classes that train lacks.
     """
     wnids, folder = _class_names(root / "train"), root / SPLIT_FOLDERS[split]
     if unknown := sorted(set(_class_names(folder)) - set(wnids)):
@@ -103,22 +103,22 @@ def read_class_folders(root: Path, split: str, image_size: int) -> RawImages:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    """The class folders, sorted; a folder where images lie loose is refused.
+    """Return the class folders, sorted.
 
     Raises:
-        DataError: images lie loose.
+        DataError: Images are outside of class folders.
     """
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if loose := [entry.name for entry in entries if is_image_name(entry.name)]:
+    if outside := [entry.name for entry in entries if is_image_name(entry.name)]:
         raise DataError(
-            f"{folder} has {len(loose)} images outside of class folders, such as {loose[0]};"
+            f"{folder} has {len(outside)} images outside of class folders, such as {outside[0]};"
             f" sort them into {folder.name}/WNID/"
         )
     return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
 
 
-def _folder_facts(root: Path) -> Json:
-    """When images were last added or removed; looking at each of a million would take long."""
+def _folder_signatures(root: Path) -> Json:
+    """Return when images were last added or removed; to check a million files would take long."""
     if not all((root / name).is_dir() for name in SPLIT_FOLDERS.values()):
         return {}
     return {
@@ -128,13 +128,13 @@ def _folder_facts(root: Path) -> Json:
 
 
 def _batch_files(root: Path) -> list[Path]:
-    """All eleven batches in their order, in `root` or one folder below; or none at all.
+    """Find all eleven batches in their order, in `root` or one folder below; or none at all.
 
     Raises:
-        DataError: some are there and others are not.
+        DataError: Some are there and others are missing.
     """
     names = [name for split in BATCHES.values() for name in split]
-    by_name = {name: _first(root, name) for name in names}
+    by_name = {name: _find_file(root, name) for name in names}
     files = [file for file in by_name.values() if file is not None]
     if files and len(files) < len(names):
         missing = ", ".join(name for name, file in by_name.items() if file is None)
@@ -142,22 +142,22 @@ def _batch_files(root: Path) -> list[Path]:
     return files
 
 
-def _first(root: Path, name: str) -> Path | None:
+def _find_file(root: Path, name: str) -> Path | None:
     patterns = (name, f"{name}.npz", f"*/{name}", f"*/{name}.npz")
     paths = (path for pattern in patterns for path in sorted(root.glob(pattern)))
     return next((path for path in paths if path.is_file()), None)
 
 
 def _joined(batches: Sequence[Batch], image_size: int) -> LazyImages:
-    """The images of all batches one after the other, resized."""
-    firsts = np.cumsum([0, *map(len, batches)]).tolist()
+    """Join the images of all batches, resized."""
+    starts = np.cumsum([0, *map(len, batches)]).tolist()
 
     def read(start: int, stop: int) -> Bytes:
         parts = []
-        for batch, first in zip(batches, firsts, strict=False):
-            low, high = max(start - first, 0), min(stop - first, len(batch))
+        for batch, offset in zip(batches, starts, strict=False):
+            low, high = max(start - offset, 0), min(stop - offset, len(batch))
             if low < high:
                 parts.append(resize_images(batch.read(low, high), image_size))
         return np.concatenate(parts)
 
-    return LazyImages((firsts[-1], 3, image_size, image_size), read)
+    return LazyImages((starts[-1], 3, image_size, image_size), read)

@@ -14,13 +14,13 @@ from datastill.core.options import Json
 from datastill.data.cache import Labels, RawImages
 from datastill.data.decode import decode_all
 
-AGAIN = "extract the archive again"
+HINT = "extract the archive again"
 MATLAB, VERSION, HEADER = b"MATLAB 5.0 MAT-file", b"\x00\x01IM", 128  # bytes
 COMPRESSED = 15  # tag of an element that zlib wraps
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file that are not empty, without the space around them.
+    """Read the lines of a text file that are not empty, without the space around them.
 
     Raises:
         DataError: the file cannot be read, is no text or is empty.
@@ -28,26 +28,26 @@ def read_lines(file: Path) -> list[str]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as text: {error}; {AGAIN}") from error
+        raise DataError(f"{file} cannot be read as text: {error}; {HINT}") from error
     if not (stripped := [line.strip() for line in lines if line.strip()]):
-        raise DataError(f"{file} is empty; {AGAIN}")
+        raise DataError(f"{file} is empty; {HINT}")
     return stripped
 
 
 def read_pairs(file: Path, separator: str | None = None) -> list[tuple[str, str]]:
-    """The first word of every line, and what follows it; words end at white space by default.
+    """Read the first word of every line, and the rest; words end at white space by default.
 
     Raises:
         DataError: the file is no text, or nothing follows a first word.
     """
     rows = [line.split(separator, 1) for line in read_lines(file)]
     if short := [row[0] for row in rows if len(row) < 2]:
-        raise DataError(f"{file}: the line {short[0]!r} should have two columns; {AGAIN}")
+        raise DataError(f"{file}: the line {short[0]!r} should have two columns; {HINT}")
     return [(row[0], row[1]) for row in rows]
 
 
 def read_mat(file: Path, names: Sequence[str]) -> Json:
-    """Variables of a MATLAB file by name: cells as arrays, structures as dictionaries.
+    """Read variables of a MATLAB file by name: cells as arrays, structures as dictionaries.
 
     Raises:
         DataError: the file cannot be read, or lacks one of the variables.
@@ -57,7 +57,7 @@ def read_mat(file: Path, names: Sequence[str]) -> Json:
         _check_mat(encoded)
         content: Json = loadmat(BytesIO(encoded), simplify_cells=True)
     except Exception as error:  # scipy answers damaged bytes with errors of many kinds
-        raise DataError(f"{file} cannot be read as a MATLAB file: {error}; {AGAIN}") from error
+        raise DataError(f"{file} cannot be read as a MATLAB file: {error}; {HINT}") from error
     if missing := [name for name in names if name not in content]:
         raise DataError(f"{file} has no variable {', '.join(missing)}: it is of another data set")
     return content
@@ -72,15 +72,15 @@ def _check_mat(encoded: bytes) -> None:
         raise ValueError("it is none of version 5")
     position = HEADER
     while position < len(encoded):
-        kind, size = struct.unpack_from("<II", encoded, position)
-        if kind != COMPRESSED:
+        element_type, size = struct.unpack_from("<II", encoded, position)
+        if element_type != COMPRESSED:
             raise ValueError("a variable is damaged or not compressed")
         zlib.decompress(encoded[position + 8 : position + 8 + size])
         position += 8 + size
 
 
 def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int = 1) -> Labels:
-    """Labels that count from 0, of the class numbers of `file`, which count from `first`.
+    """Turn the class numbers of `file`, which count from `first`, into labels from 0.
 
     Raises:
         DataError: a number is not that of a class.
@@ -88,11 +88,11 @@ def class_labels(numbers: Iterable[int], classes: int, file: Path, *, first: int
     try:
         labels = np.array([int(number) for number in numbers], np.int64) - first
     except (TypeError, ValueError) as error:
-        raise DataError(f"{file}: labels are no whole numbers: {error}; {AGAIN}") from error
+        raise DataError(f"{file}: labels are no whole numbers: {error}; {HINT}") from error
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise DataError(
             f"{file}: labels run from {labels.min() + first} to {labels.max() + first},"
-            f" but the {classes} classes are numbered from {first}; {AGAIN}"
+            f" but the {classes} classes are numbered from {first}; {HINT}"
         )
     return labels
 
@@ -106,7 +106,7 @@ def listed_images(
     *,
     first: int = 1,
 ) -> RawImages:
-    """The images of a list, with labels made of the class numbers in it, which count from `first`.
+    """Return the images of a list, with labels from its class numbers, which count from `first`.
 
     Raises:
         DataError: a number is not that of a class; or, when read, a file is missing or no image.
@@ -126,5 +126,5 @@ def check_no_extra_files(files: Iterable[Path], expected: Iterable[Path], descri
         raise DataError(
             f"{extra[0]} is not among {described}"
             f"{f', nor are {len(extra) - 1} more files' if extra[1:] else ''};"
-            f" remove what does not belong there, or {AGAIN}"
+            f" remove what does not belong there, or {HINT}"
         )

@@ -106,13 +106,13 @@ class ImageSource(ABC):
 
     @final
     def official_count(self, split: str) -> int | None:
-        """The number of images that a split should have; None where it is not published."""
+        """Return the number of images that a split should have; None if it is not published."""
         keys = [*(f"{split}:{value}" for value in to_json(self).values()), split]
         return next((self.counts[key] for key in keys if key in self.counts), None)
 
     @final
     def miniature(self, split: str, image_size: int | None = None) -> ImageSet:
-        """A few synthetic images with the size, channels and labels of this data set.
+        """Return a few synthetic images with the size, channels and labels of this data set.
 
         For `--scale smoke`: nothing is read. There are at most `SMOKE_CLASSES` classes, each with
         four images in the training split and two in any other.
@@ -130,7 +130,7 @@ class ImageSource(ABC):
 
     @final
     def size(self, image_size: int | None) -> int:
-        """The image size that was passed, or else the native one.
+        """Return the image size that was passed, or else the native one.
 
         Raises:
             DataError: There is neither: the images have many sizes.
@@ -160,7 +160,7 @@ class ImageSource(ABC):
 
     @final
     def prepared(self, split: str, image_size: int) -> Prepared:
-        """The place in the cache for one split at one size."""
+        """Return the place in the cache for one split at one size."""
         key = lookup.public_name(self)
         if values := to_json(self):
             key += "-" + hashlib.sha256(repr(values).encode()).hexdigest()[:8]
@@ -169,7 +169,7 @@ class ImageSource(ABC):
     def _read_cached(
         self, split: str, image_size: int, location: DataLocation
     ) -> tuple[RawImages, Normalizer]:
-        """One split, which is written into the cache first where it is not there."""
+        """Read one split, which is first written into the cache if it is not there."""
         if location == EMBEDDED:
             raw = self._read_checked(split, image_size, location)
             return raw, Normalizer.of(torch.from_numpy(raw.images[:]))
@@ -199,7 +199,7 @@ class ImageSource(ABC):
 
 
 def _random_images(shape: tuple[int, int, int, int], split: str) -> Tensor:  # -> (N, C, S, S) uint8
-    """Smooth random pictures: 4 x 4 patches of one colour each."""
+    """Draw smooth random pictures: 4 x 4 patches of one colour each."""
     count, channels, size, _ = shape
     rng = np.random.default_rng(derive(0, "miniature", split))
     patches = torch.from_numpy(rng.integers(0, 256, (count, channels, 4, 4), np.uint8))
@@ -209,7 +209,7 @@ def _random_images(shape: tuple[int, int, int, int], split: str) -> Tensor:  # -
 
 
 def source(name: str) -> ImageSource:
-    """The data set called `name`.
+    """Return the data set called `name`.
 
     Args:
         name: Such as "cifar100"; some take an option after a colon: "folder:PATH" reads any folder

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from datastill.core.errors import DataError
 from datastill.data.archives import Archive, ArchiveSource
 from datastill.data.cache import RawImages
-from datastill.data.lists import AGAIN, check_no_extra_files, listed_images, read_lines, read_pairs
+from datastill.data.lists import HINT, check_no_extra_files, listed_images, read_lines, read_pairs
 
 ANNOTATIONS = "val/val_annotations.txt"
 
@@ -48,7 +48,7 @@ class TinyImageNet(ArchiveSource):
             check_no_extra_files(images.values(), files, f"those of {ANNOTATIONS}")
         if unknown := sorted({wnid for _, wnid in rows} - set(wnids)):
             raise DataError(
-                f"{root}: {', '.join(unknown[:5])} of {split} are not in wnids.txt; {AGAIN}"
+                f"{root}: {', '.join(unknown[:5])} of {split} are not in wnids.txt; {HINT}"
             )
         lines = (line.partition("\t") for line in read_lines(root / "words.txt"))
         names = {wnid: text.split(",")[0] for wnid, _, text in lines}

@@ -43,7 +43,7 @@ Amounts = np.ndarray[Any, np.dtype[np.float64]]  # (2,): seconds and operations
 
 @dataclass(frozen=True)
 class Cost:
-    """What work takes; of a sum the larger memory."""
+    """Time, operations, memory and disk of some work; a sum has the larger memory of both."""
 
     seconds: float = 0.0
     flop: float = 0.0
@@ -57,16 +57,17 @@ class Cost:
 
 @dataclass
 class Meter:
-    """Measures work whose loops are cut short as if they were whole.
+    """Measures work as if its loops ran to the end, although they are cut short.
 
     Args:
-        device: Where the work is done.
+        device: Device on which the work runs.
         probe_every: Steps of distillation between probes; 0: none.
     """
 
     device: str
     probe_every: int
-    skipped: Amounts = field(default_factory=lambda: np.zeros(2))  # what was not run, all FLOP
+    # time that was not run, and the operations of all loops
+    skipped: Amounts = field(default_factory=lambda: np.zeros(2))
     whitened: dict[object, tuple[ImageSet, Amounts]] = field(default_factory=dict)
 
     def now(self) -> Amounts:
@@ -76,7 +77,7 @@ class Meter:
         return np.array([time.perf_counter(), 0.0]) + self.skipped
 
     def cost(self, work: Callable[..., object], *arguments: Any, count: bool = False) -> Amounts:
-        """Do some work and return what it takes; `count` operations outside of loops, too."""
+        """Run `work` and return its cost; `count` includes operations outside of loops."""
         before, counter = self.now(), FlopCounterMode(display=False)
         with counter if count else contextlib.nullcontext():
             work(*arguments)
@@ -90,7 +91,7 @@ class Meter:
             return PhaseCost(0.0, 0)
         times = [self.now()[0]]
         with FlopCounterMode(display=False) as counter:
-            step(0)  # it is timed only where there is no other: it also allocates, and counts
+            step(0)  # timed only if it is the only one: it also allocates, and counts operations
         times.append(self.now()[0])
         while (number := len(times) - 1) < min(length, MAX_STEPS):
             if number > 1 and times[-1] - times[1] > MAX_SECONDS:
@@ -98,23 +99,23 @@ class Meter:
             step(number)
             times.append(self.now()[0])
         first, elapsed = min(1, number - 1), times[-1] - times[0]
-        once = (times[-1] - times[first]) / (number - first)
-        self.skipped += [once * length - elapsed, 1.0 * counter.get_total_flops() * length]
+        each = (times[-1] - times[first]) / (number - first)
+        self.skipped += [each * length - elapsed, 1.0 * counter.get_total_flops() * length]
         if phase == "distill" and number < self.probe_every <= length:
             probed = self.cost(step, self.probe_every - 1)
-            self.skipped += (probed - [once, 0.0]) * (length // self.probe_every) - probed
+            self.skipped += (probed - [each, 0.0]) * (length // self.probe_every) - probed
         return PhaseCost(0.0, 0)
 
 
 @dataclass(frozen=True, repr=False)
 class SyntheticImages(ImageSet):
-    """Images of which a network sees a few; what a prediction of all takes is extrapolated."""
+    """Images of which only a few are predicted; the cost of predicting all is extrapolated."""
 
     meter: Meter = field(kw_only=True)
 
     @staticmethod
     def like(images: ImageSet, meter: Meter) -> "SyntheticImages":
-        """Return these images with a meter."""
+        """Make them from other images."""
         fields = (images.name, images.images, images.normalizer, images.labels, images.classes)
         return SyntheticImages(*fields, meter=meter)
 
@@ -135,7 +136,7 @@ class SyntheticImages(ImageSet):
         return results[key][0]
 
     def predict(self, network: nn.Module, machine: Machine, **options: Any) -> Tensor:
-        """Predict for some images, and repeat the outputs."""
+        """Predict some images, and repeat their outputs."""
         parts, outputs = torch.split(torch.arange(len(self)), BATCH), []
 
         def step(number: int) -> Metrics:
@@ -149,7 +150,7 @@ class SyntheticImages(ImageSet):
 
     @property
     def fingerprint(self) -> str:
-        """The name: to hash all pixels would take long."""
+        """The name, because hashing all pixels takes long."""
         return self.name
 
 
@@ -160,7 +161,7 @@ class ShortRunner(ExperimentRunner):
     meter: Meter = field(kw_only=True)
 
     def _load(self, name: str, split: str) -> ImageSet:
-        """Return as many images as the real ones: overlapping windows of a line of noise."""
+        """Return as many images as the real ones: overlapping windows of a row of noise."""
         if self.recipe.scale == "smoke":
             return SyntheticImages.like(super()._load(name, split), self.meter)
         size, data = self.recipe.image_size, source(name)
@@ -170,24 +171,26 @@ class ShortRunner(ExperimentRunner):
                 " official counts, see 'datastill list data'"
             )
         shape, classes = (data.channels, size, size), data.num_classes or 2
-        seed, pixels = torch.Generator().manual_seed(0), 7 * count + prod(shape)
-        line = torch.randint(256, (pixels,), dtype=torch.uint8, generator=seed)
-        windows = line.as_strided((count, *shape), (7, size * size, size, 1))
-        half = Normalizer((0.5,) * data.channels, (0.5,) * data.channels)
+        generator, pixels = torch.Generator().manual_seed(0), 7 * count + prod(shape)
+        noise = torch.randint(256, (pixels,), dtype=torch.uint8, generator=generator)
+        windows = noise.as_strided((count, *shape), (7, size * size, size, 1))
+        normalizer = Normalizer((0.5,) * data.channels, (0.5,) * data.channels)
         labels, names = torch.arange(count) % classes, tuple(map(str, range(classes)))
-        return SyntheticImages(f"{name}/{split}", windows, half, labels, names, meter=self.meter)
+        return SyntheticImages(
+            f"{name}/{split}", windows, normalizer, labels, names, meter=self.meter
+        )
 
     def _problem(self, spec: DistillationSpec, number: int, times: int = 1) -> Problem:
-        """Return the problem, with few images (or two times as many) where each prolongs `init`."""
+        """Return the problem; with `times` x few images if `init` takes time for each of them."""
         problem = replace(super()._problem(spec, number), cache=None)
         method, images = spec.method, problem.images
-        if method.takes_all or (method.length(problem) and not method.short_preparations()):
+        if method.uses_full_source or (method.length(problem) and not method.short_preparations()):
             return problem
         few = min(times * max(FEW, problem.count), len(images))
         return replace(problem, images=images.take(torch.arange(few)))
 
     def _distill(self, stage: DistillationStage) -> None:
-        """Distill; what `init` takes is extrapolated from a short one and one twice as long."""
+        """Distill; the cost of `init` is extrapolated from two short ones, one twice as long."""
         spec, number, problem = stage.spec, stage.number, self._problem(stage.spec, stage.number)
         pair = [(spec.method, problem), (spec.method, self._problem(spec, number, 2))]
         rounds = len(self.images) / len(problem.images)
@@ -200,14 +203,14 @@ class ShortRunner(ExperimentRunner):
         super()._distill(replace(stage, spec=replace(spec, method=pair[0][0])))
 
     def group(self, stage: Stage) -> object:
-        """Return what stages of equal cost have in common, such as the kind of the targets."""
+        """Return a key that stages of equal cost share, with the kind of targets."""
         if (
             isinstance(stage, EvaluationStage)
             and (spec := stage.spec)
-            and not spec.method.takes_all
+            and not spec.method.uses_full_source
         ):
-            kind = self._set(spec, 0).target_kind
-            return stage.protocol, stage.network, kind, spec.count
+            target_kind = self._set(spec, 0).target_kind
+            return stage.protocol, stage.network, target_kind, spec.count
         return _group(stage.name)
 
 
@@ -215,8 +218,8 @@ def estimate(recipe: Recipe, machine: Machine) -> dict[str, Cost]:
     """Estimate all stages of a recipe.
 
     Args:
-        recipe: What would be run.
-        machine: Where it would be run.
+        recipe: The recipe to be run.
+        machine: The machine to run it on.
 
     Returns:
         The cost of each stage, by name.
@@ -244,16 +247,16 @@ def estimate_table(recipe: Recipe, machine: Machine) -> str:
     """Return a table with a row per stage, where equal ones share a row, and the total.
 
     Args:
-        recipe: What would be run.
-        machine: Where it would be run.
+        recipe: The recipe to be run.
+        machine: The machine to run it on.
     """
     started = time.monotonic()
     costs, groups = estimate(recipe, machine), dict[str, list[Cost]]()
     for name, cost in costs.items():
         groups.setdefault(_group(name), []).append(cost)
     rows = {}
-    for name, alike in [*groups.items(), ("total", list(costs.values()))]:
-        cost, number = sum(alike, Cost()), f"x{len(alike)}" if name != "total" else ""
+    for name, equal_costs in [*groups.items(), ("total", list(costs.values()))]:
+        cost, number = sum(equal_costs, Cost()), f"x{len(equal_costs)}" if name != "total" else ""
         amounts = f"{cost.disk / 2**20:.0f} MiB", f"{cost.flop / 1e12:.4g}", duration(cost.seconds)
         rows[name] = (number, *amounts, f"{cost.memory / 2**30:.1f} GiB")
     columns = ["", "disk", "TFLOP", "time", "memory"]

@@ -27,10 +27,10 @@ class DistillationSpec:
     """Distilled sets of one method and size.
 
     Args:
-        method: What makes the sets.
+        method: The method that makes the sets.
         count: Distilled images per set; "all": as many as the source has.
         number: Sets, with seeds 0, 1, ...; a network of seed n is trained on set n modulo `number`.
-        network: Of the inner models; None: that of the recipe.
+        network: Architecture of the inner models; None: that of the recipe.
     """
 
     method: Method[Any]
@@ -48,15 +48,15 @@ class Recipe:
         source: Name of the data set that is distilled.
         image_size: Pixels on a side, of all images.
         target: Training of the target model; None: no method needs one.
-        network: Of the inner models.
-        sets: What is distilled.
+        network: Architecture of the inner models.
+        sets: The sets that are distilled or selected.
         data: Names of the target data.
         protocols: How the sets are evaluated.
         seeds: Networks per row.
-        networks: That are pre-trained on the sets; empty: `network`.
+        networks: Architectures that are pre-trained on the sets; empty: `network`.
         probe_every: Outer steps between held-out probes; 0: none.
         judge_target: Evaluate the target model itself, too.
-        precision: Number format in networks.
+        precision: Number format in which networks compute.
         scale: "smoke": ten to thirty synthetic images per split instead of the data sets.
 
     Raises:
@@ -104,17 +104,17 @@ def get_recipe(name: str, scale: Scale = "full") -> Recipe:
     module = importlib.import_module(f"{FOLDER}.{name.replace('-', '_')}")
     if scale == "smoke":
         return smoke(module.recipe())
-    make = getattr(module, "recipe" if scale == "full" else scale, None)
-    if make is None:
+    make_recipe = getattr(module, "recipe" if scale == "full" else scale, None)
+    if make_recipe is None:
         raise ConfigError(f"{name} has no scale {scale!r}; choose smoke or full")
-    recipe: Recipe = make()
+    recipe: Recipe = make_recipe()
     return recipe
 
 
 def smoke(recipe: Recipe) -> Recipe:
     """Shorten a recipe to a test that everything works: a few steps on synthetic images.
 
-    All methods, networks and tasks stay, and the first two target data. The numbers it measures are
+    All methods, networks and tasks stay, and the first two target data. The results are
     meaningless.
     """
     sets = tuple(

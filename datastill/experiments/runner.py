@@ -127,15 +127,17 @@ def _executor(
 ) -> AbstractContextManager[Submit]:
     experiment = runner.experiment
     if ray is not None:
-        kind = experiment.machine.device.partition(":")[0]  # Ray chooses which GPU a worker sees
+        device_type = experiment.machine.device.partition(":")[
+            0
+        ]  # Ray chooses which GPU a worker sees
         experiment = replace(
             experiment,
             out=experiment.out.absolute(),  # workers start in folders of their own
             data_root=experiment.data_root and experiment.data_root.absolute(),
             reuse=experiment.reuse and experiment.reuse.absolute(),
-            machine=replace(experiment.machine, device=kind),
+            machine=replace(experiment.machine, device=device_type),
         )
-        return on_ray(partial(_run_alone, experiment), ray, gpus=int(kind == "cuda"))
+        return on_ray(partial(_run_alone, experiment), ray, gpus=int(device_type == "cuda"))
     if workers > 1:
         return in_subprocesses(partial(_run_alone, experiment), workers)
     return in_this_process(runner.run)
@@ -290,7 +292,7 @@ class ExperimentRunner:
         )
 
     def _set(self, spec: DistillationSpec, number: int) -> DistilledSet:
-        if not spec.method.takes_all:
+        if not spec.method.uses_full_source:
             return DistilledSet.load(self._path(set_name(spec, number)))
         if spec not in self.full_sources:
             self.full_sources[spec] = distill(spec.method, self._problem(spec, number))

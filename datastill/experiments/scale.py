@@ -1,4 +1,4 @@
-"""How large a recipe is run; apart, because the command line asks before it imports torch."""
+"""The scales of a recipe, in a file that the command line can import without torch."""
 
 from typing import Literal
 

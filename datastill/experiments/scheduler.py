@@ -38,7 +38,7 @@ def run_stages(
     Args:
         depends_on: For each stage the stages whose results it reads.
         submit: Starts a stage, as the context managers below yield it.
-        at_once: Stages that are started before an earlier one has ended.
+        at_once: Largest number of stages that run at the same time.
 
     Returns:
         The error message of each stage that failed, by name.
@@ -51,8 +51,8 @@ def run_stages(
         ready.extend(sorter.get_ready())
         while ready and len(running) < at_once:
             name, number = ready.popleft(), number + 1
-            if broken := [needed for needed in depends_on[name] if needed in failed]:
-                failed[name] = f"needs {broken[0]}, which failed"
+            if missing := [needed for needed in depends_on[name] if needed in failed]:
+                failed[name] = f"needs {missing[0]}, which failed"
                 sorter.done(name)
             else:
                 logger.info(f"stage {number} of {len(depends_on)}: {name}")
@@ -74,17 +74,17 @@ def error_message(error: BaseException) -> str:
 
 
 def attempt(run_stage: RunStage, name: str, level: int) -> str | None:
-    """Run a stage; return its error message, or None. The traceback of a defect is printed.
+    """Run a stage; return its error message, or None; print the traceback of a bug.
 
     Args:
-        run_stage: Runs it.
-        name: Its name.
-        level: Of the log, as --quiet or --verbose set it where the stages are started.
+        run_stage: Runs the stage of a name.
+        name: Name of the stage.
+        level: Log level of the process that starts the stages (--quiet, --verbose).
     """
     logger.setLevel(level)
     try:
         run_stage(name)
-    except Exception as error:  # whatever it is, the other stages go on
+    except Exception as error:  # of any kind: the other stages go on
         if not isinstance(error, DatastillError):
             traceback.print_exc()
         return error_message(error)
@@ -93,7 +93,7 @@ def attempt(run_stage: RunStage, name: str, level: int) -> str | None:
 
 @contextmanager
 def in_this_process(run_stage: RunStage) -> Iterator[Submit]:
-    """Run each stage at once, before `submit` returns."""
+    """Run each stage before `submit` returns."""
 
     def submit(name: str) -> Future[str | None]:
         future: Future[str | None] = Future()
@@ -109,7 +109,7 @@ def in_subprocesses(run_stage: RunStage, workers: int) -> Iterator[Submit]:
 
     Args:
         run_stage: Must be picklable.
-        workers: Processes at once. However the block is left, none is left behind.
+        workers: Largest number of processes. All of them are ended when the block is left.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ThreadPoolExecutor(workers)
@@ -136,7 +136,7 @@ def _run_subprocess(run_stage: RunStage, name: str, threads: int) -> str | None:
         message: str | None = receiver.recv()
     except EOFError:
         process.join()
-        return f"its process died ({_cause_of_death(process.exitcode)})"
+        return f"its process died ({_exit_reason(process.exitcode)})"
     process.join()
     return message
 
@@ -153,19 +153,19 @@ def _subprocess_main(
 
 
 def _exit_with_parent() -> None:
-    """End at once when the parent was killed: a resumed run starts this stage again."""
+    """Exit when the parent was killed: a resumed run starts this stage again."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "only a child process calls this"
     parent.join()
     os._exit(1)
 
 
-def _cause_of_death(exit_code: int | None) -> str:
+def _exit_reason(exit_code: int | None) -> str:
     """Return a text such as `exit code 3` or `SIGKILL, perhaps because memory ran out`."""
     if exit_code is None or exit_code >= 0:
         return f"exit code {exit_code}"
-    died_of = signal.Signals(-exit_code)
-    return died_of.name + ", perhaps because memory ran out" * (died_of is signal.SIGKILL)
+    killed_by = signal.Signals(-exit_code)
+    return killed_by.name + ", perhaps because memory ran out" * (killed_by is signal.SIGKILL)
 
 
 @contextmanager

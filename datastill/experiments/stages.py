@@ -14,13 +14,13 @@ from datastill.networks.architecture import Architecture
 from datastill.protocols.protocol import Protocol
 from datastill.train_target import TargetTraining
 
-TARGET, SETS, ROWS = "target", "sets/", "rows/"  # names of stages start so
+TARGET, SETS, ROWS = "target", "sets/", "rows/"  # prefixes of the names of stages
 SHARED = "shared"  # folder for what evaluations share, such as teachers
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A piece of work with a folder of its own, which has its name."""
+    """A piece of work, whose results are in the folder of its name."""
 
     name: str
     depends_on: tuple[str, ...]
@@ -38,15 +38,15 @@ class DistillationStage(Stage):
     """Make one distilled set."""
 
     spec: DistillationSpec
-    number: int  # of the sets of this spec
+    number: int  # which of the sets of this spec
 
 
 @dataclass(frozen=True)
 class EvaluationStage(Stage):
-    """Measure one network by all tasks of a protocol on all target data.
+    """Evaluate one network by all tasks of a protocol on all target data.
 
-    It is pre-trained on set `number` of `spec`; without one it is the target model itself, or,
-    without that, an untrained network.
+    The network is pre-trained on set `number` of `spec`. Without a `spec` it is the target model
+    (`of_target`) or an untrained network.
     """
 
     protocol: Protocol
@@ -59,20 +59,20 @@ class EvaluationStage(Stage):
 
 def stages(recipe: Recipe) -> dict[str, Stage]:
     """Return all stages of a recipe by name, each after those that it depends on."""
-    every: list[Stage] = []
+    all_stages: list[Stage] = []
     after_target = () if recipe.target is None else (TARGET,)
     if recipe.target is not None:
-        every.append(TargetStage(TARGET, (), recipe.target))
+        all_stages.append(TargetStage(TARGET, (), recipe.target))
     for spec in recipe.sets:
-        if not spec.method.takes_all:  # a copy of the source is not kept
+        if not spec.method.uses_full_source:  # a copy of the source is not kept
             for number in range(spec.number):
                 name = set_name(spec, number)
-                every.append(DistillationStage(name, after_target, spec, number))
+                all_stages.append(DistillationStage(name, after_target, spec, number))
     for protocol in recipe.protocols:
         for seed in range(recipe.seeds):
             for stage in _evaluations(recipe, protocol, seed):
-                every.append(replace(stage, depends_on=(*after_target, *stage.depends_on)))
-    return {stage.name: stage for stage in every}
+                all_stages.append(replace(stage, depends_on=(*after_target, *stage.depends_on)))
+    return {stage.name: stage for stage in all_stages}
 
 
 def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[EvaluationStage]:
@@ -84,8 +84,8 @@ def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Eval
             number = seed % spec.number
             distilled = set_name(spec, number)
             name = f"{ROWS}{distilled.removeprefix(SETS)}/{folder}"
-            needs = () if spec.method.takes_all else (distilled,)
-            yield EvaluationStage(name, needs, protocol, network, seed, spec, number)
+            depends_on = () if spec.method.uses_full_source else (distilled,)
+            yield EvaluationStage(name, depends_on, protocol, network, seed, spec, number)
     if recipe.judge_target and recipe.target is not None:
         name = f"{ROWS}target-model/{folder_name(protocol.name, seed)}"
         network = recipe.target.architecture

@@ -121,7 +121,7 @@ class Experts:
         return {"format": FORMAT, "format_version": str(FORMAT_VERSION), "facts": identity}
 
     def _find(self, number: int) -> bool:
-        """Whether an expert is in memory, or cached: then it is memory-mapped."""
+        """Return whether an expert is in memory, or cached: then it is memory-mapped."""
         file = self._file(number)
         if number in self._trajectories:
             return True

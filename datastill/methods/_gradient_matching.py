@@ -65,7 +65,7 @@ class GradientMatching(Method[GradientMatchingState]):
     networks: int = option(1000, "random networks, one after another", at_least=1, smoke=2)
     outer_loops: int | None = option(
         None,
-        "steps that each network lives; default: as published for the images per class, 10 for 10",
+        "steps with each network; default: as published for the images per class, 10 for 10",
         at_least=1,
         smoke=2,
     )
@@ -94,7 +94,8 @@ class GradientMatching(Method[GradientMatchingState]):
     def augmentation(self) -> Dsa:
         """The augmentation of all images, real and distilled."""
 
-    def settled(self, problem: Problem) -> Self:
+    def _with_loops(self, problem: Problem) -> Self:
+        """Fill in the published numbers of loops where none were passed."""
         outer_loops, inner_epochs = published_loops(images_per_class(problem))
         if self.outer_loops is not None:
             outer_loops = self.outer_loops
@@ -103,7 +104,7 @@ class GradientMatching(Method[GradientMatchingState]):
         return replace(self, outer_loops=outer_loops, inner_epochs=inner_epochs)
 
     def length(self, problem: Problem) -> int:
-        return self.networks * (self.settled(problem).outer_loops or 0)
+        return self.networks * (self._with_loops(problem).outer_loops or 0)
 
     def init(self, problem: Problem) -> GradientMatchingState:
         x_syn, seed = initial_images(problem, self.initial_images), problem.seed
@@ -119,9 +120,9 @@ class GradientMatching(Method[GradientMatchingState]):
     def step(
         self, problem: Problem, state: GradientMatchingState
     ) -> dict[str, Tensor | float | int]:
-        settled, network = self.settled(problem), state.network
-        assert settled.outer_loops is not None and settled.inner_epochs is not None
-        outer_loop = state.step % settled.outer_loops
+        method, network = self._with_loops(problem), state.network
+        assert method.outer_loops is not None and method.inner_epochs is not None
+        outer_loop = state.step % method.outer_loops
 
         self._set_batch_norm_statistics(problem, state)
         losses = []
@@ -141,10 +142,10 @@ class GradientMatching(Method[GradientMatchingState]):
         checked_optimizer_step(state.optimizer, loss, {"x_syn": state.x_syn})
 
         state.step += 1
-        if state.step % settled.outer_loops:
-            self._train_network(problem, state, settled.inner_epochs)
+        if state.step % method.outer_loops:
+            self._train_network(problem, state, method.inner_epochs)
         else:
-            state.network = random_network(problem, state.step // settled.outer_loops)
+            state.network = random_network(problem, state.step // method.outer_loops)
         return {"outer_loss": loss, "outer_loop": outer_loop}
 
     def result(self, problem: Problem, state: GradientMatchingState) -> DistilledSet:

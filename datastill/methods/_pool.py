@@ -1,6 +1,6 @@
 """A pool of inner models of different ages (FRePo, Zhou et al., NeurIPS 2022; KRR-ST, Alg. 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from datastill.core.profile import profile_section
 from datastill.core.rng import seeded
 from datastill.methods.method import Problem
-from datastill.networks.architecture import Network
+from datastill.networks.architecture import Architecture, Network
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import OptimizerSpec
 
@@ -32,13 +32,13 @@ class ModelPool:
     `models` is the only field, hence all that a checkpoint holds; the arguments never change.
 
     Args:
-        problem: Gives architecture, seed and machine.
+        problem: Gives images, seed and machine.
         outputs: Of each network, D or K.
-        size: Models in the pool.
+        networks: Architecture of each model in the pool.
         max_age: Training steps after which a model is replaced.
         optimizer: Of each model.
         loss: Maps (outputs, targets), both (B, outputs), to a scalar.
-        norm_momentum: Share of a new batch in the running statistics of batch normalisation.
+        norm_momentum: Share of a new batch in the running statistics of batch norm.
             Default: PyTorch's 0.1.
     """
 
@@ -49,7 +49,7 @@ class ModelPool:
         problem: Problem,
         *,
         outputs: int,
-        size: int,
+        networks: Sequence[Architecture],
         max_age: int,
         optimizer: OptimizerSpec,
         loss: Callable[[Tensor, Tensor], Tensor],
@@ -57,7 +57,8 @@ class ModelPool:
     ) -> None:
         self.problem, self.outputs, self.max_age = problem, outputs, max_age
         self.optimizer, self.loss, self.norm_momentum = optimizer, loss, norm_momentum
-        self.models = [self._new_model(slot, generation=1) for slot in range(size)]
+        self.networks = networks
+        self.models = [self._new_model(slot, generation=1) for slot in range(len(networks))]
 
     def train(self, slot: int, x: Tensor, y: Tensor) -> Tensor:
         """Train a model by one step on images (B, C, H, W) and targets (B, outputs); its loss."""
@@ -78,15 +79,19 @@ class ModelPool:
         if old.reset_counter < self.max_age:
             self.train(slot, x, y)
             return
-        self.models[slot] = self._new_model(slot, old.generation + 1)
+        self.replace(slot)
         if stale:
             self.models[slot].reset_counter = old.reset_counter
+
+    def replace(self, slot: int) -> None:
+        """Put a new model in place of one."""
+        self.models[slot] = self._new_model(slot, self.models[slot].generation + 1)
 
     def _new_model(self, slot: int, generation: int) -> InnerModel:
         """Return an untrained model: the same on every machine and after any resume."""
         problem = self.problem
         with seeded(problem.seed, "pool", slot, generation):
-            network = problem.network(
+            network = self.networks[slot](
                 image_size=problem.images.image_size,
                 channels=problem.images.channels,
                 outputs=self.outputs,

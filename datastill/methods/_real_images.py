@@ -80,7 +80,7 @@ class SelectionMethod(RealImagesMethod):
     """M different source images, selected by their features: of all, or so many of each class."""
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "space")
-    without_target: ClassVar[str] = "--method.targets class-label --method.space pixels"
+    no_target_hint: ClassVar[str] = "--method.targets class-label --method.space pixels"
 
     space: Space = option("representation", "features by which images are selected")
 
@@ -103,23 +103,23 @@ class SelectionMethod(RealImagesMethod):
 def groups(problem: Problem, targets: RealTargets) -> list[tuple[Tensor, int]]:
     """Return (source indices (n,), images to select of them): per class for labels, else of all.
 
-    Where M / K leaves a rest, the first classes get one more; classes that give none are left out.
+    Where K does not divide M, the first classes get one more; classes without any are left out.
 
     Raises:
-        ConfigError: A class has fewer images than it has to give.
+        ConfigError: A class has fewer images than are asked of it.
     """
     if targets == "representation":
         return [(torch.arange(len(problem.images)), problem.count)]
     share, rest = divmod(problem.count, len(problem.by_class))
     shares = [(index, share + (k < rest)) for k, index in enumerate(problem.by_class)]
-    for k, (index, wanted) in enumerate(shares):
-        if len(index) < wanted:
+    for k, (index, count) in enumerate(shares):
+        if len(index) < count:
             raise ConfigError(
-                f"{wanted} images of each class were asked for, and class"
+                f"{count} images of each class were asked for, and class"
                 f" {problem.images.classes[k]} of {problem.images.name} has {len(index)};"
                 " lower --count"
             )
-    return [(index, wanted) for index, wanted in shares if wanted]
+    return [(index, count) for index, count in shares if count]
 
 
 def features(problem: Problem, index: Tensor, space: Space) -> Tensor:  # (n,) -> (n, F) float32

@@ -2,8 +2,8 @@
 
     x_syn ← x_syn - η ∇ Σ_k D(∇_θ L(real images of class k), ∇_θ L(distilled images of class k))
 
-D adds up 1 - cos over the output channels of all layers. The network θ starts at random and is
-trained on x_syn between two updates; then comes the next one.
+D adds up 1 - cos over the output channels of all layers. The network θ starts at random, is
+trained on x_syn between two updates, and after `outer_loops` of them is replaced by the next one.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class DC(GradientMatching):
 
     Args:
         networks: Random networks, one after another.
-        outer_loops: Steps that each network lives. Default: as published for the images per class.
+        outer_loops: Steps with each network. Default: as published for the images per class.
         inner_epochs: Epochs that a network is trained on distilled images between two steps.
             Default: as published for the images per class.
         class_batch: Real images per class and step.

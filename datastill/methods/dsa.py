@@ -22,7 +22,7 @@ class DSA(GradientMatching):
 
     Args:
         networks: Random networks, one after another.
-        outer_loops: Steps that each network lives. Default: as published for the images per class.
+        outer_loops: Steps with each network. Default: as published for the images per class.
         inner_epochs: Epochs that a network is trained on distilled images between two steps.
             Default: as published for the images per class.
         class_batch: Real images per class and step.

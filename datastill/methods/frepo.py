@@ -126,7 +126,7 @@ class FRePo(Method[FRePoState]):
         pool = ModelPool(
             problem,
             outputs=num_classes,
-            size=self.pool_size,
+            networks=[problem.network] * self.pool_size,
             max_age=self.max_age,
             optimizer=AdamW(self.inner_lr),
             loss=half_square,

@@ -29,9 +29,9 @@ class FullSource(RealImagesMethod):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
-    without_target: ClassVar[str] = "--method.targets class-label"
-    takes_all: ClassVar[bool] = True
-    draws: ClassVar[bool] = False
+    no_target_hint: ClassVar[str] = "--method.targets class-label"
+    uses_full_source: ClassVar[bool] = True
+    is_stochastic: ClassVar[bool] = False
 
     def choose(self, problem: Problem) -> Tensor:
         return torch.arange(len(problem.images))

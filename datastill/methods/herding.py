@@ -14,9 +14,9 @@ from datastill.methods._real_images import SelectionMethod
 
 @dataclass(frozen=True)
 class Herding(SelectionMethod):
-    """Pick M source images, one by one, whose features have almost the mean of all.
+    """Pick M source images, one by one, so that the mean of their features is close to that of all.
 
-    Nothing is drawn: every seed gives the same images.
+    Every seed gives the same images.
 
     Args:
         targets: Pair the images with their target `representation` or `class-label`.
@@ -32,7 +32,7 @@ class Herding(SelectionMethod):
         20
     """
 
-    draws: ClassVar[bool] = False
+    is_stochastic: ClassVar[bool] = False
 
     def select(self, x: Tensor, count: int, *, seed: int) -> Tensor:
         return herding_indices(x, count)
@@ -46,7 +46,7 @@ def herding_indices(x: Tensor, count: int) -> Tensor:  # (n, F) -> (count,) int6
     picked = torch.empty(count, dtype=torch.int64)
     for t in range(count):
         wanted = (t + 1) * mean - picked_sum  # (F,)
-        distance = squares - 2 * (x @ wanted)  # to `wanted`, but for a constant
+        distance = squares - 2 * (x @ wanted)  # squared, to `wanted`, up to a constant
         picked[t] = distance.masked_fill(~free, torch.inf).argmin()
         picked_sum, free[picked[t]] = picked_sum + x[picked[t]], False
     return picked

@@ -152,7 +152,7 @@ class KRRST(Method[KRRSTState]):
             pool=ModelPool(
                 problem,
                 outputs=target.dim,
-                size=self.pool_size,
+                networks=[problem.network] * self.pool_size,
                 max_age=self.max_age,
                 optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
                 loss=F.mse_loss,

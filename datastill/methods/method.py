@@ -162,9 +162,9 @@ class Method(ABC, Generic[State]):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ()  # options that make another row in tables
-    takes_all: ClassVar[bool] = False  # the count must be that of the source
-    without_target: ClassVar[str] = ""  # flags with which no target model is needed
-    draws: ClassVar[bool] = True  # another seed can give another set
+    uses_full_source: ClassVar[bool] = False  # the count must be that of the source
+    no_target_hint: ClassVar[str] = ""  # flags with which no target model is needed
+    is_stochastic: ClassVar[bool] = True  # another seed can give another set
     by_class: ClassVar[bool] = False  # every class gets the same number of images
     shares_work: ClassVar[bool] = False  # several ranks are faster than one
     default_network: ClassVar[Architecture] = ConvNet()  # of inner models, as published
@@ -193,14 +193,14 @@ class Method(ABC, Generic[State]):
                 " started; start it without torchrun"
             )
         if self.needs_target and problem.target is None:
-            without = self.without_target and f", or do without one by {self.without_target}"
+            without = self.no_target_hint and f", or do without one by {self.no_target_hint}"
             raise ConfigError(
                 f"{name} needs a target model; make one with"
                 f" 'datastill target --data NAME --out DIR' and pass --target DIR{without}"
             )
         if self.needs_labels and problem.images.labels is None:
             raise ConfigError(f"{name} needs labels, and {problem.images.name} has none")
-        if self.takes_all and problem.count != len(problem.images):
+        if self.uses_full_source and problem.count != len(problem.images):
             raise ConfigError(
                 f"{name} takes all {len(problem.images)} images of {problem.images.name};"
                 f" pass --count all instead of {problem.count}"
@@ -223,10 +223,6 @@ class Method(ABC, Generic[State]):
                 f"{name} was asked for {problem.count // classes} images per class of"
                 f" {problem.images.name}, whose smallest class has {smallest}; lower --count"
             )
-
-    def settled(self, problem: Problem) -> Self:
-        """Return the method with each option set that otherwise follows from the problem."""
-        return self
 
     def short_preparations(self) -> tuple[Self, Self, int] | None:
         """For estimates: return how `init` can be cut short; None where it is short already.

@@ -1,8 +1,8 @@
 """MTT: matching training trajectories (Cazenavette et al., CVPR 2022, Algorithm 1).
 
-M images are learned so that a student, which starts where an expert was after some epoch and takes
-N steps on them, arrives where the expert was M⁺ epochs later. The student's step size is learned
-with them. Experts are trained ahead (`_experts.py`).
+A student starts from the weights of an expert after some epoch and takes N steps on M distilled
+images. The images are learned so that it ends near the expert's weights M⁺ epochs later. The
+student's step size is learned with them. Experts are trained ahead (`_experts.py`).
 """
 
 import warnings
@@ -167,12 +167,12 @@ class MTT(Method[MTTState]):
         chosen = sample_each_class(problem, images_per_class(problem), generator)
         x_syn = problem.network_input(chosen, source).requires_grad_()
         student_lr = torch.tensor(self.student_lr, device=device).requires_grad_()
-        images = {"params": [x_syn], "lr": self.outer_lr}
-        rates = {"params": [student_lr], "lr": self.student_lr_lr}
+        image_group = {"params": [x_syn], "lr": self.outer_lr}
+        lr_group = {"params": [student_lr], "lr": self.student_lr_lr}
         return MTTState(
             x_syn=x_syn,
             student_lr=student_lr,
-            optimizer=torch.optim.SGD([images, rates], momentum=self.outer_momentum),
+            optimizer=torch.optim.SGD([image_group, lr_group], momentum=self.outer_momentum),
             start_generator=fork(seed, "starts"),
             batch_generator=fork(seed, "batches"),
             augmentation_generator=fork(seed, "augmentation"),
@@ -189,9 +189,9 @@ class MTT(Method[MTTState]):
         student_lr = float(state.student_lr.detach())
 
         batches = []
-        drawn = Batches.over(len(y_syn), state.batch_generator)
+        index_batches = Batches.over(len(y_syn), state.batch_generator)
         for _ in range(self.syn_steps):
-            index = machine.to_device(drawn.draw(self.syn_batch or len(y_syn)))
+            index = machine.to_device(index_batches.draw(self.syn_batch or len(y_syn)))
             x = Dsa()(state.x_syn[index], state.augmentation_generator)
             batches.append((x, y_syn[index]))
         with seeded(problem.seed, "student", state.step):
@@ -259,7 +259,7 @@ def unroll(
     lr: Tensor,  # ()
     machine: Machine,
 ) -> Tensor:  # (P,)
-    """θ ← θ - lr · ∇ CE(student(θ, x), y) for each batch (x, y); differentiable in x and lr."""
+    """Take θ ← θ - lr · ∇ CE(student(θ, x), y) on each batch; differentiable in x and lr."""
     theta = start.detach().requires_grad_()
     for x, y in batches:
         loss = F.cross_entropy(functional_forward(student, theta, x, machine), y)
@@ -269,15 +269,15 @@ def unroll(
 
 
 def normalized_distance(theta: Tensor, start: Tensor, goal: Tensor) -> Tensor:  # () of (P,) each
-    """‖θ - goal‖² / ‖start - goal‖²: 1 where the student did not move, 0 where it arrived."""
+    """Return ‖θ - goal‖² / ‖start - goal‖²: 1 at the start, 0 at the goal."""
     return (theta - goal).square().sum() / (start - goal).square().sum()
 
 
 def functional_forward(network: Network, theta: Tensor, x: Tensor, machine: Machine) -> Tensor:
     """Return outputs (B, K) of a network with all its parameters taken from θ (P,), for x.
 
-    The network must be in training mode: batch normalisation then uses the statistics of each
-    batch, and what it counts in its buffers has no influence on anything.
+    The network must be in training mode: batch norm then uses the statistics of each batch, and
+    the running statistics in its buffers are not used.
     """
     learned = dict(network.named_parameters())
     parts = torch.split(theta, [p.numel() for p in learned.values()])

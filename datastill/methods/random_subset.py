@@ -1,7 +1,7 @@
 """Random subset: source images as they are, a row of KRR-ST's tables (Lee et al., ICLR 2024).
 
-With target representations (ours) or with class labels (theirs). The control that isolates what
-distillation adds: the same number of images with the same kind of targets, but none learned.
+With target representations (ours) or with class labels (the paper's). The control that isolates
+the effect of distillation: the same number of images and kind of targets, but none learned.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class RandomSubset(RealImagesMethod):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("targets", "balanced")
-    without_target: ClassVar[str] = "--method.targets class-label"
+    no_target_hint: ClassVar[str] = "--method.targets class-label"
 
     balanced: bool = option(False, "as many images of each class, as the DC family's random row")
 
@@ -54,10 +54,10 @@ class RandomSubset(RealImagesMethod):
 def _class_by_class(problem: Problem, order: Tensor) -> Tensor:  # (N,) int64 -> (N,)
     """Return the same order within each class, but one image of every class in turn.
 
-    The first M hold as many of each class as of any other, or one more where M / K leaves a rest.
+    The first M hold as many of each class as of any other, or one more where K does not divide M.
     """
-    turn = torch.empty_like(order)
+    number_in_class = torch.empty_like(order)
     for k in range(problem.images.num_classes):
         members = torch.nonzero(problem.labels[order] == k).flatten()
-        turn[members] = torch.arange(len(members))
-    return order[turn.argsort(stable=True)]
+        number_in_class[members] = torch.arange(len(members))
+    return order[number_in_class.argsort(stable=True)]

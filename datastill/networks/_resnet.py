@@ -66,8 +66,8 @@ def resnet_body(
         A module that maps (B, C, H, W) to (B, F), and F.
     """
     if stem == "small":
-        # keeps PyTorch's default weights: the released code exchanges the stem after the
-        # initialisation of all others
+        # keeps PyTorch's default weights: the released code replaces the stem after it has
+        # initialised all convolutions
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=STEM_PADDING, bias=False)]
     else:
         convolution = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)

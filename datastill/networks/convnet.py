@@ -13,7 +13,7 @@ from datastill.networks.architecture import Architecture
 
 @dataclass(frozen=True)
 class ConvNet(Architecture):
-    """Blocks of 3x3 convolution, normalisation, ReLU and 2x2 average pooling.
+    """Blocks of 3x3 convolution, normalization, ReLU and 2x2 average pooling.
 
     The features are the flattened last map: (H / 2ⁿ)² · width of them for n blocks.
 
@@ -39,7 +39,7 @@ class ConvNet(Architecture):
         "channels of each block; one number: of as many blocks as the paper has; empty: the"
         " paper's for the image size",
     )
-    norm: Literal["batch", "instance", "none"] = option("batch", "normalisation layer")
+    norm: Literal["batch", "instance", "none"] = option("batch", "normalization layer")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from datastill.networks.architecture import Architecture
 
 @dataclass(frozen=True)
 class TimmWeights:
-    """The weights of a model, the normalisation of pixels that they expect, and their source."""
+    """The weights of a model, the normalization of pixels that they expect, and their source."""
 
     tensors: Mapping[str, Tensor]
     mean: tuple[float, ...]  # (C,), in unit pixels
@@ -119,8 +119,8 @@ def _create_model(model: str, **options: Any) -> nn.Module:
         raise
     except Exception as error:  # errors of timm, of the hub and of the network share no base class
         public = " with its public weights, which it downloads at their first use"
-        what = model + (public if options["pretrained"] else "")
-        raise ConfigError(f"timm cannot make {what}: {error}") from error
+        description = model + (public if options["pretrained"] else "")
+        raise ConfigError(f"timm cannot make {description}: {error}") from error
     return network
 
 

@@ -61,7 +61,7 @@ class Objective(ABC):
 
     Subclass it in a new file of `datastill/objectives` to add an objective; its fields are its
     options. Heads are trained along with the network, except for parameters that require no
-    gradient, and thrown away afterwards: the target model is what lies below them.
+    gradient, and discarded afterwards: the target model is the network below them.
 
     Example:
         >>> from datastill.networks.convnet import ConvNet

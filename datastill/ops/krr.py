@@ -79,6 +79,38 @@ def krr_predict(
     return (query @ weights).to(y_syn.dtype), condition
 
 
+@profile_section("kernel ridge regression")
+def krr_map(
+    f_syn: Tensor, *, ridge_of_trace: float = 0.0, ridge_of_mean: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return W with f_query · W · y_syn = `krr_predict(f_query, f_syn, y_syn)` for all y_syn.
+
+    W = Φ_mᵀ (Φ_m Φ_mᵀ + λI)⁻¹, or the same as (Φ_mᵀ Φ_m + λI)⁻¹ Φ_mᵀ where that is smaller.
+
+    Args:
+        f_syn: (M, F) features of distilled images.
+        ridge_of_trace: Ridge as a fraction of the trace of the kernel matrix.
+        ridge_of_mean: Ridge as a fraction of its mean diagonal.
+
+    Returns:
+        W, (F, M) float64, and the condition of the system (see `solve_positive`).
+
+    Raises:
+        SingularKernelError: No jitter makes the matrix positive definite.
+        NotFiniteError: The features are not finite.
+
+    Example:
+        >>> krr_map(torch.eye(2), ridge_of_mean=3.0)[0].tolist()
+        [[0.25, 0.0], [0.0, 0.25]]
+    """
+    phi = f_syn.double()
+    ridge = (ridge_of_trace + ridge_of_mean / len(phi)) * phi.square().sum()
+    if len(phi) <= phi.shape[1]:
+        solution, condition = solve_positive(_add_ridge(gram(phi), ridge), phi)
+        return solution.T, condition
+    return solve_positive(_add_ridge(gram(phi.T), ridge), phi.T)
+
+
 def _add_ridge(matrix: Tensor, ridge: Tensor) -> Tensor:
     return matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
 

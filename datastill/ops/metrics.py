@@ -9,10 +9,10 @@ def accuracy_percent(
     logits: Tensor,  # (B, K)
     labels: Tensor,  # (B,) int64
 ) -> float:
-    """Return how many rows have their largest logit at the label, in percent.
+    """Return the percentage of rows whose largest logit is that of their label.
 
     Raises:
-        DataError: the shapes do not fit, or there are no rows.
+        DataError: The shapes do not fit, or there are no rows.
     """
     if logits.dim() != 2 or logits.shape[:1] != labels.shape or len(labels) == 0:
         raise DataError(
@@ -24,22 +24,22 @@ def accuracy_percent(
 
 def r_squared(
     prediction: Tensor,  # (N, D)
-    truth: Tensor,  # (N, D)
+    target: Tensor,  # (N, D)
 ) -> float:
     """Return 1 - SSE / SST in float64, summed over N and D, SST about the mean of each dimension.
 
     Raises:
-        DataError: the shapes differ or there are no rows.
-        NumericalError: the truth is the same in every row, so that there is nothing to explain.
+        DataError: The shapes differ, or there are no rows.
+        NumericalError: All rows of the target are equal, so that R² is undefined.
     """
-    if prediction.shape != truth.shape or truth.dim() != 2 or truth.numel() == 0:
+    if prediction.shape != target.shape or target.dim() != 2 or target.numel() == 0:
         raise DataError(
             f"R² needs two (N, D) tensors of one shape;"
-            f" got {tuple(prediction.shape)} and {tuple(truth.shape)}"
+            f" got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
-    target = truth.double()
+    target = target.double()
     unexplained = (target - prediction.double()).square().sum()
     total = (target - target.mean(0)).square().sum()
     if float(total) == 0:
-        raise NumericalError("R² has no value: all rows of the truth are equal")
+        raise NumericalError("R² is undefined: all rows of the target are equal")
     return float(1 - unexplained / total)

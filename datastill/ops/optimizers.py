@@ -101,7 +101,7 @@ class Lars(_Spec):
         lr: Learning rate of a layer whose trust ratio is one.
         momentum: Share of the last update that is kept, in [0, 1).
         weight_decay: Multiple of weight matrices that is added to their gradient; biases and
-            parameters of normalisation layers are not decayed.
+            parameters of normalization layers are not decayed.
         trust: Norm of an update at learning rate one, as a share of the norm of the weights.
 
     Raises:
@@ -183,7 +183,7 @@ class LarsOptimizer(_LayerWise):
 
     For each weight matrix w with gradient g: d = g + weight_decay·w, then
     d ← trust·‖w‖/‖d‖ · d, then m ← momentum·m + d and w ← w - lr·m. Biases and weights of
-    normalisation layers (one dimension or none) are neither adapted nor decayed.
+    normalization layers (one dimension or none) are neither adapted nor decayed.
     """
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def convert_sync_batch_norm(module: nn.Module, ranks: Ranks) -> None:
 
 
 def _is_convertible(module: nn.Module) -> TypeGuard[BatchNorm]:
-    """Whether it is torch's own class, not a subclass, with weights and running statistics."""
+    """Return whether it is torch's own class, no subclass, with weights and running statistics."""
     if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d):
         return False
     return isinstance(module, BatchNorm) and module.affine and module.track_running_stats

@@ -1,8 +1,8 @@
 """Equal budgets: every kind of set gets the same updates, batch and augmentation, then fine-tuning.
 
 The published budgets differ: methods of soft labels pre-train 2.5 times longer than the others, and
-all but KRR-ST with augmentation. Here only what belongs to the kind of targets stays its own: loss,
-optimizer, learning rate and schedule (docs/fidelity.md#equal-budget).
+all but KRR-ST with augmentation. Here only loss, optimizer, learning rate and schedule
+depend on the kind of targets (docs/fidelity.md#equal-budget).
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ BATCH = 256
 
 
 def equal(kind: TargetKind) -> Pretraining:
-    """The published pre-training of that kind, but as long as that of all others."""
+    """Return the published pre-training of that kind, with the length of all others."""
     return replace(PRETRAINING[kind], augmentation=Dsa(), batch=BATCH, steps=STEPS)
 
 

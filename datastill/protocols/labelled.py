@@ -1,7 +1,7 @@
-"""The standard of labelled distillation: train from scratch on the set, test on its source.
+"""The usual protocol with class labels: train from scratch on the set, test on its source.
 
 Zhao, Mopuri and Bilen (ICLR 2021) and Zhao and Bilen (ICML 2021): a ConvNet of 128 channels with
-instance normalisation, 1,000 epochs with differentiable Siamese augmentation, and the network's own
+instance norm, 1,000 epochs with differentiable Siamese augmentation, and the network's own
 outputs on the test split. Sets of soft labels are trained on as FRePo's released code does
 (docs/fidelity.md#labelled).
 """
@@ -19,7 +19,7 @@ NETWORK = ConvNet(widths=(128,), norm="instance")
 PROTOCOL = Protocol(
     name="labelled",
     networks=((128, NETWORK),),  # 3 blocks to 32 pixels, 4 to 64, 5 to 128
-    representation=None,  # such networks do not name classes
+    representation=None,  # such networks do not predict classes
     hard_label=Pretraining(
         Sgd(lr=0.01, momentum=0.9, weight_decay=5e-4),
         HalfDrop(0.1),

@@ -1,8 +1,8 @@
 """MKDT's protocol (Joshi, Ni and Mirzasoleiman, ICLR 2025): 20 epochs, then a probe of few labels.
 
-A ConvNet of 128 channels with instance normalisation is pre-trained, and a linear classifier is
+A ConvNet of 128 channels with instance norm is pre-trained, and a linear classifier is
 fitted to its frozen features on 1 % and 5 % of the labels, without augmentation. The numbers are
-those of the released code, which knows representations only (docs/fidelity.md#mkdt).
+those of the released code, which has representations only (docs/fidelity.md#mkdt).
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ PROTOCOL = Protocol(
     ),
     representation=PRETRAINING,
     hard_label=PRETRAINING,  # ours: the same with cross-entropy
-    soft_label=replace(PRETRAINING, optimizer=AdamW(lr=3e-4)),  # ours: by the rate of their loss
+    soft_label=replace(PRETRAINING, optimizer=AdamW(lr=3e-4)),  # ours: FRePo's optimizer
     tasks=(
         LinearProbe(
             features="body",

@@ -21,8 +21,8 @@ class Protocol:
 
     Args:
         name: Its public name; empty for a custom protocol.
-        networks: Pairs of the largest image size and the network for it, sizes rising; empty: the
-            network that the set was distilled with.
+        networks: Pairs of the largest image size and the network for it, smallest size first;
+            empty: the network that the set was distilled with.
         representation: Pre-training on sets of target representations; None: not defined.
         hard_label: Pre-training on sets of class labels; None: not defined.
         soft_label: Pre-training on sets of soft labels; None: not defined.
@@ -66,24 +66,26 @@ class Protocol:
         """Return how networks are trained on sets with that kind of targets.
 
         Args:
-            kind: Of the targets.
+            kind: Kind of the targets.
             epochs: Passes over the set; None: those of the protocol.
 
         Raises:
             ConfigError: The protocol does not define it.
         """
-        rows = {
+        by_kind = {
             "representation": self.representation,
             "hard-label": self.hard_label,
             "soft-label": self.soft_label,
         }
-        row = rows[kind]
-        if row is None:
+        pretraining = by_kind[kind]
+        if pretraining is None:
             raise ConfigError(
                 f"protocol {self.name} is not defined for sets with {kind} targets; choose another"
                 " --protocol, or none"
             )
-        return row if epochs is None else replace(row, epochs=epochs, steps=None)
+        if epochs is None:
+            return pretraining
+        return replace(pretraining, epochs=epochs, steps=None)
 
     def title(self, kind: TargetKind, epochs: int | None = None) -> str:
         """Return the name, and the epochs if they were changed: `mkdt, 100 epochs`."""
@@ -126,16 +128,15 @@ def custom_protocol(*tasks: Task, pretrain_steps: int | None = None) -> Protocol
         tasks: How the pre-trained networks are evaluated.
         pretrain_steps: Updates of pre-training. Default: as published.
     """
-    rows = {
-        kind: row if pretrain_steps is None else replace(row, steps=pretrain_steps)
-        for kind, row in PRETRAINING.items()
-    }
+    by_kind = PRETRAINING
+    if pretrain_steps is not None:
+        by_kind = {k: replace(v, steps=pretrain_steps) for k, v in PRETRAINING.items()}
     return Protocol(
         name="",
         networks=(),
-        representation=rows["representation"],
-        hard_label=rows["hard-label"],
-        soft_label=rows["soft-label"],
+        representation=by_kind["representation"],
+        hard_label=by_kind["hard-label"],
+        soft_label=by_kind["soft-label"],
         tasks=tasks,
     )
 

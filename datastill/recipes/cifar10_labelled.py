@@ -1,7 +1,8 @@
 """CIFAR-10 in 1 and 10 images per class, by every method that learns from class labels.
 
-The field's own benchmark: networks are trained from scratch on the sets and tested on CIFAR-10,
-five per row. There is no target model. Published numbers: benchmarks/published_labelled.csv.
+The usual benchmark of distillation with labels: networks are trained from scratch on the sets and
+tested on CIFAR-10, five per row. There is no target model. Published numbers:
+benchmarks/published_labelled.csv.
 """
 
 from dataclasses import replace
@@ -57,7 +58,7 @@ def sets(per_class: int) -> tuple[DistillationSpec, ...]:
 
 
 def _mtt(per_class: int) -> MTT:
-    """DC-BENCH's settings, by MTT's authors (docs/fidelity.md#mtt)."""
+    """Return DC-BENCH's settings, by MTT's authors (docs/fidelity.md#mtt)."""
     if per_class > 1:
         return MTT()
     return MTT(syn_steps=50, max_start_epoch=2, student_lr=1e-2, student_lr_lr=1e-7)
@@ -87,7 +88,7 @@ def small() -> Recipe:
 def small_sets(per_class: int) -> tuple[DistillationSpec, ...]:
     """Return one row per method, with budgets for two CPU cores; nothing is whitened."""
     count = per_class * CLASSES
-    networks = 20 if per_class > 1 else 200  # each lives ten steps, or one
+    networks = 20 if per_class > 1 else 200  # of ten outer steps each, or one
     dc = DC(networks=networks, inner_epochs=10, class_batch=64, initial_images="real")
     dsa = DSA(networks=networks, inner_epochs=10, class_batch=64)
     frepo = FRePo(outer_steps=1500, outer_batch=256, outer_lr=3e-3, zca=False)

@@ -57,20 +57,20 @@ class FeatureProbe(Task):
         check_enough(data, self.labels)
 
     @final
-    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
-        test = self._extract_features(start, data.test)
+    def measure(self, context: TaskContext, data: TaskData) -> list[TaskResult]:
+        test = self._extract_features(context, data.test)
         results = []
         for labels in self.labels:
             accuracies = []
             for draw in range(self.draws):
-                seed = derive(start.seed, "label-draw", draw) if draw else start.seed
-                train = self._extract_features(start, choose_labelled(data, labels, seed))
+                seed = derive(context.seed, "label-draw", draw) if draw else context.seed
+                train = self._extract_features(context, choose_labelled(data, labels, seed))
                 accuracies.append(self.accuracy(train, test, seed))
             setting = f"{labels}, {self.features}"
             results.append(TaskResult(setting, fmean(accuracies), None, self.updates()))
         return results
 
-    def _extract_features(self, start: TaskContext, images: ImageSet) -> Features:
-        module = start.network if self.features == "output" else start.network.body
-        values = images.predict(module.eval(), start.machine)
+    def _extract_features(self, context: TaskContext, images: ImageSet) -> Features:
+        module = context.network if self.features == "output" else context.network.body
+        values = images.predict(module.eval(), context.machine)
         return Features(values, labels_of(images), images.num_classes)

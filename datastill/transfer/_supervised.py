@@ -41,25 +41,25 @@ class Supervised:
     crop_flip: CropFlip
 
     def train(
-        self, network: Network, images: ImageSet, *, start: TaskContext, name: str, data: str
+        self, network: Network, images: ImageSet, *, context: TaskContext, name: str, data: str
     ) -> Network:
         """Train a network in place and return it in evaluation mode.
 
         Args:
-            network: On the device of `start.machine`.
+            network: On the device of `context.machine`.
             images: Labelled images.
-            start: Its seed, machine and checkpoint are used.
-            name: Names the stage and, with `data`, its random streams.
+            context: Gives seed, machine and checkpoint.
+            name: Name of the training in logs and, with `data`, of its random streams.
             data: Name of the data.
         """
         state = SupervisedState(
             network,
             self.optimizer.make(network.parameters()),
-            Batches.over(len(images), fork(start.seed, f"{name}-batches", data)),
-            fork(start.seed, f"{name}-views", data),
+            Batches.over(len(images), fork(context.seed, f"{name}-batches", data)),
+            fork(context.seed, f"{name}-views", data),
         )
-        step = partial(self._step, start.machine, state, images)
-        run_steps(name, state, step, length=self.steps, saving=start.saving)
+        step = partial(self._step, context.machine, state, images)
+        run_steps(name, state, step, length=self.steps, saving=context.saving)
         return network.eval()
 
     def _step(
@@ -74,12 +74,12 @@ class Supervised:
         return {"loss": loss}
 
 
-def with_new_head(start: TaskContext, data: TaskData) -> Network:
+def with_new_head(context: TaskContext, data: TaskData) -> Network:
     """Return a copy of the network whose head is new and has one output per class of the data."""
-    with seeded(start.seed, "new-head", data.name):
-        network = new_classifier(start.architecture, data)
-    copy_body(start.network, into=network)
-    return start.machine.to_device(network)
+    with seeded(context.seed, "new-head", data.name):
+        network = new_classifier(context.architecture, data)
+    copy_body(context.network, into=network)
+    return context.machine.to_device(network)
 
 
 def new_classifier(architecture: Architecture, data: TaskData) -> Network:

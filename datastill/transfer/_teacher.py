@@ -27,40 +27,42 @@ class Teacher:
     training: Supervised
     seed: int
 
-    def make(self, start: TaskContext, data: TaskData) -> Network:
+    def make(self, context: TaskContext, data: TaskData) -> Network:
         """Train the teacher, or load it, and return it in evaluation mode.
 
-        With a folder in `start` it is trained once for each data set, architecture, seed and
+        With a folder in `context` it is trained once for each data set, architecture, seed and
         settings: later calls load its file, and an interrupted training continues.
         """
         with seeded(self.seed, "teacher", data.name):
-            network = start.machine.to_device(new_classifier(self.architecture, data))
-        if start.folder is None:
-            return self._train(network, replace(start, saving=None), data)
-        identity = self._identity(start, data)
+            network = context.machine.to_device(new_classifier(self.architecture, data))
+        if context.folder is None:
+            return self._train(network, replace(context, saving=None), data)
+        identity = self._identity(context, data)
         name = f"teacher-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
-        file = start.folder.path / f"{name}.safetensors"
+        file = context.folder.path / f"{name}.safetensors"
         with file_lock(file.with_name(f".{name}.lock"), f"{name} of {data.name}"):
-            saving = start.folder.saving(name, identity)
+            saving = context.folder.saving(name, identity)
             if file.exists():
                 checkpoint.read(file, network, identity)
             else:
                 start_time = time.monotonic()
-                self._train(network, replace(start, saving=saving), data)
-                accuracy = _log_accuracy(network, start, data)
+                self._train(network, replace(context, saving=saving), data)
+                accuracy = _log_accuracy(network, context, data)
                 seconds = round(time.monotonic() - start_time, 3)
                 row = {"teacher": name, "data": data.name, "accuracy_percent": accuracy}
-                start.folder.append("teachers.jsonl", {**row, "wall_seconds": seconds})
+                context.folder.append("teachers.jsonl", {**row, "wall_seconds": seconds})
                 checkpoint.write(file, network, identity)
             saving.clear()
         return network.eval()
 
-    def _train(self, network: Network, start: TaskContext, data: TaskData) -> Network:
+    def _train(self, network: Network, context: TaskContext, data: TaskData) -> Network:
         logger.info(f"training a {public_name(self.architecture)} teacher on {data.name}")
-        start = replace(start, seed=self.seed)  # one teacher for the students of all seeds
-        return self.training.train(network, data.train, start=start, name="teacher", data=data.name)
+        context = replace(context, seed=self.seed)  # one teacher for the students of all seeds
+        return self.training.train(
+            network, data.train, context=context, name="teacher", data=data.name
+        )
 
-    def _identity(self, start: TaskContext, data: TaskData) -> dict[str, Any]:
+    def _identity(self, context: TaskContext, data: TaskData) -> dict[str, Any]:
         zca = data.train.normalizer.zca
         return {
             "data": {"name": data.name, "fingerprint": data.train.fingerprint},
@@ -68,12 +70,12 @@ class Teacher:
             "architecture": {"name": public_name(self.architecture), **to_json(self.architecture)},
             "training": to_json(self.training),
             "seed": self.seed,
-            "precision": start.machine.precision,
+            "precision": context.machine.precision,
         }
 
 
-def _log_accuracy(network: Network, start: TaskContext, data: TaskData) -> float:
-    logits = data.test.predict(network, start.machine)
+def _log_accuracy(network: Network, context: TaskContext, data: TaskData) -> float:
+    logits = data.test.predict(network, context.machine)
     accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
     logger.info(f"the teacher's test accuracy on {data.name} is {accuracy:.1f} %")
     return accuracy

@@ -14,7 +14,7 @@ from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Report the test accuracy of the network's own outputs: the largest of the K is the answer.
+    """Report the test accuracy of the network's own outputs: the largest of the K is predicted.
 
     For networks trained on class labels, hard or soft, of the same classes.
     """
@@ -24,7 +24,7 @@ class Classify(Task):
     def check(self, data: TaskData) -> None:
         check_enough(data, ("all",))  # every class needs at least one training image
 
-    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
-        outputs = data.test.predict(start.network.eval(), start.machine)
+    def measure(self, context: TaskContext, data: TaskData) -> list[TaskResult]:
+        outputs = data.test.predict(context.network.eval(), context.machine)
         accuracy = accuracy_percent(outputs.cpu(), labels_of(data.test))
         return [TaskResult("", accuracy, None, 0)]

@@ -45,7 +45,7 @@ class DataFreeKdState:
 class KDContext:
     """Everything that is fixed while the student learns."""
 
-    start: TaskContext
+    context: TaskContext
     teacher: Network
     pixels: Tensor | None  # (M, C, H, W) as networks take them; None: noise
     count: int  # images per epoch
@@ -120,18 +120,18 @@ class DataFreeKd(Task):
         ResNet18(self.teacher_width).check(data.train.image_size)
         check_enough(data, ("all",))
 
-    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
-        teacher = self._teacher().make(start, data).train(self.batch_norm == "train")
-        context = KDContext(start, teacher, None, self.noise_count)
-        if start.distilled is not None:
-            pixels = start.distilled.network_input().to(start.machine.device)
-            context = KDContext(start, teacher, pixels, len(pixels))
-        student = self._learn(context, with_new_head(start, data), data)
+    def measure(self, context: TaskContext, data: TaskData) -> list[TaskResult]:
+        teacher = self._teacher().make(context, data).train(self.batch_norm == "train")
+        kd = KDContext(context, teacher, None, self.noise_count)
+        if context.distilled is not None:
+            pixels = context.distilled.network_input().to(context.machine.device)
+            kd = KDContext(context, teacher, pixels, len(pixels))
+        student = self._learn(kd, with_new_head(context, data), data)
         student.train(self.batch_norm == "train")
-        logits = data.test.predict(student, start.machine, batch=self.batch)
+        logits = data.test.predict(student, context.machine, batch=self.batch)
         accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
         setting = "batch norm of the batch" if self.batch_norm == "train" else ""
-        return [TaskResult(setting, accuracy, None, self._length(context))]
+        return [TaskResult(setting, accuracy, None, self._length(kd))]
 
     def _teacher(self) -> Teacher:
         sgd = Sgd(self.teacher_lr, self.teacher_momentum, self.teacher_weight_decay)
@@ -139,39 +139,39 @@ class DataFreeKd(Task):
         training = Supervised(self.teacher_steps, self.teacher_batch, sgd, views)
         return Teacher(ResNet18(self.teacher_width), training, self.teacher_seed)
 
-    def _learn(self, context: KDContext, student: Network, data: TaskData) -> Network:
-        seed, lr = context.start.seed, self.lr if context.pixels is not None else self.noise_lr
+    def _learn(self, kd: KDContext, student: Network, data: TaskData) -> Network:
+        seed, lr = kd.context.seed, self.lr if kd.pixels is not None else self.noise_lr
         state = DataFreeKdState(
             student,
             AdamW(lr).make(student.parameters()),
-            Batches.over(context.count, fork(seed, "data-free-kd-batches", data.name)),
+            Batches.over(kd.count, fork(seed, "data-free-kd-batches", data.name)),
             fork(seed, "data-free-kd-views", data.name),
         )
-        step = partial(self._step, context, state)
-        length = self._length(context)
-        run_steps("data-free KD", state, step, length=length, saving=context.start.saving)
+        step = partial(self._step, kd, state)
+        length = self._length(kd)
+        run_steps("data-free KD", state, step, length=length, saving=kd.context.saving)
         return student
 
-    def _step(self, context: KDContext, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
-        x, machine = self._images(context, state), context.start.machine
+    def _step(self, kd: KDContext, state: DataFreeKdState, step: int) -> dict[str, Tensor]:
+        x, machine = self._images(kd, state), kd.context.machine
         with torch.no_grad():
-            y = machine.forward(context.teacher, x).softmax(1)  # soft labels
-        epoch = step // self._steps_per_epoch(context)
+            y = machine.forward(kd.teacher, x).softmax(1)  # soft labels
+        epoch = step // self._steps_per_epoch(kd)
         set_learning_rates(state.optimizer, Cosine(), epoch, self.epochs)
         loss = train_step(state.student, state.optimizer, F.cross_entropy, x, y, machine)
         return {"loss": loss}
 
-    def _images(self, context: KDContext, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
+    def _images(self, kd: KDContext, state: DataFreeKdState) -> Tensor:  # (B, C, H, W)
         index = state.batches.draw(self.batch)
-        if context.pixels is not None:
-            index = context.start.machine.to_device(index)
-            return Dsa(self.strategies)(context.pixels[index], state.views)
-        network = context.start.network
+        if kd.pixels is not None:
+            index = kd.context.machine.to_device(index)
+            return Dsa(self.strategies)(kd.pixels[index], state.views)
+        network = kd.context.network
         shape = (len(index), network.channels, network.image_size, network.image_size)
-        return context.start.machine.to_device(torch.randn(shape, generator=state.views))
+        return kd.context.machine.to_device(torch.randn(shape, generator=state.views))
 
-    def _steps_per_epoch(self, context: KDContext) -> int:
-        return -(-context.count // self.batch)
+    def _steps_per_epoch(self, kd: KDContext) -> int:
+        return -(-kd.count // self.batch)
 
-    def _length(self, context: KDContext) -> int:
-        return self.epochs * self._steps_per_epoch(context)
+    def _length(self, kd: KDContext) -> int:
+        return self.epochs * self._steps_per_epoch(kd)

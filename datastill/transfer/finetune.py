@@ -69,13 +69,13 @@ class Finetune(Task):
     def check(self, data: TaskData) -> None:
         check_enough(data, self.labels)
 
-    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
+    def measure(self, context: TaskContext, data: TaskData) -> list[TaskResult]:
         results = []
         for labels in self.labels:
-            train = choose_labelled(data, labels, start.seed)
-            saving = start.saving and start.saving.for_part(labels)
-            network = self._train(replace(start, saving=saving), train, data)
-            logits = data.test.predict(network, start.machine)
+            train = choose_labelled(data, labels, context.seed)
+            saving = context.saving and context.saving.for_part(labels)
+            network = self._train(replace(context, saving=saving), train, data)
+            logits = data.test.predict(network, context.machine)
             accuracy = accuracy_percent(logits.cpu(), labels_of(data.test))
             setting = "" if labels == "all" else labels
             results.append(TaskResult(setting, accuracy, None, self.length(data.name)))
@@ -85,12 +85,12 @@ class Finetune(Task):
         """Return the number of updates on the data set of this name."""
         return self.steps or (LONG_STEPS if data in LONG else STEPS)
 
-    def _train(self, start: TaskContext, train: ImageSet, data: TaskData) -> Network:
+    def _train(self, context: TaskContext, train: ImageSet, data: TaskData) -> Network:
         training = Supervised(
             self.length(data.name),
             self.batch,
             Sgd(self.lr, self.momentum, self.weight_decay),
             CropFlip(self.crop_padding, self.flip),
         )
-        network = with_new_head(start, data)
-        return training.train(network, train, start=start, name="fine-tuning", data=data.name)
+        network = with_new_head(context, data)
+        return training.train(network, train, context=context, name="fine-tuning", data=data.name)

@@ -162,7 +162,7 @@ def from_target(target: TargetModel, *, protocol: str = "") -> Origin:
     Raises:
         ConfigError: The target model is a module without an architecture of datastill.
     """
-    architecture, network = target.rebuildable()
+    architecture, network = target.require_network()
     source = str(target.provenance.get("source", {}).get("name", "")).partition("/")[0]
     return Origin(
         method="target-model",

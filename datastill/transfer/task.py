@@ -70,10 +70,10 @@ class TaskData:
         return TaskData(name, train, test)
 
     def whitened_by(self, normalizer: Normalizer | None) -> "TaskData":
-        """Return the data normalized by that of a distilled set, if it whitens.
+        """Return the data with the normalizer of a distilled set, if that whitens; else unchanged.
 
-        A network that was trained on whitened images must get whitened images. Data for all other
-        networks keep the normalization by their own statistics.
+        A network that was trained on whitened images must get whitened images. For all other
+        networks the data are normalized by their own statistics.
         """
         if normalizer is None or normalizer.zca is None:
             return self
@@ -172,8 +172,16 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def measure(self, start: TaskContext, data: TaskData) -> list[TaskResult]:
-        """Evaluate the network of `start` and return one number per setting of this task."""
+    def measure(self, context: TaskContext, data: TaskData) -> list[TaskResult]:
+        """Evaluate the network of `context`.
+
+        Args:
+            context: The network, its architecture, the seed and where checkpoints go.
+            data: Labelled images, which `check` has accepted.
+
+        Returns:
+            One number per setting of this task, such as one per number of labels.
+        """
 
     @final
     def check_network(self, network: Network, data: TaskData) -> None:

@@ -45,6 +45,8 @@ VARIANTS: list[tuple[str, object]] = [
     ("bank", "full"),
     ("pixel_space", "normalized"),
     ("space", "pixels"),
+    ("rescale", False),
+    ("rounds", 2),
     ("zca", False),
     ("learn", "labels"),
     ("learn", "images-and-labels"),
@@ -88,7 +90,7 @@ def every(
 
 def solvable(method: Method, *, seed: int = 0) -> Problem:
     images = toy_images()
-    return toy_problem(len(images) if method.takes_all else COUNT, seed=seed, images=images)
+    return toy_problem(len(images) if method.uses_full_source else COUNT, seed=seed, images=images)
 
 
 def steps(method: Method) -> int:
@@ -156,7 +158,7 @@ def test_every_method__seed_alone_decides_and_nothing_else_changes(method: Metho
     assert torch.equal(torch.get_rng_state(), generator)
     torch.rand(7)
     assert same(distilled, distill(method, solvable(method)))
-    assert same(distilled, distill(method, solvable(method, seed=1))) != method.draws
+    assert same(distilled, distill(method, solvable(method, seed=1))) != method.is_stochastic
 
 
 @every_method
@@ -250,10 +252,10 @@ def test_every_method__missing_target_is_refused_before_any_work(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where options make a method do without one, the message names them."""
-    images, options = toy_images(), method.without_target.split()
+    images, options = toy_images(), method.no_target_hint.split()
     monkeypatch.setattr(type(method), "init", None)
     message = r"needs a target model; .*datastill target .*--target"
-    with pytest.raises(ConfigError, match=f"{message}.*{method.without_target}$"):
+    with pytest.raises(ConfigError, match=f"{message}.*{method.no_target_hint}$"):
         distill(method, Problem(images, None, len(images), network=NETWORK))
     names = [option.removeprefix("--method.") for option in options[::2]]
     changes: dict[str, Any] = dict(zip(names, options[1::2], strict=True))
@@ -265,7 +267,7 @@ def test_every_method__works_without_what_it_does_not_need(method: Method) -> No
     images = toy_images()
     target = toy_target(images) if method.needs_target else None
     source = images if method.needs_labels else images.unlabelled()
-    count = len(images) if method.takes_all else COUNT
+    count = len(images) if method.uses_full_source else COUNT
     assert len(distill(method, Problem(source, target, count, network=NETWORK))) == count
 
 
@@ -280,7 +282,7 @@ def test_every_method__missing_label_is_refused_before_any_work(
         distill(method, Problem(images, target, len(images), network=NETWORK))
 
 
-@every(lambda method: method.takes_all)
+@every(lambda method: method.uses_full_source)
 def test_every_method__another_count_than_all_is_refused_where_all_are_taken(
     method: Method,
 ) -> None:

@@ -68,7 +68,7 @@ def test_every_recipe__smoke_scale_differs_in_lengths_alone(name: str) -> None:
 def test_every_recipe__sets_of_one_table_have_different_names(name: str) -> None:
     recipe = get_recipe(name)
     distilled = [name for name in stages(recipe) if name.startswith("sets/")]
-    assert len(distilled) == sum(x.number for x in recipe.sets if not x.method.takes_all)
+    assert len(distilled) == sum(x.number for x in recipe.sets if not x.method.uses_full_source)
 
 
 def test_named__scale_that_a_recipe_lacks_is_refused() -> None:

@@ -10,7 +10,7 @@ FOLDERS = ["data", "methods", "networks", "objectives", "transfer"]
 
 
 def test_names__are_the_files_without_underscore() -> None:
-    listed = "dc dm dsa frepo full-source herding k-means kip krr-st mtt random-subset"
+    listed = "dc dm dsa frepo full-source herding k-means kip krr-st label-solve mtt random-subset"
     assert names("datastill.methods") == listed.split()
 
 
@@ -27,7 +27,7 @@ def test_find__knows_every_name(folder: str) -> None:
 def test_find__wrong_name_is_answered_with_the_nearest_and_all() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"no 'krrst' among the methods; did you mean 'krr-st'.*full-source, .*krr-st, mtt",
+        match=r"no 'krrst' among the methods; did you mean 'krr-st'.*full-source, .*krr-st, .*mtt",
     ):
         find("datastill.methods", "krrst")
 

@@ -20,7 +20,8 @@ def images(photos: Path) -> ds.ImageSet:
 def test_api__ten_lines_of_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    block = README.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    section = README.read_text(encoding="utf-8").partition("## Python\n")[2]
+    block = section.partition("```python\n")[2].partition("```")[0]
     short = re.sub(r"(steps|max_age)=\d+", r"\1=2", block)
     monkeypatch.chdir(tmp_path)
     exec(compile(short, str(README), "exec"), {})

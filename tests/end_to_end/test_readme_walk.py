@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-
-import datastill as ds
 
 ROOT = Path(__file__).parents[2]
 PACKS = ROOT.parent / "shared" / "data"
@@ -54,17 +54,20 @@ def prepare(folder: Path, scratch: Path) -> None:
         write(test[test_labels == k][:TEST], folder / "labelled" / "test" / f"class-{k}")
 
 
-def commands() -> str:
+def block(language: str) -> str:
+    """The first lines of README's section in a language."""
     section = (ROOT / "README.md").read_text().partition("## On your own images")[2]
-    return re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1]  # type: ignore[index]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]  # type: ignore[index]
 
 
 @pytest.mark.slow
-def test_readme__walk_on_own_images_ends_with_a_network(tmp_path: Path) -> None:
+def test_readme__walk_on_own_images_ends_with_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare(tmp_path, tmp_path / "scratch")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     start = time.monotonic()
-    subprocess.run(["bash", "-ec", commands()], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(["bash", "-ec", block("bash")], cwd=tmp_path, env=environment, check=True)
     minutes = (time.monotonic() - start) / 60
     report = (tmp_path / "report" / "table.md").read_text()
     print(f"{minutes:.1f} minutes\n{report}")
@@ -72,7 +75,9 @@ def test_readme__walk_on_own_images_ends_with_a_network(tmp_path: Path) -> None:
         methods = {row["method"] for row in csv.DictReader(file)}
     assert {"krr-st", "random-subset", "target-model", "scratch"} <= methods
     assert re.search(rf"\| krr-st \| 100 \|.*{NUMBER} .*{NUMBER} to {NUMBER}", report)
-    network, transform = ds.load_network(tmp_path / "networks" / "photos")
-    image = Image.open(next((tmp_path / "photos").glob("*.png")))
-    assert network(transform(image)[None]).isfinite().all()
+    shutil.copy(next((tmp_path / "photos").glob("*.png")), tmp_path / "photo.jpg")
+    names: dict[str, torch.Tensor] = {}
+    monkeypatch.chdir(tmp_path)
+    exec(block("python"), names)
+    assert names["features"].shape == (1, 4 * 4 * 128) and names["features"].isfinite().all()
     assert (tmp_path / "photos.safetensors").exists()

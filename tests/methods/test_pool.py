@@ -37,7 +37,7 @@ def new_network(slot: int, generation: int) -> Network:
 def a_pool(size: int = 1, max_age: int = 3, **changes: Any) -> ModelPool:
     problem = Problem(toy_images(size=4), None, 3, network=Flat())
     arguments = {"outputs": 2, "optimizer": SGD, "loss": F.mse_loss, **changes}
-    return ModelPool(problem, size=size, max_age=max_age, **arguments)
+    return ModelPool(problem, networks=[problem.network] * size, max_age=max_age, **arguments)
 
 
 def pairs() -> tuple[Tensor, Tensor]:

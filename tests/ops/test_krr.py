@@ -8,7 +8,7 @@ from torch import Tensor
 from datastill.core.errors import NotFiniteError, NumericalWarning, SingularKernelError
 from datastill.core.rng import fork
 from datastill.ops import krr
-from datastill.ops.krr import cholesky, gram, krr_predict, solve_positive, with_bias
+from datastill.ops.krr import cholesky, gram, krr_map, krr_predict, solve_positive, with_bias
 
 DUAL, PRIMAL = 6, 20  # distilled rows, with 10 features and a bias
 sizes = pytest.mark.parametrize("m", [DUAL, PRIMAL], ids=["dual", "primal"])
@@ -95,6 +95,17 @@ def test_krr_predict__trace_is_a_constant_for_the_gradient(m: int) -> None:
     detached = 0.1 * (f_syn.detach() @ f_syn.detach().T).trace()
     by_hand = by_inverse(f_query, f_syn, y_syn, detached).square().sum()
     close(torch.autograd.grad(actual, f_syn)[0], torch.autograd.grad(by_hand, f_syn)[0])
+
+
+@sizes
+def test_krr_map__predicts_as_krr_predict_for_any_targets(m: int) -> None:
+    f_query, f_syn, y_syn = rows(m)
+    ridges = {"ridge_of_trace": 1e-3, "ridge_of_mean": 0.1}
+    weights, condition = krr_map(f_syn, **ridges)
+    expected, same_condition = krr_predict(f_query, f_syn, y_syn, **ridges)
+    close(f_query @ weights @ y_syn, expected, within=1e-9)
+    close(f_query @ weights @ (y_syn + 1), predicted(f_query, f_syn, y_syn + 1, **ridges))
+    assert condition == same_condition and weights.shape == (11, m)
 
 
 def test_solve_positive__gradient_of_matrix_and_right_side() -> None:

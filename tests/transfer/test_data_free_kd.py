@@ -31,12 +31,12 @@ TASK = DataFreeKd(
 STEPS = 4  # two epochs of 12 images, 8 at a time
 
 
-def a_start(folder: Path | None = None, **changes: Any) -> TaskContext:
-    start = TaskContext(toy_network(), NETWORK, seed=0, distilled=toy_set(12))
+def a_context(folder: Path | None = None, **changes: Any) -> TaskContext:
+    context = TaskContext(toy_network(), NETWORK, seed=0, distilled=toy_set(12))
     if folder is not None:
         opened = RunFolder(folder, checkpoint_seconds=0.0)
-        start = replace(start, folder=opened, saving=always_saving(folder))
-    return replace(start, **changes)
+        context = replace(context, folder=opened, saving=always_saving(folder))
+    return replace(context, **changes)
 
 
 class Seen:
@@ -84,13 +84,13 @@ def test_data_free_kd__one_step_is_adam_on_the_soft_cross_entropy(
     batch_norm: Any, seen: Seen
 ) -> None:
     task = replace(TASK, epochs=1, batch=12, batch_norm=batch_norm, strategies=())
-    start = a_start()
-    task.measure(start, toy_task())
-    fresh = data_free_kd.with_new_head(start, toy_task()).train()
+    context = a_context()
+    task.measure(context, toy_task())
+    fresh = data_free_kd.with_new_head(context, toy_task()).train()
     before = [p.detach().clone() for p in fresh.parameters()]
-    assert start.distilled is not None
-    x = start.distilled.network_input()
-    teacher = task._teacher().make(a_start(), toy_task()).train(batch_norm == "train")
+    assert context.distilled is not None
+    x = context.distilled.network_input()
+    teacher = task._teacher().make(a_context(), toy_task()).train(batch_norm == "train")
     p = teacher(x).softmax(1).detach()
     loss = -(p * fresh(x).log_softmax(1)).sum(1).mean()
     gradients = torch.autograd.grad(loss, list(fresh.parameters()))
@@ -110,21 +110,21 @@ def test_data_free_kd__rate_follows_a_cosine_over_epochs(monkeypatch: pytest.Mon
         return metrics
 
     monkeypatch.setattr(DataFreeKd, "_step", keep)
-    (result,) = TASK.measure(a_start(), toy_task())
+    (result,) = TASK.measure(a_context(), toy_task())
     assert rates == pytest.approx([1e-4, 1e-4, 0.5e-4, 0.5e-4]) and result.steps == STEPS
 
 
 def test_data_free_kd__student_sees_distilled_images_as_networks_take_them(seen: Seen) -> None:
-    start = a_start()
-    replace(TASK, strategies=()).measure(start, toy_task())
-    assert start.distilled is not None
+    context = a_context()
+    replace(TASK, strategies=()).measure(context, toy_task())
+    assert context.distilled is not None
     shown = torch.cat(seen.images[:2]).flatten(1).unique(dim=0)
-    assert torch.equal(shown, start.distilled.network_input().flatten(1).unique(dim=0))
+    assert torch.equal(shown, context.distilled.network_input().flatten(1).unique(dim=0))
 
 
 def test_data_free_kd__without_a_set_there_is_fresh_noise(seen: Seen) -> None:
     task = replace(TASK, batch=256, noise_count=512, epochs=1, strategies=("rotate",))
-    (result,) = task.measure(a_start(distilled=None), toy_task())
+    (result,) = task.measure(a_context(distilled=None), toy_task())
     noise = torch.cat(seen.images)
     assert result.steps == 2 and noise.shape == (512, 1, 8, 8)
     assert abs(float(noise.mean())) < 0.03 and abs(float(noise.std()) - 1) < 0.03
@@ -133,7 +133,7 @@ def test_data_free_kd__without_a_set_there_is_fresh_noise(seen: Seen) -> None:
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_data_free_kd__switch_decides_whose_statistics_are_used(mode: Any, seen: Seen) -> None:
-    (result,) = replace(TASK, batch_norm=mode).measure(a_start(), toy_task())
+    (result,) = replace(TASK, batch_norm=mode).measure(a_context(), toy_task())
     assert seen.teachers[0].training == (mode == "train")
     assert seen.tested_in_train_mode[-1] == (mode == "train")
     assert result.setting == ("batch norm of the batch" if mode == "train" else "")
@@ -151,10 +151,10 @@ def test_data_free_kd__teacher_is_trained_once_and_kept(
 
     monkeypatch.setattr(Supervised, "train", count)
     for seed in (0, 1):
-        TASK.measure(a_start(tmp_path, seed=seed, saving=None), toy_task())
-    TASK.measure(a_start(tmp_path, distilled=None, saving=None), toy_task())
+        TASK.measure(a_context(tmp_path, seed=seed, saving=None), toy_task())
+    TASK.measure(a_context(tmp_path, distilled=None, saving=None), toy_task())
     assert trained == ["teacher"]
-    replace(TASK, teacher_seed=1).measure(a_start(tmp_path, saving=None), toy_task())
+    replace(TASK, teacher_seed=1).measure(a_context(tmp_path, saving=None), toy_task())
     assert trained == ["teacher", "teacher"]
     assert len(list(tmp_path.glob("teacher-*.safetensors"))) == 2
     assert len((tmp_path / "teachers.jsonl").read_text().splitlines()) == 2
@@ -165,10 +165,10 @@ def test_data_free_kd__teacher_is_trained_once_and_kept(
 def test_data_free_kd__resumes_bit_for_bit(
     tmp_path: Path, seen: Seen, owner: type, step: int
 ) -> None:
-    uninterrupted = TASK.measure(a_start(), toy_task())
+    uninterrupted = TASK.measure(a_context(), toy_task())
     with killed(owner, "_step", step):
-        TASK.measure(a_start(tmp_path), toy_task())
-    assert TASK.measure(a_start(tmp_path), toy_task()) == uninterrupted
+        TASK.measure(a_context(tmp_path), toy_task())
+    assert TASK.measure(a_context(tmp_path), toy_task()) == uninterrupted
     assert equal(weights(seen.students[0]), weights(seen.students[-1]))
     assert not list(tmp_path.glob("checkpoint-teacher*"))
 
@@ -181,8 +181,8 @@ def test_data_free_kd__images_too_small_for_the_teacher_are_refused() -> None:
 def test_data_free_kd__never_touches_the_training_images_of_the_student(seen: Seen) -> None:
     data = toy_task()
     assert data.train.labels is not None
-    start, plain = a_start(), replace(TASK, teacher_steps=1, teacher_lr=1e-12)
+    context, plain = a_context(), replace(TASK, teacher_steps=1, teacher_lr=1e-12)
     other = ImageSet("toy/train", 255 - data.train.images, data.train.normalizer, data.train.labels)
     for train in (data.train, replace(other, classes=data.train.classes)):
-        plain.measure(start, replace(data, train=train))
+        plain.measure(context, replace(data, train=train))
     assert torch.equal(torch.cat(seen.images[:STEPS]), torch.cat(seen.images[STEPS:]))

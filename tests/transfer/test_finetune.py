@@ -39,9 +39,9 @@ def test_finetune__resumes_bit_for_bit(
         return network
 
     monkeypatch.setattr(Finetune, "_train", keep)
-    start = TaskContext(toy_network(), NETWORK, seed=0)
-    FINETUNE.measure(start, toy_task())
-    saved = replace(start, saving=always_saving(tmp_path))
+    context = TaskContext(toy_network(), NETWORK, seed=0)
+    FINETUNE.measure(context, toy_task())
+    saved = replace(context, saving=always_saving(tmp_path))
     with killed(Supervised, "_step", step):
         FINETUNE.measure(saved, toy_task())
     FINETUNE.measure(saved, toy_task())
@@ -50,10 +50,10 @@ def test_finetune__resumes_bit_for_bit(
 
 def test_finetune__resumes_among_several_settings(tmp_path: Path) -> None:
     several = replace(FINETUNE, labels=("2-per-class", "all"))
-    start = TaskContext(toy_network(), NETWORK, seed=0, saving=always_saving(tmp_path))
+    context = TaskContext(toy_network(), NETWORK, seed=0, saving=always_saving(tmp_path))
     with killed(Supervised, "_step", 9):
-        several.measure(start, toy_task())
-    assert several.measure(start, toy_task()) == measured(several)
+        several.measure(context, toy_task())
+    assert several.measure(context, toy_task()) == measured(several)
 
 
 def test_finetune__starts_from_the_pre_trained_body(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +72,8 @@ def test_finetune__starts_from_the_pre_trained_body(monkeypatch: pytest.MonkeyPa
 
 def test_finetune__trains_the_body_too() -> None:
     network = toy_network()
-    start = TaskContext(network, NETWORK, seed=0)
-    tuned = FINETUNE._train(start, toy_images(), toy_task())
+    context = TaskContext(network, NETWORK, seed=0)
+    tuned = FINETUNE._train(context, toy_images(), toy_task())
     assert not equal(weights(tuned.body), weights(network.body))
     assert not tuned.training
 

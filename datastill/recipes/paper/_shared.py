@@ -1,7 +1,7 @@
 """What the paper's tables share (Lee et al., ICLR 2024, section 5; released train.py, test.py).
 
-All numbers are the paper's, or the released code's where the paper is silent; how the compared sets
-were made neither says: each method has its own paper's settings, without whitening
+All numbers are the paper's, or the released code's where the paper is silent; neither says how
+the compared sets were made: each method has its own paper's settings, without whitening
 (docs/fidelity.md#paper-recipes).
 """
 
@@ -32,7 +32,7 @@ TARGET = TargetTraining()  # ResNet-18 by Barlow Twins; how it was trained was n
 TABLE_1 = ("random", "k-means", "dsa", "dm", "mtt", "kip", "frepo", "krr-st")
 TABLE_2 = tuple(row for row in TABLE_1 if row != "kip")  # of Figure 3 and Table 4, too
 TABLE_3 = ("random", "frepo", "krr-st")
-# of the authors of MTT, for 10 images per class, as DC-BENCH has them (docs/fidelity.md#mtt)
+# settings of MTT's authors for 10 images per class, as DC-BENCH has them (docs/fidelity.md#mtt)
 MTT_CIFAR100 = MTT(outer_lr=1e3, syn_steps=20, student_lr=0.01, zca=False)
 MTT_TINY = MTT(
     outer_lr=1e4,
@@ -43,7 +43,9 @@ MTT_TINY = MTT(
     max_start_epoch=40,
     zca=False,
 )
-CONTROL = "random images with KRR-ST's targets"  # ours: what distillation adds is beyond it
+CONTROL = (
+    "random images with KRR-ST's targets"  # ours: the gain of distillation is measured against it
+)
 
 
 def sets(

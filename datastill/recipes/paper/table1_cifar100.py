@@ -32,7 +32,7 @@ from datastill.transfer.finetune import Finetune
 
 
 def recipe() -> Recipe:
-    """ConvNet 128-256-512."""
+    """Return the recipe, with a ConvNet 128-256-512."""
     return Recipe(
         name="paper.table1-cifar100",
         source="cifar100",
@@ -86,7 +86,7 @@ def small() -> Recipe:
 
 
 def small_compared(count: int) -> tuple[DistillationSpec, ...]:
-    """Methods of class labels with a thousandth of their steps or less."""
+    """Return the methods of class labels with a thousandth of their steps or less."""
     inner = ConvNet(widths=(32,), norm="instance")
     mtt = replace(
         MTT_CIFAR100,

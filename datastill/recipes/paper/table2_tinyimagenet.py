@@ -20,7 +20,7 @@ SOFT_STEPS = 40_000  # of pre-training on soft labels
 
 
 def recipe() -> Recipe:
-    """ConvNet 64-128-256-512."""
+    """Return the recipe, with a ConvNet 64-128-256-512."""
     return Recipe(
         name="paper.table2-tinyimagenet",
         source="tiny-imagenet",

@@ -10,7 +10,7 @@ from datastill.recipes.paper._shared import FINE_GRAINED, SEEDS, TABLE_3, TARGET
 
 
 def recipe() -> Recipe:
-    """ConvNet 64-128-256-512."""
+    """Return the recipe, with a ConvNet 64-128-256-512."""
     return Recipe(
         name="paper.table3-imagenet",
         source="imagenet",
