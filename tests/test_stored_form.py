@@ -419,7 +419,7 @@ def test_command__compresses_a_run(
     assert main(["show", str(out)]) == 0
     assert "codec: webp" in capsys.readouterr().out
     assert main(["show", str(out / "distilled.basis.safetensors")]) == 0
-    assert capsys.readouterr().out.startswith("basis: distilled.basis\n")
+    assert capsys.readouterr().out.startswith("target_basis: distilled.basis\n")
     for budget in ("many", "-3", "100"):
         assert main([*words, str(tmp_path / "none"), "--bytes", budget]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -51,7 +51,7 @@ def run(config: Json) -> None:
         description = {"checkpoint": path.stem, "tensors": len(tensors), "identity": identity}
     elif form == BASIS_FORMAT:
         tensors, _ = read_checked(path, BASIS_FORMAT, BASIS_VERSION)
-        description = {"basis": path.stem, **{k: list(x.shape) for k, x in tensors.items()}}
+        description = {"target_basis": path.stem, **{k: list(x.shape) for k, x in tensors.items()}}
     else:
         raise ArtefactError(f"{path} is a safetensors file, but not one of datastill")
     print(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), end="")
