@@ -20,7 +20,7 @@ NOTE = (
     " among the distilled and selected sets of one M with at least"
     f" {MIN_N} measurements, the best and every one not significantly worse (Welch, 95 %)."
     " Differences are paired where both sides have the same seeds, else Welch's; intervals are"
-    " not corrected for their number. Size: bytes of a set's images and targets."
+    " not corrected for their number. Size: bytes of a set's file."
 )
 NO_CONTROL = (
     "† No random images of the same M, targets, updates and settings were measured here; make them"
