@@ -228,10 +228,10 @@ def load_network(path: Path | str) -> tuple[Network, ImageTransform]:
 
     Example:
         >>> import datastill as ds, tempfile
-        >>> made = ds.ConvNet(widths=(8,))(image_size=16, channels=3, outputs=10)
+        >>> network = ds.ConvNet(widths=(8,))(image_size=16, channels=3, outputs=10)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = f"{folder}/network-0.safetensors"
-        ...     ds.PretrainedNetwork(made, Normalizer((0.5,) * 3, (0.2,) * 3)).save(path)
+        ...     ds.PretrainedNetwork(network, Normalizer((0.5,) * 3, (0.2,) * 3)).save(path)
         ...     network, transform = ds.load_network(folder)
         >>> network(transform(Image.new("RGB", (40, 30)))[None]).shape
         torch.Size([1, 10])

@@ -113,10 +113,10 @@ class Encoder:
         tiles = resize(levels.clamp(0, 255).byte().numpy(), size, SHRINK)
         targets, basis, form = _prepared_targets(targets, options, num_classes, basis, in_basis)
         clipped = int(((levels < 0) | (levels > 255)).sum())
-        known = {"codec": codec, "size": size, "targets": form, "clipped": clipped}
+        description = {"codec": codec, "size": size, "targets": form, "clipped": clipped}
         if in_basis or form == "int8":
-            known["components"] = targets.shape[1]
-        return Encoder(tiles, targets, basis, options, known)
+            description["components"] = targets.shape[1]
+        return Encoder(tiles, targets, basis, options, description)
 
     @property
     def components(self) -> int:

@@ -167,15 +167,15 @@ class Stored:
         return self.targets.float()
 
 
-def asked_for(form: Json) -> str:
+def settings_text(form: Json) -> str:
     """Describe a stored form without what differs between sets of one budget.
 
     Example:
-        >>> asked_for({"codec": "avif", "size": 32, "targets": "int8", "quality": 45})
+        >>> settings_text({"codec": "avif", "size": 32, "targets": "int8", "quality": 45})
         'avif, quality 45, 32 pixels, int8'
     """
-    asked = [f"{form['budget']} bytes"] if "budget" in form else []
-    if not asked:
+    settings = [f"{form['budget']} bytes"] if "budget" in form else []
+    if not settings:
         names = ("quality", "components")
-        asked = [f"{name} {form[name]}" for name in names if name in form]
-    return ", ".join([form["codec"], *asked, f"{form['size']} pixels", form["targets"]])
+        settings = [f"{name} {form[name]}" for name in names if name in form]
+    return ", ".join([form["codec"], *settings, f"{form['size']} pixels", form["targets"]])

@@ -26,7 +26,7 @@ from datastill.distilled_set import DistilledSet, SetSummary
 from datastill.networks.architecture import Architecture, Network
 from datastill.pretrain import with_provenance
 from datastill.pretrained_network import FILE_NAME
-from datastill.stored_form.stored import asked_for
+from datastill.stored_form.stored import settings_text
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin
 from datastill.transfer.task import (
@@ -378,7 +378,7 @@ def _settings(summary: SetSummary | None) -> dict[str, Any]:
     provenance = summary.provenance
     stored = provenance.get("stored")
     return {
-        **({} if stored is None else {"stored": asked_for(stored)}),
+        **({} if stored is None else {"stored": settings_text(stored)}),
         "method": provenance["method"].get("options", {}),
         "source": provenance["source"].get("fingerprint"),
         "target": (provenance.get("target") or {}).get("fingerprint"),
