@@ -159,6 +159,11 @@ def _load(text: str, machine: Machine) -> Source:
         files = [path]
     if files:
         networks = [PretrainedNetwork.load(file) for file in files]
+        if any("set" not in network.provenance for network in networks):
+            raise ArtefactError(
+                f"{text} does not say which set its networks were pre-trained on; give networks"
+                " that 'datastill pretrain' or 'transfer --keep-networks' made"
+            )
         return {int(network.provenance["seed"]): network for network in networks}
     return DistilledSet.load(path)
 

@@ -68,3 +68,15 @@ def test_transfer__flags_that_contradict_the_networks_are_refused(
     done = datastill("transfer", networks, *words.split(), *to)
     assert done.code == 2 and message in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_transfer__network_without_its_set_is_refused(
+    datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    network = ds.ConvNet(widths=(4,))(image_size=16, channels=3, outputs=5)
+    saved = ds.PretrainedNetwork(network, ds.Normalizer((0.5,) * 3, (0.2,) * 3))
+    saved.save(tmp_path / "network-0.safetensors")
+    to = ("--to", f"folder:{photos}", "--out", tmp_path / "out")
+    done = datastill("transfer", tmp_path, *to)
+    assert done.code == 2 and "does not say which set" in done.err
+    assert not (tmp_path / "out").exists()
