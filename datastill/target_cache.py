@@ -51,8 +51,9 @@ class TargetCache:
         max_gigabytes: Room for the cache, in 10^9 bytes. Representations beyond it are computed at
             each use.
         folder: With `full`, keep them in `<folder>/banks/<digest>/`, memory-mapped, where other
-            runs with the same images, target model, views and machine find them. Those of a target
-            model without an architecture stay in memory: no digest covers its code.
+            runs with the same images, target model, views and machine find them. Of a module that
+            is no network of datastill, the digest covers the outputs for the first images, too:
+            its weights do not tell what its code does.
 
     Raises:
         NotFiniteError: A representation is not finite, or too large for float16.
@@ -99,7 +100,7 @@ class TargetCache:
         has_room = fits_in_memory(self.capacity * row_bytes, str(self.device))
         storage = self.device if has_room else torch.device("cpu")
         shape = (max(1, self.capacity), target.dim)
-        if mode == "full" and self.capacity and folder is not None and target.architecture:
+        if mode == "full" and self.capacity and folder is not None:
             rows = torch.from_numpy(np.memmap(self._rows_file(folder), np.uint8, "c"))
             self.values = rows.view(self.dtype).view(shape).to(storage)
         else:
@@ -190,6 +191,11 @@ class TargetCache:
             write_json(record, {"sha256": sha256(rows), **self.identity})
         return rows
 
+    def _outputs_digest(self) -> str:
+        """Return a SHA-256 of the target model's outputs for the first images."""
+        rows = torch.arange(min(self.batch, self.capacity))
+        return hashlib.sha256(self._compute(rows).cpu().numpy().tobytes()).hexdigest()
+
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the bits of the file depend on."""
@@ -198,7 +204,9 @@ class TargetCache:
         return {
             "source": self.images.fingerprint,
             "target": target.fingerprint,
-            "architecture": architecture and [public_name(architecture), to_json(architecture)],
+            "architecture": [public_name(architecture), to_json(architecture)]
+            if architecture
+            else self._outputs_digest(),
             "views": to_json(self.crop_flip),
             "stored": [str(self.dtype), self.capacity, self.batch, FORMAT_VERSION],
             "computed": [self.device.type, target.machine.precision, machine],

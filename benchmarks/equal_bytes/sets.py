@@ -1,0 +1,106 @@
+"""The rows of the comparison: how each makes a set whose file has at most so many bytes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from targets import OUTPUTS
+
+import datastill as ds
+from datastill.methods.label_solve import LabelSolveState
+from datastill.methods.method import Method, Problem
+from datastill.stored_form.stored import TargetBasis
+
+BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are coordinates already
+COMPONENTS = 64
+COUNTS = {20_000: 105, 80_000: 450, 400_000: 2_250, 1_600_000: 9_000}  # coded images, by bytes
+BANK: dict[str, Any] = {"crop_padding": 0, "flip": False, "bank": "full"}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What a row needs to make its set.
+
+    Args:
+        problem: Source, target model, student and seed; the count is set by the row.
+        budget: Bytes of the file at most.
+        folder: Of the set.
+    """
+
+    problem: Problem
+    budget: int
+    folder: Path
+
+    @property
+    def coded(self) -> dict[str, Any]:
+        """The stored form of coded rows."""
+        return {"bytes": self.budget, "components": COMPONENTS, "basis": BASIS}
+
+    def with_count(self, count: int) -> Problem:
+        return replace(self.problem, count=count)
+
+
+class SolveAfterCoding(ds.LabelSolve):
+    """`label-solve` whose inner models and regressions see the images as they are decoded."""
+
+    def code(self, problem: Problem, coded: dict[str, Any]) -> ds.DistilledSet:
+        """Return the start, coded, and keep its pixels for `init`."""
+        start = ds.distill(ds.RandomSubset(), problem).compress(**coded)
+        object.__setattr__(self, "decoded", start.images)
+        return start
+
+    def init(self, problem: Problem) -> LabelSolveState:
+        state = super().init(problem)
+        x = problem.images.normalizer(self.decoded.to(problem.machine.device))
+        state.start = replace(state.start, x=x)
+        return state
+
+
+def plain(method: Method[Any], row: Row) -> ds.DistilledSet:
+    """Uint8 pixels and float16 targets: as many pairs as fit."""
+    probe = ds.distill(ds.RandomSubset(), row.with_count(2))
+    form = {"codec": "raw", "targets": "float16"}
+    one, two = (
+        replace(probe, images=probe.images[:n], targets=probe.targets[:n])
+        .compress(**form)
+        .num_bytes
+        for n in (1, 2)
+    )
+    count = 1 + (row.budget - one - 16) // (two - one)  # the header may grow by some digits
+    return ds.distill(method, row.with_count(count), folder=row.folder).compress(**form)
+
+
+def coded(method: Method[Any], row: Row) -> ds.DistilledSet:
+    """A mosaic by AVIF and int8 codes; learned first, coded afterwards."""
+    problem = row.with_count(COUNTS[row.budget])
+    return ds.distill(method, problem, folder=row.folder).compress(**row.coded)
+
+
+def solved(row: Row, **options: Any) -> ds.DistilledSet:
+    """Random images, coded first; then their targets are solved, and coded."""
+    problem = row.with_count(COUNTS[row.budget])
+    method = SolveAfterCoding(**{**BANK, "max_age": 300, **options})
+    quality = method.code(problem, row.coded).provenance["stored"]["quality"]
+    distilled = ds.distill(method, problem, folder=row.folder)
+    return distilled.compress(quality=quality, **row.coded)
+
+
+def full_source(row: Row) -> ds.DistilledSet:
+    return ds.distill(ds.FullSource(), row.with_count(len(row.problem.images)))
+
+
+KRR_ST = ds.KRRST(outer_steps=1200, max_age=300, **BANK)
+ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
+    "random, plain": partial(plain, ds.RandomSubset()),
+    "random, coded": partial(coded, ds.RandomSubset()),
+    "k-means, coded": partial(coded, ds.KMeans()),
+    "krr-st, plain": partial(plain, KRR_ST),
+    "krr-st, coded": partial(coded, KRR_ST),
+    "solved": solved,
+    "solved, ages to 1000": partial(solved, max_age=1000),
+    "solved, not rescaled": partial(solved, rescale=False),
+    "full source": full_source,
+}
