@@ -82,7 +82,7 @@ def coded(method: Method[Any], row: Row) -> ds.DistilledSet:
 def solved(row: Row, **options: Any) -> ds.DistilledSet:
     """Random images, coded first; then their targets are solved, and coded."""
     problem = row.with_count(COUNTS[row.budget])
-    method = SolveAfterCoding(**{**BANK, "max_age": 300, **options})
+    method = SolveAfterCoding(**{**BANK, "max_age": 300, "inner_batch": 128, **options})
     quality = method.code(problem, row.coded).provenance["stored"]["quality"]
     distilled = ds.distill(method, problem, folder=row.folder)
     return distilled.compress(quality=quality, **row.coded)
@@ -102,5 +102,9 @@ ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
     "solved": solved,
     "solved, ages to 1000": partial(solved, max_age=1000),
     "solved, not rescaled": partial(solved, rescale=False),
+    "solved, pull 0.01": partial(solved, eps=0.01),
+    "solved, pull 0.1": partial(solved, eps=0.1),
+    "solved, pull 1": partial(solved, eps=1.0),
+    "solved, 2 rounds": partial(solved, rounds=2, inner_models=4),
     "full source": full_source,
 }

@@ -92,6 +92,7 @@ class LabelSolve(Method[LabelSolveState]):
             outputs, to the standard deviation of these.
         ridge_of_trace: Ridge as a share of the trace of the M x M kernel matrix.
         ridge_of_mean: Ridge as a share of its mean diagonal, added.
+        inner_batch: Of the M images per training step of an inner model. Default: all of them.
         inner_lr: SGD learning rate of inner models.
         inner_momentum: SGD momentum of inner models.
         inner_weight_decay: SGD weight decay of inner models.
@@ -137,6 +138,9 @@ class LabelSolve(Method[LabelSolveState]):
     ridge_of_trace: float = option(1e-6, "ridge as a share of the trace of K_mm", at_least=0)
     ridge_of_mean: float = option(
         0.0, "ridge as a share of the mean diagonal of K_mm, added", at_least=0
+    )
+    inner_batch: int | None = option(
+        None, "of the M images per training step of an inner model; default: all", at_least=1
     )
     inner_lr: float = option(0.1, "SGD learning rate of inner models", above=0)
     inner_momentum: float = option(0.9, "SGD momentum of inner models", at_least=0, below=1)
@@ -211,7 +215,8 @@ class LabelSolve(Method[LabelSolveState]):
         slot = state.model % len(state.pool.models)
         inner = state.pool.models[slot]
         if inner.age < self._ages(problem)[state.model]:
-            return {"inner_loss": state.pool.train(slot, state.start.x, state.y_syn)}
+            batch = self._inner_batch(problem, state.model, inner.age)
+            return {"inner_loss": state.pool.train(slot, state.start.x[batch], state.y_syn[batch])}
 
         trained = state.trained = state.trained or self._trained(problem, state)
         f_real, g_real = self._real_batch(problem, state, trained)  # (B, F + 1), (B, D)
@@ -275,6 +280,14 @@ class LabelSolve(Method[LabelSolveState]):
         index = order[: self.real_images]
         view = start.cache.crop_flip.draw(len(index), fork(seed, "label-solve-views", model))
         return TrainedModel(body, weights, condition, index, view)
+
+    def _inner_batch(self, problem: Problem, model: int, age: int) -> slice | Tensor:
+        """Return which of the M images an inner model is trained on in this step."""
+        if self.inner_batch is None:
+            return slice(None)
+        generator = fork(problem.seed, "label-solve-inner-batch", model, age)
+        order = torch.randperm(problem.count, generator=generator)
+        return problem.machine.to_device(order[: self.inner_batch])
 
     def _real_batch(
         self, problem: Problem, state: LabelSolveState, trained: TrainedModel
