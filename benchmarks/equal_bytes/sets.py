@@ -17,6 +17,7 @@ from datastill.stored_form.stored import TargetBasis
 BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are coordinates already
 COMPONENTS = 64
 COUNTS = {20_000: 105, 80_000: 450, 400_000: 2_250, 1_600_000: 9_000}  # coded images, by bytes
+LONGER_HEADER = 400  # bytes: that of a set with solved targets has more options
 BANK: dict[str, Any] = {"crop_padding": 0, "flip": False, "bank": "full"}
 
 
@@ -83,9 +84,23 @@ def solved(row: Row, **options: Any) -> ds.DistilledSet:
     """Random images, coded first; then their targets are solved, and coded."""
     problem = row.with_count(COUNTS[row.budget])
     method = SolveAfterCoding(**{**BANK, "max_age": 300, "inner_batch": 128, **options})
-    quality = method.code(problem, row.coded).provenance["stored"]["quality"]
+    smaller = {**row.coded, "bytes": row.budget - LONGER_HEADER}
+    quality = method.code(problem, smaller).provenance["stored"]["quality"]
     distilled = ds.distill(method, problem, folder=row.folder)
     return distilled.compress(quality=quality, **row.coded)
+
+
+def mixed(row: Row, share: float) -> ds.DistilledSet:
+    """Solved targets and the target model's own, added with shares; spread as the latter."""
+    folder = row.folder.with_name(f"solved-{row.problem.seed}")
+    distilled = solved(replace(row, folder=folder))  # reads the finished one
+    quality = distilled.provenance["stored"]["quality"]
+    plain = ds.DistilledSet.load(folder / "distilled.safetensors")
+    own = ds.DistilledSet.load(folder / "initial.safetensors").targets
+    sum_ = share * plain.targets + (1 - share) * own
+    mean, std = own.mean(0), own.std(0) / sum_.std(0)
+    targets = (sum_ - sum_.mean(0)) * std + mean
+    return replace(plain, targets=targets).compress(quality=quality, **row.coded)
 
 
 def full_source(row: Row) -> ds.DistilledSet:
@@ -106,5 +121,6 @@ ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
     "solved, pull 0.1": partial(solved, eps=0.1),
     "solved, pull 1": partial(solved, eps=1.0),
     "solved, 2 rounds": partial(solved, rounds=2, inner_models=4),
+    "solved, half own": partial(mixed, share=0.5),
     "full source": full_source,
 }
