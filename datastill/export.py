@@ -134,7 +134,7 @@ def _layout(network: Network) -> Layout:
     classes = 0 if isinstance(network.head, nn.Identity) else network.outputs
     options = f"in_chans={network.channels}"
     libraries = "timm and torchvision.models" if network.channels == 3 else "timm"
-    if isinstance(architecture, Timm):
+    if isinstance(architecture, Timm) and architecture.enlarge_to is None:
         return _timm_layout(network, architecture.model, classes, options)
     if architecture in (ResNet18(stem="large"), ResNet18(stem="large", zero_init_residual=True)):
         constructor = f"timm.create_model('resnet18', num_classes={classes}, {options})"

@@ -184,33 +184,43 @@ class TargetModel:
         *,
         image_size: int,
         channels: int = 3,
-        pretrained: bool = True,
+        weights: Path | str = "public",
+        enlarge_to: int | None = None,
         machine: Machine | None = None,
     ) -> "TargetModel":
-        """Load a network of timm with its public weights and the normalization that they expect.
+        """Load a trained network of timm with the normalization that timm gives it.
 
         Args:
             model: Name in timm, such as "resnet18".
             image_size: Pixels on a side; may differ from the size that the weights were trained at.
             channels: Channels of the images.
-            pretrained: Public weights; False: random ones, the same in every call.
+            weights: "public", which timm downloads at their first use; a .safetensors file with
+                timm's names, whose classifier is left out; or "random", the same in every call.
+            enlarge_to: Pixels to which images are enlarged first. Default: they are not.
             machine: Device and precision. Default: the CPU in float32.
 
         Raises:
             ConfigError: timm cannot be imported, has no such model, cannot get its weights, or the
-                model does not take such images.
+                model does not take such images; or the file has other tensors than the model.
+            ArtefactError: The file is missing or damaged.
+
+        Example:
+            >>> file = "lite0.safetensors"
+            >>> target = TargetModel.from_timm(  # doctest: +SKIP
+            ...     "tf_efficientnet_lite0", image_size=32, weights=file, enlarge_to=96
+            ... )
         """
-        architecture = Timm(model)
+        architecture = Timm(model, enlarge_to)
         with seeded(0, "timm"):
             network = architecture(image_size=image_size, channels=channels, outputs=None)
-            weights = architecture.weights(image_size, channels, pretrained=pretrained)
-        network.body.load_state_dict(weights.tensors)
+            trained = architecture.weights(image_size, channels, weights)
+        network.body.load_state_dict(trained.tensors)
         return TargetModel(
             network,
-            Normalizer(weights.mean, weights.std),
+            Normalizer(trained.mean, trained.std),
             image_size,
             architecture=architecture,
-            provenance={"timm": weights.origin},
+            provenance={"timm": trained.origin},
             machine=machine or Machine(),
         )
 

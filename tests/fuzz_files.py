@@ -52,7 +52,7 @@ def readers() -> list[tuple[Path, Callable[[], object]]]:
 
 def put_right(file: Path) -> None:
     """Write the file again with the SHA-256 of what is in it now."""
-    metadata, tensors = tensor_file._read(file)
+    metadata, tensors = tensor_file.read_tensors(file)
     metadata.pop("sha256", None)
     tensor_file.write_checked(file, tensors, metadata)
 

@@ -215,3 +215,11 @@ def test_export__networks_of_timm_keep_their_names(
     expected = trained.network(x) if head else trained.network.embed(x)
     assert_same(run_printed(text)(x), expected)
     assert ("the head is left out" in text) is not head
+
+
+def test_export__network_of_timm_that_enlarges_keeps_our_names(tmp_path: Path) -> None:
+    timm_or_skip()
+    trained = pretrained(Timm("test_resnet", enlarge_to=48), size=32)
+    text = export_network(trained, tmp_path / "network.safetensors")
+    x = noise(2, 3, 32, 32)
+    assert_same(run_printed(text)(x), trained.network(x))

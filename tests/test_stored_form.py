@@ -68,7 +68,7 @@ def saved(distilled: DistilledSet, folder: Path) -> Path:
 
 def rewritten(file: Path, tensors: dict[str, Tensor | None], **form: Any) -> Path:
     """The file with other tensors and another stored form, under a SHA-256 that fits."""
-    metadata, kept = tensor_file._read(file)
+    metadata, kept = tensor_file.read_tensors(file)
     metadata.pop("sha256")
     provenance = json.loads(metadata["provenance"])
     provenance["stored"] |= form
@@ -101,7 +101,7 @@ def test_stored__comes_back_as_it_was_saved(codec: str, channels: int, tmp_path:
 def test_stored__plain_sets_keep_their_format_and_know_their_size(tmp_path: Path) -> None:
     plain = a_set()
     file = saved(plain, tmp_path)
-    assert tensor_file._read(file)[0]["format_version"] == "1"
+    assert tensor_file.read_tensors(file)[0]["format_version"] == "1"
     assert plain.num_bytes == file.stat().st_size == plain.describe()["bytes"]
     assert not TargetBasis.path(file).exists()
 

@@ -195,11 +195,34 @@ def test_target_cache__of_another_machine_is_not_used(
     assert a_cache().identity != identity
 
 
-def test_target_cache__of_code_without_an_architecture_stays_in_memory(tmp_path: Path) -> None:
-    target = replace(toy_target(IMAGES), architecture=None)
-    cache = a_cache(tmp_path, "full", target=target)
-    assert torch.equal(everything(cache), everything(a_cache()))
-    assert not list(tmp_path.iterdir())
+class Scaled(nn.Module):
+    """Code with a number in it, and the weights of a network."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.network, self.factor = toy_network(outputs=5), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.network(x)
+
+
+def test_target_cache__of_any_module_is_found_by_its_weights_and_outputs(
+    computed: Counter[tuple[int, int]], tmp_path: Path
+) -> None:
+    one, same, other = (
+        {"target": TargetModel(Scaled(factor), IMAGES.normalizer, 8)} for factor in (1, 1, 2)
+    )
+    assert one["target"].fingerprint == other["target"].fingerprint
+    expected = everything(a_cache(tmp_path, "full", **one))
+    (file,) = tmp_path.glob("banks/*/rows")
+    for damage in (None, flip_a_bit, cut_off):
+        if damage:
+            damage(file)
+        computed.clear()
+        assert torch.equal(everything(a_cache(tmp_path, "full", **same)), expected)
+        assert (len(computed) == len(IMAGES) * VIEWS.views) is (damage is not None)
+    assert torch.equal(everything(a_cache(tmp_path, "full", **other)), everything(a_cache(**other)))
+    assert len(list(tmp_path.glob("banks/*"))) == 2
 
 
 def flip_a_bit(file: Path) -> None:

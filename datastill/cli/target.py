@@ -1,4 +1,4 @@
-"""Train a target model on images.
+"""Train a target model on images, or take a trained network of timm.
 
 Labels are not used, unless the objective is supervised.
 """
@@ -10,11 +10,14 @@ from typing import Any, Literal
 from datastill.augment.views import TwoViews
 from datastill.cli import shared_flags
 from datastill.cli.parser import CommandParser
-from datastill.core.options import Json, from_json, option
+from datastill.core.errors import ConfigError
+from datastill.core.machine import Machine
+from datastill.core.options import Json, from_json, option, options
 from datastill.core.progress import logger
 from datastill.images import ImageSet
+from datastill.networks.timm import Timm
 from datastill.ops.optimizers import AdamW, Lars, OptimizerSpec, Sgd
-from datastill.target_model import FILE_NAME
+from datastill.target_model import FILE_NAME, TargetModel
 from datastill.target_monitor import TargetMonitor
 from datastill.train_target import TargetTraining, train_target
 
@@ -32,6 +35,10 @@ MONITOR = (
     "steps between evaluations on held-out images by k-NN and a linear probe (labels are used for"
     " this only), or by signs of collapse if there are no labels; 0: none"
 )
+WEIGHTS = (
+    "instead of training, weights for --network timm:NAME: a .safetensors file, or public, which"
+    " timm downloads"
+)
 
 
 @dataclass(frozen=True)
@@ -43,48 +50,86 @@ class Target:
     lr: float | None = option(None, "learning rate; default: the optimizer's", above=0)
     weight_decay: float | None = option(None, "weight decay; default: the optimizer's", at_least=0)
     monitor_every: int = option(0, MONITOR, at_least=0)
+    weights: str | None = option(None, WEIGHTS)
 
 
 def make_parser(arguments: Sequence[str]) -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser("target", arguments, __doc__, EXAMPLE, required=("data", "out"))
     parser.add_options(shared_flags.SourceOptions, title="source")
-    parser.add_options(TargetTraining, only=TRAINING, title="training")
-    parser.add_options(Target, title="optimization and monitoring")
+    if parser.value_of("weights"):
+        training = [*(x.name for x in options(Target)), *TRAINING, "objective", "views"]
+        excluded = set(training) - {"weights", "standardize"}
+        parser.refuse(excluded, "is for training, and --weights brings a trained network")
+        if not (network := str(parser.value_of("network") or "resnet18")).startswith("timm"):
+            raise ConfigError(f"--weights is for --network timm:NAME, not for {network}")
+        parser.add_options(TargetTraining, only=("standardize",), title="outputs")
+        parser.add_options(Target, only=("weights",), title="trained network")
+    else:
+        parser.add_options(TargetTraining, only=TRAINING, title="training")
+        parser.add_options(Target, title="optimization and monitoring")
+        parser.add_component("objective", "datastill.objectives", "barlow-twins")
+        parser.add_options(TwoViews, "views", title="views")
     parser.add_options(shared_flags.RunOptions, title="run")
     parser.add_component("network", "datastill.networks", "resnet18")
-    parser.add_component("objective", "datastill.objectives", "barlow-twins")
-    parser.add_options(TwoViews, "views", title="views")
     return parser
 
 
 def run(config: Json) -> None:
-    """Train the target model and print the path of its file."""
+    """Train or load the target model and print the path of its file."""
     run_options = shared_flags.chosen(shared_flags.RunOptions, config)
     source_options = shared_flags.chosen(shared_flags.SourceOptions, config)
     flags = shared_flags.chosen(Target, config)
+    if flags.weights is None:  # the config.yaml of earlier versions lacks it
+        config.pop("weights", None)
     with shared_flags.joined_machine(config) as machine:
         run_options.check_folder(config, machine)
-        training = _training(flags, config)
+        training = None if flags.weights else _training(flags, config)
         images = source_options.load(source_options.image_size)
-        if flags.batch is None:
-            training = replace(training, batch=min(training.batch, len(images)))
-        training.check(images, machine.ranks.size)
-        monitor = _monitor(flags.monitor_every, source_options, images)
-        if not training.objective.needs_labels:
-            images = images.unlabelled()
         data = {"source images": images.fingerprint}
-        folder = run_options.open_folder(config, data, machine)
-        target = train_target(
-            images,
-            training,
-            seed=source_options.seed,
-            machine=machine,
-            folder=folder,
-            monitor=monitor,
-        )
+        if training is None:
+            target = _trained(str(flags.weights), images, config, machine)
+            folder = run_options.open_folder(
+                config, {**data, "target model": target.fingerprint}, machine
+            )
+            if folder.writes:
+                target.save(folder.path)
+        else:
+            if flags.batch is None:
+                training = replace(training, batch=min(training.batch, len(images)))
+            training.check(images, machine.ranks.size)
+            monitor = _monitor(flags.monitor_every, source_options, images)
+            if not training.objective.needs_labels:
+                images = images.unlabelled()
+            folder = run_options.open_folder(config, data, machine)
+            target = train_target(
+                images,
+                training,
+                seed=source_options.seed,
+                machine=machine,
+                folder=folder,
+                monitor=monitor,
+            )
         logger.info(f"target model of {target.dim} outputs, fingerprint {target.fingerprint[:16]}")
         print(folder.path / FILE_NAME)
+
+
+def _trained(weights: str, images: ImageSet, config: Json, machine: Machine) -> TargetModel:
+    """Load weights into the network of timm for images like these."""
+    network: Timm = shared_flags.component("datastill.networks", config["network"])
+    target = TargetModel.from_timm(
+        network.model,
+        image_size=images.image_size,
+        channels=images.channels,
+        weights=weights,
+        enlarge_to=network.enlarge_to,
+        machine=machine,
+    )
+    if config["standardize"]:
+        target = target.standardized(images)
+    source = {"name": images.name, "fingerprint": images.fingerprint}
+    provenance = {**target.provenance, "source": source, "standardize": config["standardize"]}
+    return replace(target, provenance=provenance)
 
 
 def _monitor(

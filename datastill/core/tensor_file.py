@@ -39,7 +39,7 @@ def read_checked(
     Raises:
         ArtefactError: There is no such file, or it is damaged, foreign, or from a newer version.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors = read_tensors(path)
     if (file_format := metadata.get("format", "")) != expected_format:
         actual, expected = (
             FORMATS.get(name, "a file of another program")
@@ -68,10 +68,15 @@ def format_of(path: Path) -> str:
     Raises:
         ArtefactError: There is no such file, or it is damaged.
     """
-    return _read(path)[0].get("format", "")
+    return read_tensors(path)[0].get("format", "")
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the metadata and the tensors of any safetensors file.
+
+    Raises:
+        ArtefactError: There is no such file, or it is damaged.
+    """
     if not path.is_file():
         raise ArtefactError(f"there is no file {path}")
     try:

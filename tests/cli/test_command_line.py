@@ -69,6 +69,9 @@ def test_parser__reads_values(line: str, key: str, value: object) -> None:
         (f"{TARGET} --network :4,8", "there is no '' among the networks"),
         (f"{DISTILL} --count some", "--count some: expected a whole number or all"),
         (f"{TRANSFER} --task linear-probe:3", "did you mean 'linear-probe'?"),
+        (f"{TARGET} --weights a --network timm --lr 1", "--lr is for training, and --weights"),
+        (f"{TARGET} --weights a --network timm --objective byol", "--objective is for training"),
+        (f"{TARGET} --weights a", "--weights is for --network timm:NAME, not for resnet18"),
         ("run a b", "'b' was not expected here; flags begin with two dashes"),
         ("run --recipe quick", "datastill run has no --recipe"),
     ],
@@ -83,7 +86,8 @@ def test_parser__refuses_in_one_sentence(line: str, message: str) -> None:
 def test_config__of_an_earlier_version_is_taken_whole(command: str) -> None:
     file = CONFIGS / f"{command}.yaml"
     written, values = yaml.safe_load(file.read_text()), parsed(f"{command} --config {file} --out x")
-    differing = {"out", "resume", "checkpoint_seconds", "profile", "config", "keep_networks"}
+    differing = {"out", "resume", "checkpoint_seconds", "profile", "config"}
+    differing |= {"keep_networks", "weights"}  # later flags
     assert {k: v for k, v in plain(values).items() if k not in differing} == written
 
 

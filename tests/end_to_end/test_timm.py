@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import METHOD, NETWORK, Command
+from safetensors.torch import save_file
 from timm_here import timm_or_skip
 
 from datastill.distilled_set import DistilledSet
@@ -53,7 +54,7 @@ def test_transfer__network_of_timm(
     done = datastill("transfer", "scratch", *words, *few)
     assert done.code == 0, done.err
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
-    assert config["network"] == {"name": "timm", "model": "test_resnet"}
+    assert config["network"] == {"name": "timm", "model": "test_resnet", "enlarge_to": None}
     assert "timm(model=test_resnet)" in (tmp_path / "out" / "rows.jsonl").read_text()
 
 
@@ -67,3 +68,23 @@ def test_transfer__from_public_weights_of_timm(
     target = TargetModel.from_timm(word.removeprefix("timm:"), image_size=16)
     row = json.loads((tmp_path / "out" / "rows.jsonl").read_text().splitlines()[0])
     assert row["method"] == "target-model" and row["artefact"] == target.fingerprint
+
+
+def test_target__weights_of_a_file_in_place_of_training(
+    timm: Any, datastill: Command, photos: Path, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "mine.safetensors", tmp_path / "out"
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    words = ("--network", "timm:test_resnet", "--network.enlarge_to", "48", "--weights", file)
+    data = ("--data", f"folder:{photos}", "--image-size", "16", "--out", out)
+    done = datastill("target", *data, *words, "--standardize", "true")
+    assert done.code == 0, done.err
+    target = TargetModel.load(out)
+    plain = TargetModel.from_timm("test_resnet", image_size=16, weights=file, enlarge_to=48)
+    assert target.provenance["timm"] == plain.provenance["timm"]
+    assert target.dim == plain.dim and target.offset.numel() == target.dim
+    assert datastill("target", "--out", out, "--resume").code == 0
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    other = datastill("target", "--out", out, "--resume")
+    assert other.code == 2 and "target model" in other.err
+    assert TargetModel.load(out).fingerprint == target.fingerprint
