@@ -26,6 +26,7 @@ class HighLoss(RealImagesMethod):
         targets: Pair the images with their target `representation` or `class-label`; with labels
             every class gives as many.
         experts: Networks whose losses are averaged.
+        expert_batch: Source images per step of a network.
         expert_lr: SGD learning rate of the networks.
 
     Raises:
@@ -43,6 +44,7 @@ class HighLoss(RealImagesMethod):
     variant_options: ClassVar[tuple[str, ...]] = ("targets",)
 
     experts: int = option(5, "networks whose losses are averaged", at_least=1, smoke=2)
+    expert_batch: int = option(256, "source images per step of a network", at_least=1, smoke=4)
     expert_lr: float = option(0.1, "SGD learning rate of the networks", above=0)
 
     @property
@@ -52,7 +54,7 @@ class HighLoss(RealImagesMethod):
     def choose(self, problem: Problem) -> Tensor:
         training = ExpertTraining(
             epochs=1,
-            batch=256,
+            batch=self.expert_batch,
             lr=self.expert_lr,
             momentum=0.9,
             weight_decay=1e-4,
