@@ -214,7 +214,7 @@ class Experts:
                 if not trajectory[-1].isfinite().all():
                     raise NotFiniteError(
                         f"expert {number}: its parameters are not finite after epoch {epoch};"
-                        " lower --method.expert_lr"
+                        " lower --method.expert_lr (of mtt, mkdt or high-loss)"
                     )
         return torch.stack(trajectory)
 
