@@ -59,7 +59,9 @@ class Pretraining:
     batch: int = option(256, "pairs per step", at_least=1, smoke=8)
     epochs: int = option(1000, "passes over the distilled set", at_least=1)
     steps: int | None = option(None, "updates; overrides epochs", at_least=1, smoke=2)
-    learned_lr: bool = option(False, "take the step size that was learned with the set")
+    learned_lr: bool = option(
+        False, "take the step size that was learned with the set", omit_default=True
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)

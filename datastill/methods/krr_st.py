@@ -92,7 +92,7 @@ class KRRST(Method[KRRSTState]):
     variant_options: ClassVar[tuple[str, ...]] = ("start", "stale_pool", "pixel_space")
     shares_work: ClassVar[bool] = True
 
-    start: StartImages = option("random", START_HELP)
+    start: StartImages = option("random", START_HELP, omit_default=True)
     outer_steps: int = option(160_000, "updates of the distilled set", at_least=1, smoke=3)
     outer_batch: int = option(1024, "real images per outer step", at_least=1, smoke=8)
     outer_lr: float = option(1e-3, "AdamW learning rate of distilled images (and targets)", above=0)

@@ -120,7 +120,7 @@ class LabelSolve(Method[LabelSolveState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("start", "rounds", "inner_networks", "rescale")
 
-    start: StartImages = option("random", START_HELP)
+    start: StartImages = option("random", START_HELP, omit_default=True)
     rounds: int = option(1, "times that targets are solved", at_least=1)
     inner_models: int = option(6, "inner models per round", at_least=1, smoke=2)
     inner_networks: tuple[str, ...] = option(
