@@ -68,7 +68,7 @@ def test_options__every_component_explains_every_option(component: type) -> None
 
 
 def test_from_json__unknown_option_is_named_with_all() -> None:
-    with pytest.raises(ConfigError, match="Toy has no option depth; it has lr, nested, widths"):
+    with pytest.raises(ConfigError, match="no option depth; it has later, lr, nested, widths"):
         from_json(Toy, {"depth": 3})
 
 
