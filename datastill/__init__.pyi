@@ -14,11 +14,13 @@ from .methods.dsa import DSA
 from .methods.frepo import FRePo
 from .methods.full_source import FullSource
 from .methods.herding import Herding
+from .methods.high_loss import HighLoss
 from .methods.k_means import KMeans
 from .methods.kip import KIP
 from .methods.krr_st import KRRST
 from .methods.label_solve import LabelSolve
 from .methods.method import Problem
+from .methods.mkdt import MKDT
 from .methods.mtt import MTT
 from .methods.random_subset import RandomSubset
 from .networks.convnet import ConvNet
@@ -44,6 +46,7 @@ __all__ = [
     "DSA",
     "KIP",
     "KRRST",
+    "MKDT",
     "MTT",
     "AdamW",
     "BarlowTwins",
@@ -55,6 +58,7 @@ __all__ = [
     "Finetune",
     "FullSource",
     "Herding",
+    "HighLoss",
     "ImageSet",
     "ImageTransform",
     "KMeans",

@@ -7,7 +7,7 @@ of target (docs/fidelity.md#pre-training).
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import overload
 
 import torch
@@ -20,6 +20,7 @@ from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig, run_steps
 from datastill.core.machine import Machine
 from datastill.core.options import Json, check_bounds, option
+from datastill.core.progress import logger
 from datastill.core.rng import fork, seeded
 from datastill.core.run_folder import versions
 from datastill.distilled_set import DistilledSet, TargetKind
@@ -41,6 +42,8 @@ class Pretraining:
         batch: Pairs of image and target per step.
         epochs: Passes over the distilled set.
         steps: Updates; overrides `epochs`.
+        learned_lr: Take the step size that was learned with the set, where one was, in place of the
+            optimizer's learning rate.
 
     Raises:
         ConfigError: An option is outside its range.
@@ -56,6 +59,9 @@ class Pretraining:
     batch: int = option(256, "pairs per step", at_least=1, smoke=8)
     epochs: int = option(1000, "passes over the distilled set", at_least=1)
     steps: int | None = option(None, "updates; overrides epochs", at_least=1, smoke=2)
+    learned_lr: bool = option(
+        False, "take the step size that was learned with the set", omit_default=True
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -63,6 +69,14 @@ class Pretraining:
     def length(self, count: int) -> int:
         """Return the number of updates for a set of `count` pairs."""
         return self.steps or self.epochs * -(-count // self.batch)
+
+    def optimizer_for(self, distilled: DistilledSet) -> OptimizerSpec:
+        """Return the optimizer, for a set whose step size may have been learned."""
+        learned = distilled.provenance.get("learned", {})
+        if not self.learned_lr or "student_lr" not in learned:
+            return self.optimizer
+        logger.info(f"the learning rate is {learned['student_lr']:.4g}, learned with the set")
+        return replace(self.optimizer, lr=learned["student_lr"])
 
 
 PRETRAINING: Mapping[TargetKind, Pretraining] = {
@@ -181,7 +195,7 @@ def pretrain(
     machine.to_device(trained)
     state = PretrainState(
         trained,
-        pretraining.optimizer.make(trained.parameters()),
+        pretraining.optimizer_for(distilled).make(trained.parameters()),
         Batches.over(len(distilled), fork(seed, "pre-training-batches")),
         fork(seed, "pre-training-augmentation"),
     )

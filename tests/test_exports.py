@@ -11,11 +11,12 @@ import datastill
 
 NAMES = [
     "AdamW", "BarlowTwins", "ConvNet", "DC", "DM", "DSA", "DataFreeKd", "DatastillError",
-    "DistilledSet", "FRePo", "Finetune", "FullSource", "Herding", "ImageSet", "ImageTransform",
-    "KIP", "KMeans", "KRRST", "KnnProbe", "LabelSolve", "Lars", "LinearProbe", "MTT", "Machine",
-    "Normalizer", "PretrainedNetwork", "Pretraining", "Probe", "Problem", "RandomSubset",
-    "ResNet18", "Sgd", "TargetModel", "TargetTraining", "TaskData", "TwoViews", "__version__",
-    "distill", "export_network", "load_network", "pretrain", "protocol", "source", "train_target",
+    "DistilledSet", "FRePo", "Finetune", "FullSource", "Herding", "HighLoss", "ImageSet",
+    "ImageTransform", "KIP", "KMeans", "KRRST", "KnnProbe", "LabelSolve", "Lars", "LinearProbe",
+    "MKDT", "MTT", "Machine", "Normalizer", "PretrainedNetwork", "Pretraining", "Probe", "Problem",
+    "RandomSubset", "ResNet18", "Sgd", "TargetModel", "TargetTraining", "TaskData", "TwoViews",
+    "__version__", "distill", "export_network", "load_network", "pretrain", "protocol", "source",
+    "train_target",
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from datastill.transfer.task import TaskContext
 FAKE = Machine(NAME)
 READS = {  # in one step
     **{"krr-st": 3, "frepo": 3, "kip": 3, "label-solve": 1},
-    **{"dc": 2, "dsa": 2, "dm": 2, "mtt": 5},
+    **{"dc": 2, "dsa": 2, "dm": 2, "mkdt": 5, "mtt": 5},
 }
 READS_TO_CACHE = 1  # whether new representations are finite
 

@@ -108,7 +108,7 @@ def test_ranks__different_checkpoints_are_refused_by_all(messages: list[dict[str
         assert "(0 to 2)" in rank["differing"]
 
 
-@pytest.mark.parametrize("name", ["random-subset", "k-means", "dm", "mtt", "label-solve"])
+@pytest.mark.parametrize("name", ["random-subset", "k-means", "dm", "mtt", "mkdt", "label-solve"])
 def test_method__that_shares_no_work_refuses_ranks(name: str) -> None:
     problem = replace(toy_problem(), machine=Machine(ranks=Ranks(0, 2)))
     with pytest.raises(ConfigError, match=f"{name} does not share .* 2 were started"):

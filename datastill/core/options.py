@@ -21,7 +21,7 @@ Json = dict[str, Any]
 LARGEST = 1e30  # of any number: float32 holds 3e38, and optimizers divide rates by 0.1 and less
 
 
-def option(
+def option(  # noqa: PLR0913 - each is a word of a declaration
     default: T,
     help: str,  # noqa: A002 - the word of the command line
     *,
@@ -30,6 +30,7 @@ def option(
     above: float | None = None,
     below: float | None = None,
     smoke: object = None,
+    omit_default: bool = False,
 ) -> T:
     """Declare a dataclass field with its default, its explanation and its bounds.
 
@@ -41,6 +42,8 @@ def option(
         above: Every value must be larger.
         below: Every value must be smaller.
         smoke: Value for smoke tests, which makes a run as short as can be. Default: no change.
+        omit_default: Leave the default out of JSON: of an option that came later, so that what was
+            made before still has equal settings.
 
     Returns:
         The field; its type is that of the default, so that type checkers see a plain attribute.
@@ -59,7 +62,7 @@ def option(
     """
     bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     bounds = {name: bound for name, bound in bounds.items() if bound is not None}
-    metadata = {"help": help, "bounds": bounds, "smoke": smoke}
+    metadata = {"help": help, "bounds": bounds, "smoke": smoke, "omit_default": omit_default}
     declared: T = dataclasses.field(default=default, metadata=metadata)
     return declared
 
@@ -164,7 +167,11 @@ def plain(value: Any) -> Any:
 
 def to_json(component: Any) -> Json:
     """Return the fields of a component, and of components in it, as plain JSON values."""
-    return dict(plain(dataclasses.asdict(component)))
+    values: Json = dict(plain(dataclasses.asdict(component)))
+    for field in dataclasses.fields(component):
+        if field.metadata.get("omit_default") and values[field.name] == field.default:
+            del values[field.name]
+    return values
 
 
 def from_json(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -88,7 +88,7 @@ def class_batches(
 def random_network(problem: Problem, number: int) -> Network:
     """Return untrained classifier `number`: the same on every machine and after any resume."""
     with seeded(problem.seed, "random-network", number):
-        return problem.new_classifier()
+        return problem.new_network()
 
 
 def batch_norm_layers(network: Network) -> list[nn.Module]:

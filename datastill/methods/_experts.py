@@ -15,13 +15,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.func import functional_call
 
+from datastill.augment.crop_flip import CropFlip
 from datastill.augment.dsa import Dsa
 from datastill.batches import Batches
 from datastill.core.errors import ArtefactError, NotFiniteError
 from datastill.core.locks import file_lock
 from datastill.core.lookup import public_name
+from datastill.core.machine import Machine
 from datastill.core.options import Json, to_json
 from datastill.core.progress import logger, progress_bar
 from datastill.core.rng import fork, seeded
@@ -31,6 +34,7 @@ from datastill.methods.method import Problem
 from datastill.networks.architecture import Network
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import Sgd
+from datastill.target_cache import TargetCache
 
 FORMAT = "datastill.expert"
 FORMAT_VERSION = 1  # raise it when experts are trained differently: old files are then not found
@@ -38,7 +42,7 @@ FORMAT_VERSION = 1  # raise it when experts are trained differently: old files a
 
 @dataclass(frozen=True)
 class ExpertTraining:
-    """SGD at a constant rate on labelled images with DSA."""
+    """SGD at a constant rate."""
 
     epochs: int
     batch: int
@@ -56,10 +60,20 @@ class Experts:
         problem: Gives source, labels, network, machine and cache folder.
         source: The source as networks see it, whitened where `training` says so.
         training: How each expert is trained.
+        representations: What experts regress, without augmentation. None: they classify the source,
+            with DSA.
     """
 
-    def __init__(self, problem: Problem, source: ImageSet, training: ExpertTraining) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        source: ImageSet,
+        training: ExpertTraining,
+        representations: TargetCache | None = None,
+    ) -> None:
         self.problem, self.source, self.training = problem, source, training
+        self.representations = representations
+        self.loss = F.mse_loss if representations else F.cross_entropy
         self._trajectories: dict[int, Tensor] = {}
 
     def make(self, numbers: Iterable[int]) -> None:
@@ -95,17 +109,56 @@ class Experts:
         self.make([number])
         return self._trajectories[number]
 
+    def new_network(self) -> Network:
+        """Return an untrained network as experts are; its weights are from the global generator."""
+        if self.representations is None:
+            return self.problem.new_network()
+        return self.problem.new_network(self.representations.target.dim)
+
+    def augment(self, x: Tensor, generator: Generator) -> Tensor:  # (B, C, H, W)
+        """Return images as experts see them."""
+        return x if self.representations else Dsa()(x, generator)
+
+    def targets(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B,) int64 or (B, D)
+        """Return what experts learn of source images, on the device."""
+        if self.representations:
+            return self.representations(index, torch.zeros_like(index))
+        return self.problem.machine.to_device(self.problem.labels[index])
+
+    def mean_losses(self, count: int) -> Tensor:  # (N,), on the CPU
+        """Return the squared error of each source image after one epoch, averaged over experts."""
+        machine, source, training = self.problem.machine, self.source, self.training
+        self.make(range(count))
+        # in random batches, whose statistics batch norm uses here
+        order = torch.randperm(len(source), generator=fork(training.seed, "losses"))
+        batches = torch.split(order, training.batch)
+        losses = torch.zeros(len(source), device=machine.device)
+        with seeded(training.seed, "losses"):
+            network = self.new_network()
+        with torch.no_grad(), progress_bar("losses", 0, count * len(batches)) as reporter:
+            for number in range(count):
+                theta = machine.to_device(self.trajectory(number)[1])
+                for done, index in enumerate(batches):
+                    x = self.problem.network_input(index, source)
+                    outputs = functional_forward(network, theta, x, machine)
+                    squared_errors = (outputs - self.targets(index)).square().mean(1)
+                    losses[machine.to_device(index)] += squared_errors
+                    if reporter.due():
+                        reporter.update(number * len(batches) + done + 1, {})
+        return losses.cpu() / count
+
     @cached_property
     def identity(self) -> Json:
         """Everything that the experts depend on; the device is left out, as in all identities."""
-        problem = self.problem
+        problem, target = self.problem, self.representations and self.representations.target
         return {
             "source": problem.images.fingerprint,
             "normalizer": problem.images.normalizer.statistics,
-            "outputs": problem.images.num_classes,
+            "outputs": target.dim if target else problem.images.num_classes,
+            **({"target": target.fingerprint} if target else {}),
             "network": {"name": public_name(problem.network), **to_json(problem.network)},
             "training": to_json(self.training),
-            "augmentation": to_json(Dsa()),
+            "augmentation": None if target else to_json(Dsa()),
             "precision": problem.machine.precision,
             "version": FORMAT_VERSION,
         }
@@ -142,7 +195,7 @@ class Experts:
         """Train an expert; `show` is called with the number of each step, from 1, and its loss."""
         training, machine, step = self.training, self.problem.machine, 0
         with seeded(training.seed, "expert", number):
-            network = self.problem.new_classifier()
+            network = self.new_network()
             sgd = Sgd(training.lr, training.momentum, training.weight_decay)
             optimizer = sgd.make(network.parameters())
             batches = Batches.over(
@@ -153,15 +206,15 @@ class Experts:
             for epoch in range(1, training.epochs + 1):
                 for _ in range(ceil(len(self.source) / training.batch)):
                     index = batches.draw(training.batch)
-                    x = Dsa()(self.problem.network_input(index, self.source), augmentation)
-                    y = machine.to_device(self.problem.labels[index])
-                    loss = train_step(network, optimizer, F.cross_entropy, x, y, machine)
+                    x = self.augment(self.problem.network_input(index, self.source), augmentation)
+                    y = self.targets(index)
+                    loss = train_step(network, optimizer, self.loss, x, y, machine)
                     show(step := step + 1, loss)
                 trajectory.append(flat_parameters(network).cpu())
                 if not trajectory[-1].isfinite().all():
                     raise NotFiniteError(
                         f"expert {number}: its parameters are not finite after epoch {epoch};"
-                        " lower --method.expert_lr"
+                        " lower --method.expert_lr (of mtt, mkdt or high-loss)"
                     )
         return torch.stack(trajectory)
 
@@ -169,3 +222,29 @@ class Experts:
 def flat_parameters(network: Network) -> Tensor:  # (P,)
     """Return a copy of all parameters in one vector, in the order of `parameters()`."""
     return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+def functional_forward(network: Network, theta: Tensor, x: Tensor, machine: Machine) -> Tensor:
+    """Return outputs (B, K) of a network with all its parameters taken from θ (P,), for x.
+
+    The network must be in training mode: batch norm then uses the statistics of each batch, and
+    the running statistics in its buffers are not used.
+    """
+    learned = dict(network.named_parameters())
+    parts = torch.split(theta, [p.numel() for p in learned.values()])
+    parameters = {
+        name: part.view(p.shape) for (name, p), part in zip(learned.items(), parts, strict=True)
+    }
+    return machine.forward(lambda x: functional_call(network, parameters, (x,)), x)
+
+
+def source_representations(problem: Problem) -> TargetCache:
+    """Return the representations of all source images, not augmented, computed once."""
+    return TargetCache(
+        problem.needed_target,
+        problem.images,
+        CropFlip(padding=0, flip=False),
+        mode="full",
+        precision="float32",
+        folder=problem.cache,
+    )

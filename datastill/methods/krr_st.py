@@ -18,6 +18,7 @@ from datastill.core.rng import fork
 from datastill.distilled_set import DistilledSet, PixelSpace
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._pool import ModelPool
+from datastill.methods._starts import START_HELP, StartImages, choose_start
 from datastill.methods.method import Method, Problem
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_predict, with_bias
@@ -55,6 +56,7 @@ class KRRST(Method[KRRSTState]):
     replaced by a new one once it has reached `max_age`. The defaults are the paper's for CIFAR-100.
 
     Args:
+        start: First images: `random` ones, or those of the method `high-loss` or `k-means`.
         outer_steps: Updates of the distilled set.
         outer_batch: Real images per outer step (B).
         outer_lr: AdamW learning rate of the distilled images, decayed linearly to a thousandth.
@@ -87,9 +89,10 @@ class KRRST(Method[KRRSTState]):
         (torch.Size([10, 1, 16, 16]), torch.Size([10, 256]))
     """
 
-    variant_options: ClassVar[tuple[str, ...]] = ("stale_pool", "pixel_space")
+    variant_options: ClassVar[tuple[str, ...]] = ("start", "stale_pool", "pixel_space")
     shares_work: ClassVar[bool] = True
 
+    start: StartImages = option("random", START_HELP, omit_default=True)
     outer_steps: int = option(160_000, "updates of the distilled set", at_least=1, smoke=3)
     outer_batch: int = option(1024, "real images per outer step", at_least=1, smoke=8)
     outer_lr: float = option(1e-3, "AdamW learning rate of distilled images (and targets)", above=0)
@@ -135,8 +138,7 @@ class KRRST(Method[KRRSTState]):
 
     def init(self, problem: Problem) -> KRRSTState:
         seed, images, target = problem.seed, problem.images, problem.needed_target
-        order = torch.randperm(len(images), generator=fork(seed, "initial-images"))
-        chosen = order[: problem.count]
+        chosen = choose_start(problem, self.start, "initial-images")
         x_syn = images.unit_pixels(chosen)
         if self.pixel_space == "normalized":
             x_syn = images.normalizer(x_syn)

@@ -1,4 +1,4 @@
-"""Label solve for networks: random images, their targets in closed form (in no paper; see KIP).
+"""Label solve for networks: source images, their targets in closed form (in no paper; see KIP).
 
 For given images and given inner models the prediction of KRR-ST is linear in the targets, so that
 the targets with the least outer loss solve one system of linear equations.
@@ -18,8 +18,8 @@ from datastill.core.progress import logger
 from datastill.core.rng import fork
 from datastill.distilled_set import DistilledSet
 from datastill.methods._pool import ModelPool
+from datastill.methods._starts import START_HELP, StartImages, choose_start
 from datastill.methods.method import Method, Problem
-from datastill.methods.random_subset import RandomSubset
 from datastill.networks.architecture import Architecture
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_map, with_bias
@@ -70,14 +70,15 @@ class LabelSolveState:
 
 @dataclass(frozen=True)
 class LabelSolve(Method[LabelSolveState]):
-    """Pair random source images with the targets that predict real images best.
+    """Pair source images with the targets that predict real images best.
 
-    The images are those of `random-subset`, and stay as they are. One after the other, inner models
-    are trained on them, each from new weights to an age of its own. Then they predict real images
-    by kernel ridge regression from the M images, as in the outer loss of KRR-ST, and the targets
-    with the least squared error over all inner models are solved for.
+    The images are those of `random-subset` unless `start` says otherwise, and stay as they are. One
+    after the other, inner models are trained on them, each from new weights to an age of its own.
+    Then they predict real images by kernel ridge regression from the M images, as in the outer loss
+    of KRR-ST, and the targets with the least squared error over all inner models are solved for.
 
     Args:
+        start: The images: `random` ones, or those of the method `high-loss` or `k-means`.
         rounds: Times that targets are solved; inner models of a later round are trained on those of
             the round before.
         inner_models: Inner models per round.
@@ -117,8 +118,9 @@ class LabelSolve(Method[LabelSolveState]):
         (torch.Size([10, 1, 16, 16]), torch.Size([10, 256]))
     """
 
-    variant_options: ClassVar[tuple[str, ...]] = ("rounds", "inner_networks", "rescale")
+    variant_options: ClassVar[tuple[str, ...]] = ("start", "rounds", "inner_networks", "rescale")
 
+    start: StartImages = option("random", START_HELP, omit_default=True)
     rounds: int = option(1, "times that targets are solved", at_least=1)
     inner_models: int = option(6, "inner models per round", at_least=1, smoke=2)
     inner_networks: tuple[str, ...] = option(
@@ -179,7 +181,8 @@ class LabelSolve(Method[LabelSolveState]):
 
     def init(self, problem: Problem) -> LabelSolveState:
         images, target, machine = problem.images, problem.needed_target, problem.machine
-        chosen, architectures = RandomSubset().choose(problem), self._architectures(problem)
+        chosen = choose_start(problem, self.start, "random-subset")
+        architectures = self._architectures(problem)
         cache = TargetCache(
             target,
             images,

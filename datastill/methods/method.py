@@ -105,13 +105,16 @@ class Problem:
         whitened = self.images.whitened(ridge_of_mean)
         return whitened.with_normalizer(whitened.normalizer.to(self.machine.device))
 
-    def new_classifier(self) -> Network:
-        """Return an untrained classifier of the source, weights from the global generator."""
+    def new_network(self, outputs: int | None = None) -> Network:
+        """Return an untrained network, weights from the global generator.
+
+        Without a number of outputs it classifies the source.
+        """
         return self.machine.to_device(
             self.network(
                 image_size=self.images.image_size,
                 channels=self.images.channels,
-                outputs=self.images.num_classes,
+                outputs=outputs or self.images.num_classes,
             )
         ).train()
 

@@ -21,6 +21,7 @@ PRETRAINING = Pretraining(
     batch=256,
     epochs=20,
 )
+REPRESENTATION = replace(PRETRAINING, learned_lr=True)  # as MKDT does with its own sets
 
 PROTOCOL = Protocol(
     name="mkdt",
@@ -28,7 +29,7 @@ PROTOCOL = Protocol(
         (32, ConvNet(widths=(128, 128, 128), norm="instance")),
         (64, ConvNet(widths=(128, 128, 128, 128), norm="instance")),
     ),
-    representation=PRETRAINING,
+    representation=REPRESENTATION,
     hard_label=PRETRAINING,  # ours: the same with cross-entropy
     soft_label=replace(PRETRAINING, optimizer=AdamW(lr=3e-4)),  # ours: FRePo's optimizer
     tasks=(

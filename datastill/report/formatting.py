@@ -8,6 +8,7 @@ from datastill.report.statistics import Difference, Summary
 
 METHODS = {  # in the order of tables, others before krr-st; colour and mark in every chart
     **{"scratch": "C7X", "random-subset": "C7s", "k-means": "C8D", "herding": "C5p"},
+    **{"high-loss": "C5o"},
     **{"dc": "C9h", "dsa": "C2^", "dm": "C4v", "mtt": "C3P", "kip": "C9p", "frepo": "C6h"},
     **{"mkdt": "C1*", "label-solve": "C4D", "krr-st": "C0o"},
     **{"full-source": "C7^", "target-model": "C7*"},

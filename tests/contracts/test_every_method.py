@@ -39,6 +39,9 @@ SMALL = {  # of whatever has such an option; all others have their smoke values.
 }
 VARIANTS: list[tuple[str, object]] = [
     ("targets", "class-label"),
+    ("start", "random"),
+    ("start", "high-loss"),
+    ("start", "k-means"),
     ("balanced", True),
     ("stale_pool", True),
     ("bank", "lazy"),

@@ -31,6 +31,7 @@ class Toy:
     widths: tuple[int, ...] = option((4, 8), "channels")
     lr: float | None = option(None, "learning rate")
     nested: tuple[tuple[int, ...], ...] = option(((1,), (2, 3)), "nested")
+    later: bool = option(False, "an option that came later", omit_default=True)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ def test_from_json__undoes_to_json(toy: Toy) -> None:
     assert from_json(Toy, json.loads(json.dumps(to_json(toy)))) == toy
 
 
+def test_to_json__leaves_out_the_default_of_an_option_that_came_later() -> None:
+    assert "later" not in to_json(Toy()) and to_json(Toy(later=True))["later"] is True
+
+
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: str(c.__name__))
 def test_from_json__undoes_to_json_of_every_component(component: type) -> None:
     value = component()
@@ -63,7 +68,7 @@ def test_options__every_component_explains_every_option(component: type) -> None
 
 
 def test_from_json__unknown_option_is_named_with_all() -> None:
-    with pytest.raises(ConfigError, match="Toy has no option depth; it has lr, nested, widths"):
+    with pytest.raises(ConfigError, match="no option depth; it has later, lr, nested, widths"):
         from_json(Toy, {"depth": 3})
 
 

@@ -16,9 +16,10 @@ from datastill.core.errors import ConfigError, NumericalWarning
 from datastill.core.machine import Machine
 from datastill.core.rng import fork, seeded
 from datastill.distill import distill
-from datastill.methods._experts import flat_parameters
+from datastill.methods._experts import flat_parameters, functional_forward
+from datastill.methods._trajectory_matching import TrajectoryState, normalized_distance, unroll
 from datastill.methods.method import Problem
-from datastill.methods.mtt import MTT, MTTState, functional_forward, normalized_distance, unroll
+from datastill.methods.mtt import MTT
 from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet
 
@@ -42,7 +43,7 @@ def problem(count: int = 4, *, seed: int = 0) -> Problem:
     return Problem(toy_images(), None, count, seed=seed, network=NETWORK)
 
 
-def begun(method: MTT, of: Problem | None = None) -> tuple[Problem, MTTState]:
+def begun(method: MTT, of: Problem | None = None) -> tuple[Problem, TrajectoryState]:
     of = of or problem()
     return of, method.init(of)
 
@@ -90,7 +91,8 @@ def loss_by_hand(double: Double, x: Tensor, lr: float) -> float:
 def ours(double: Double, x: Tensor, lr: Tensor) -> Tensor:
     made, _, y, goal = double
     student, start = copy.deepcopy(made).train(), flat_parameters(made)
-    theta = unroll(student, start, [(x[index], y[index]) for index in TAKEN], lr, Machine())
+    batches = [(x[index], y[index]) for index in TAKEN]
+    theta = unroll(student, start, batches, lr, F.cross_entropy, Machine())
     return normalized_distance(theta, start, goal)
 
 
@@ -132,7 +134,9 @@ def test_functional_forward__is_the_network_with_other_parameters(norm: str) -> 
 # a step
 
 
-def restated_batches(method: MTT, of: Problem, state: MTTState) -> list[tuple[Tensor, Tensor]]:
+def restated_batches(
+    method: MTT, of: Problem, state: TrajectoryState
+) -> list[tuple[Tensor, Tensor]]:
     """What the student will see at the next step; the state is not touched."""
     generators = copy.deepcopy([state.batch_generator, state.augmentation_generator])
     y = torch.arange(4).repeat_interleave(of.count // 4)
