@@ -65,18 +65,19 @@ class ProgressBar:
         self._done, self._numbers = first, "starting"
         self._bar = bar
         self._task = bar.add_task(phase, total=length, unit=self._unit, numbers="") if bar else None
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = self._updated = time.monotonic()
         self._pause = BAR_SECONDS if bar else FIRST_LINE_SECONDS
         if bar:
             self._show()
 
     def due(self) -> bool:
         """Return whether to call `update` now: reading a metric may wait for the device."""
-        return time.monotonic() - self._shown > self._pause
+        return time.monotonic() - self._updated > self._pause  # reminders in between do not count
 
     def update(self, done: int, values: Mapping[str, float]) -> None:
         """Show that `done` steps are done, with the values of the last one."""
-        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        self._updated = time.monotonic()
+        rate = (done - self._first) / max(self._updated - self._started, 1e-9)
         numbers = (f"{name} {value:.4g}" for name, value in values.items())
         self._done, self._numbers = done, "  ".join([f"{rate:.1f}{self._unit}/s", *numbers])
         self._show()

@@ -75,6 +75,19 @@ def test_progress_bar__log_line_is_due_after_a_second_then_often_then_rarely(
         assert not reporter.due()
 
 
+def test_progress_bar__a_line_is_due_although_reminders_came_in_between(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    with progress_bar("distill", 0, 10) as reporter:
+        clock.now += 2
+        reporter.update(1, {})
+        clock.now += 1.4
+        reporter._show()  # as the thread does that repeats the last line
+        clock.now += 1.4
+        assert reporter.due()
+    assert capsys.readouterr().err.count("distill 1/10") == 2
+
+
 def test_progress_bar__shows_a_line_before_the_first_step_ends(
     capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
