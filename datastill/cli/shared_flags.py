@@ -66,6 +66,10 @@ class StoredForm(Compression):
     codec: Codec | None = option(None, "codec of the images; default: avif")  # type: ignore[assignment]
 
 
+# Flags that config.yaml of earlier versions lacks: it has them where they are given.
+NEW_FLAGS = ("start", *(o.name for o in options(StoredForm)))
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Flags of the commands that train something in a run folder."""
@@ -133,7 +137,8 @@ def _bytes(text: str) -> int:
 
 def saved(config: Json) -> Json:
     """Return what config.yaml keeps of the flags."""
-    return {key: value for key, value in config.items() if key not in NOT_IN_CONFIG}
+    given = [key for key, value in config.items() if value is not None or key not in NEW_FLAGS]
+    return {key: config[key] for key in given if key not in NOT_IN_CONFIG}
 
 
 def component(package: str, group: Json) -> Any:

@@ -76,7 +76,8 @@ class Encoder:
         basis: Of the numbers, where they are coordinates.
         options: What was asked for.
         form: What is the same in all stored forms of the set.
-        mosaics: Of these and other tiles, by their checksum and quality: encoding takes long.
+        mosaics: By checksum of the tiles and quality: encoding takes long. An encoder of other
+            tiles empties it.
     """
 
     tiles: Bytes
@@ -106,7 +107,7 @@ class Encoder:
             num_classes: K of soft labels or class labels, 0 where targets are representations.
             basis: Of the targets; None: their own principal axes.
             in_basis: Whether the targets are coordinates in a basis already.
-            mosaics: Those that other encoders have made, and that this one adds to.
+            mosaics: Those that another encoder has made; of equal tiles they are used.
 
         Raises:
             ConfigError: The options do not fit the set.
@@ -139,6 +140,8 @@ class Encoder:
         codec = self.options.codec
         key = self._checksum, quality
         if key not in self.mosaics:
+            for other in [x for x in self.mosaics if x[0] != self._checksum]:
+                del self.mosaics[other]
             mosaic = encode_mosaic(self.tiles, codec, quality)
             decoded = decode_mosaic(mosaic, codec, *self.tiles.shape[:3])
             self.mosaics[key] = mosaic, checksum(decoded)
