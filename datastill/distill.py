@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from datastill.core.errors import ConfigError
 from datastill.core.loop import CheckpointConfig, PhaseCost, run_steps
 from datastill.core.profile import profiled
 from datastill.core.progress import logger
@@ -14,6 +15,7 @@ from datastill.core.run_folder import RunFolder
 from datastill.distilled_set import DistilledSet
 from datastill.methods.method import Method, Problem
 from datastill.pretrain import Pretraining, pretrain
+from datastill.stored_form.mosaic import decoder
 from datastill.transfer.held_out import HeldOut
 
 
@@ -58,10 +60,11 @@ def distill(
         probe: Evaluates the set while it is distilled.
 
     Returns:
-        The distilled set.
+        The distilled set, stored as the problem's `compression` says.
 
     Raises:
-        ConfigError: The method needs a target model or labels that the problem lacks.
+        ConfigError: The method needs a target model or labels that the problem lacks, or the set
+            does not fit in the bytes that its file may have.
         NotFiniteError: The loss or the result is not finite; the last checkpoint is unharmed.
 
     Example:
@@ -73,15 +76,19 @@ def distill(
     """
     method.check(problem)
     identity = {"method": method.identity(), **problem.identity}
+    if problem.compression is not None:  # another one would start from other pixels
+        identity["decoder"] = decoder(problem.compression.codec)
     folder = RunFolder.open_or_resume(folder, identity, problem.ranks)
     if folder is not None and (folder.path / "distilled.safetensors").exists():
         logger.info(f"{folder.path} is finished already")
         return DistilledSet.load(folder.path)
     state = method.init(problem)
-    if folder is not None and folder.writes:
-        initial = folder.path / "initial.safetensors"
-        if not initial.exists():  # it is there where a run goes on
-            method.result(problem, state).save(initial)
+    if problem.compression is not None or (folder is not None and folder.writes):
+        first = problem.stored(method.result(problem, state))  # refuses a form that does not fit
+        if folder is not None and folder.writes:
+            initial = folder.path / "initial.safetensors"
+            if not initial.exists():  # it is there where a run goes on
+                first.save(initial)
 
     saving = None if folder is None else folder.saving("distill", identity)
     if saving is None or not saving.path.exists():  # else the checkpoint is of a warm state
@@ -92,14 +99,16 @@ def distill(
     def step(number: int) -> dict[str, Tensor | float | int]:
         metrics = method.step(problem, state)
         if probe is not None and (number + 1) % probe.every_steps == 0:
+            distilled = problem.stored(method.result(problem, state))
             network = pretrain(
                 problem.network,
-                method.result(problem, state),
+                distilled,
                 seed=derive(problem.seed, "probe", number),
                 pretraining=probe.pretraining,
                 machine=problem.machine,
             )
-            metrics["held_out_r2"] = probe.held_out.r2(network, problem.machine)
+            r2 = probe.held_out.r2(network, problem.machine, basis=distilled.basis)
+            metrics["held_out_r2"] = r2
         return metrics
 
     cost = run_steps(
@@ -111,12 +120,26 @@ def distill(
         log=folder,
         lower="--count or a batch of the method",
     )
-    distilled = method.result(problem, state)
+    distilled = _stored(method.result(problem, state), problem, folder)
     if folder is not None and saving is not None and folder.writes:
         distilled.save(folder.path / "distilled.safetensors")
         folder.finish_phase("distill", cost)
         saving.clear()
     return distilled
+
+
+def _stored(distilled: DistilledSet, problem: Problem, folder: RunFolder | None) -> DistilledSet:
+    """Return the finished set in its stored form; where that is impossible, save it as it is."""
+    try:
+        return problem.stored(distilled)
+    except ConfigError as error:
+        if folder is None or not folder.writes:
+            raise
+        path = folder.path / "uncoded.safetensors"
+        distilled.save(path)
+        raise ConfigError(
+            f"{error}. What was distilled is in {path}; 'datastill compress' stores it otherwise"
+        ) from error
 
 
 def warm_up(

@@ -23,7 +23,7 @@ from datastill.core.errors import ArtefactError, ConfigError, NotFiniteError
 from datastill.core.tensor_file import digest, file_size, read_checked, write_checked
 from datastill.images import Normalizer
 from datastill.ops.zca import Zca
-from datastill.stored_form.compression import Compression, Encoder
+from datastill.stored_form.compression import Compression, Encoder, Mosaics
 from datastill.stored_form.stored import Stored, TargetBasis
 
 FORMAT = "datastill.distilled"
@@ -146,6 +146,22 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return None if self.stored is None else self.stored.basis
 
     @property
+    def target_outputs(self) -> Tensor:  # (M, dim)
+        """The targets as outputs of the target model, also where they are stored as coordinates.
+
+        Raises:
+            ConfigError: The basis of the coordinates is missing.
+        """
+        if "components" not in self.provenance.get("stored", {}):
+            return self.targets
+        if self.basis is None:
+            raise ConfigError(
+                f"the targets of this {self.method} set are coordinates, and their basis is"
+                " missing; put its file *.basis.safetensors back beside the set"
+            )
+        return self.basis.outputs(self.targets)
+
+    @property
     def method(self) -> str:
         """The public name of the method that made this set."""
         return str(self.provenance["method"]["name"])
@@ -219,25 +235,54 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             >>> small.num_bytes <= 10_000 < distilled.num_bytes
             True
         """
+        in_basis = "components" in self.provenance.get("stored", {})
+        compression = Compression(**options)  # type: ignore[arg-type]  # checked inside
+        return self.encoded(self.encoder(compression, basis or self.basis, in_basis=in_basis))
+
+    def encoder(
+        self,
+        compression: Compression,
+        basis: TargetBasis | None,
+        *,
+        in_basis: bool,
+        mosaics: Mosaics | None = None,
+    ) -> Encoder:
+        """Prepare to encode this set: see `Encoder.make`.
+
+        Raises:
+            ConfigError: The set is whitened, or the options do not fit it.
+        """
         if self.normalizer.zca is not None:
             raise ConfigError(
                 "the images are whitened, which no codec stores; distill without whitening"
             )
         is_normalized = self.pixel_space == "normalized"
-        encoder = Encoder.make(
+        return Encoder.make(
             self.normalizer.inverse(self.images) if is_normalized else self.images,
             self.targets,
-            Compression(**options),  # type: ignore[arg-type]  # checked inside
+            compression,
             num_classes=0 if self.target_kind == "representation" else self.outputs,
-            basis=basis or self.basis,
-            in_basis="components" in self.provenance.get("stored", {}),
+            basis=basis,
+            in_basis=in_basis,
+            mosaics=mosaics,
         )
-        stored = encoder.smallest_loss(lambda stored: self._with(stored).num_bytes)
+
+    def encoded(self, encoder: Encoder) -> "DistilledSet":
+        """Return this set as it will be read from its file.
+
+        Raises:
+            ConfigError: The budget is below the smallest possible file.
+        """
+        stored = encoder.smallest_loss(self.size_of)
         return replace(
             self._with(stored),
             images=stored.decoded_images(self.channels, self.image_size),
             targets=stored.decoded_targets(),
         )
+
+    def size_of(self, stored: Stored) -> int:
+        """Return the bytes of the file of this set in a stored form."""
+        return self._with(stored).num_bytes
 
     def _with(self, stored: Stored) -> "DistilledSet":
         """Return this set with another stored form, its images and targets not yet decoded."""

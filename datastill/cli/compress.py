@@ -1,13 +1,11 @@
 """Store a distilled set in a smaller file: coded images and targets."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datastill.cli.parser import CommandParser
-from datastill.cli.shared_flags import chosen, saved
-from datastill.core.errors import ConfigError
+from datastill.cli.shared_flags import StoredForm, chosen, compression, saved
 from datastill.core.options import Json, option, to_json
 from datastill.core.progress import logger
 from datastill.core.run_folder import RunFolder
@@ -15,15 +13,12 @@ from datastill.distilled_set import DistilledSet
 from datastill.stored_form.compression import Compression
 
 EXAMPLE = "datastill compress runs/mine --bytes 80kB --out sets/small"
-UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1_000_000}
-CHOICES = ("codec", "quality", "stored_size", "targets", "components")
 
 
 @dataclass(frozen=True)
 class Compress:
     """Flags of `datastill compress` beside those of the stored form."""
 
-    bytes: str | None = option(None, "largest size of the file, such as 100kB (1 kB = 1,000 bytes)")
     out: str = option("", "run folder to write")
 
 
@@ -32,14 +27,13 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser = CommandParser("compress", arguments, __doc__, EXAMPLE, required=("set", "out"))
     parser.add_positional("set", "distilled set (file or run folder)")
     parser.add_options(Compress)
-    parser.add_options(Compression, only=CHOICES, title="stored form")
+    parser.add_options(StoredForm, title="stored form")
     return parser
 
 
 def run(config: Json) -> None:
     """Compress the set, and print the path of the artefact."""
-    flags, budget = chosen(Compress, config), _bytes(config["bytes"])
-    options = chosen(Compression, {**config, "bytes": budget})
+    flags, options = chosen(Compress, config), compression(config) or Compression()
     RunFolder.check(flags.out, saved(config), resume=False)
     distilled = DistilledSet.load(config["set"])
     small = distilled.compress(**to_json(options))
@@ -63,12 +57,3 @@ def _summary(before: DistilledSet, after: DistilledSet) -> str:
         f" {psnr:.1f} dB), {form['targets']} targets{components}: {after.num_bytes:,} bytes, before"
         f" {before.num_bytes:,}; fingerprint {after.fingerprint[:16]}"
     )
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    parts = re.fullmatch(r"([\d,_]*\.?\d+) ?([a-z]*)", text.lower())
-    if parts is None or parts[2] not in UNITS:
-        raise ConfigError(f"--bytes {text}: expected a number of bytes such as 80000, 100kB or 2MB")
-    return round(float(parts[1].replace(",", "")) * UNITS[parts[2]])

@@ -1,7 +1,7 @@
 """Distill the images of a data set into a small set of images and targets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from datastill.cli import shared_flags
@@ -11,6 +11,7 @@ from datastill.core.options import Json, option
 from datastill.core.progress import logger
 from datastill.data.cache import cache_folder
 from datastill.distill import Probe, distill
+from datastill.distilled_set import DistilledSet
 from datastill.methods.method import Method, Problem
 from datastill.networks.architecture import Architecture
 from datastill.target_model import TargetModel
@@ -18,6 +19,7 @@ from datastill.transfer.held_out import HeldOut
 
 EXAMPLE = "datastill distill --data folder:my-photos --target targets/mine --count 100 --out runs/1"
 TARGET = "folder of the target model that 'datastill target' made, or timm:NAME"
+START = "set (file or run folder) whose images and targets krr-st and label-solve start from"
 PROBE = "steps between measurements of R² on the test split; 0: none"
 
 
@@ -26,7 +28,10 @@ class Distill:
     """Flags of `datastill distill` beside those of the method and the network."""
 
     target: str | None = option(None, TARGET)
-    count: int | Literal["all"] = option(1000, "number M of distilled images", at_least=1)
+    count: int | Literal["all"] | None = option(
+        None, "number M of distilled images; default: 1000, or that of --start-set", at_least=1
+    )
+    start_set: str | None = option(None, START)
     probe_every: int = option(0, PROBE, at_least=0)
 
 
@@ -35,6 +40,7 @@ def make_parser(arguments: Sequence[str]) -> CommandParser:
     parser = CommandParser("distill", arguments, __doc__, EXAMPLE, required=("data", "out"))
     parser.add_options(shared_flags.SourceOptions, title="source")
     parser.add_options(Distill, title="distilled set")
+    parser.add_options(shared_flags.StoredForm, title="stored form")
     parser.add_options(shared_flags.RunOptions, title="run")
     parser.add_component("method", "datastill.methods", "krr-st")
     parser.add_component("network", "datastill.networks")
@@ -52,7 +58,10 @@ def run(config: Json) -> None:
         network: Architecture = method.default_network
         if "network" in config:
             network = shared_flags.component("datastill.networks", config["network"])
-        problem = _problem(flags, source_options, method, network, machine)
+        problem = replace(
+            _problem(flags, source_options, method, network, machine),
+            compression=shared_flags.compression(config),
+        )
         method.check(problem)
         if flags.probe_every:
             size = problem.images.image_size
@@ -64,9 +73,14 @@ def run(config: Json) -> None:
         data = {"source images": problem.images.fingerprint}
         if problem.target is not None:
             data["target model"] = problem.target.fingerprint
+        if problem.start_set is not None:
+            data["set to start from"] = problem.start_set.fingerprint
         folder = run_options.open_folder(config, data, machine)
         distilled = distill(method, problem, folder=folder, probe=probe)
-        logger.info(f"{len(distilled)} distilled images, fingerprint {distilled.fingerprint[:16]}")
+        logger.info(
+            f"{len(distilled)} distilled images, {distilled.num_bytes:,} bytes, fingerprint"
+            f" {distilled.fingerprint[:16]}"
+        )
         print(folder.path / "distilled.safetensors")
 
 
@@ -85,12 +99,15 @@ def _problem(
     images = options.load(size)
     if flags.target and target is None:
         target = shared_flags.target_model(images, flags.target, machine)
+    start = None if flags.start_set is None else DistilledSet.load(flags.start_set)
+    default = 1000 if start is None else len(start)
     return Problem(
         images if method.needs_labels else images.unlabelled(),
         target,
-        len(images) if flags.count == "all" else flags.count,
+        len(images) if flags.count == "all" else flags.count or default,
         seed=options.seed,
         network=network,
         machine=machine,
         cache=cache_folder(),
+        start_set=start,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from datastill.core.run_folder import RunFolder
 from datastill.data.source import ImageSource, source
 from datastill.images import ImageSet
 from datastill.networks.timm import Timm
+from datastill.stored_form.compression import Compression
+from datastill.stored_form.mosaic import Codec
 from datastill.target_model import TargetModel
 
 T = TypeVar("T")
@@ -31,6 +34,7 @@ CONFIG = "YAML file with flags, such as the config.yaml of a run"
 PRECISION = "number format of networks; auto: bfloat16 if the device has instructions for it"
 PROFILE = "profile the third step into profile.txt and profile.json"
 # Where a run is stored and how it is watched does not change what it computes.
+UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1_000_000}
 NOT_IN_CONFIG = ("out", "resume", "checkpoint_seconds", "profile")
 
 
@@ -50,6 +54,20 @@ class SourceOptions:
         """Load the training images, or a seeded subset of `limit` of them."""
         images = data_source(self.data).load("train", image_size, path_or_none(self.data_root))
         return images.limit(self.limit, self.seed)
+
+
+@dataclass(frozen=True)
+class StoredForm(Compression):
+    """Flags of the commands that code a set; `compression` makes the `Compression` of them."""
+
+    bytes: str | None = option(  # type: ignore[assignment]
+        None, "largest size of the file, such as 100kB (1 kB = 1,000 bytes)"
+    )
+    codec: Codec | None = option(None, "codec of the images; default: avif")  # type: ignore[assignment]
+
+
+# Flags that config.yaml of earlier versions lacks: it has them where they are given.
+NEW_FLAGS = ("start_set", *(o.name for o in options(StoredForm)))
 
 
 @dataclass(frozen=True)
@@ -97,9 +115,30 @@ def chosen(cls: type[T], config: Json) -> T:
     return values
 
 
+def compression(config: Json) -> Compression | None:
+    """Return the stored form that the flags of `StoredForm` choose; None where none was given.
+
+    Raises:
+        ConfigError: A value is out of bounds, or they do not fit together.
+    """
+    names = [o.name for o in options(StoredForm)]
+    given = {name: config[name] for name in names if config.get(name) is not None}
+    if "bytes" in given:
+        given["bytes"] = _bytes(given["bytes"])
+    return Compression(**given) if given else None
+
+
+def _bytes(text: str) -> int:
+    parts = re.fullmatch(r"([\d,_]*\.?\d+) ?([a-z]*)", text.lower())
+    if parts is None or parts[2] not in UNITS:
+        raise ConfigError(f"--bytes {text}: expected a number of bytes such as 80000, 100kB or 2MB")
+    return round(float(parts[1].replace(",", "")) * UNITS[parts[2]])
+
+
 def saved(config: Json) -> Json:
     """Return what config.yaml keeps of the flags."""
-    return {key: value for key, value in config.items() if key not in NOT_IN_CONFIG}
+    given = [key for key, value in config.items() if value is not None or key not in NEW_FLAGS]
+    return {key: config[key] for key in given if key not in NOT_IN_CONFIG}
 
 
 def component(package: str, group: Json) -> Any:

@@ -25,7 +25,16 @@ from datastill.core.ranks import Ranks
 from datastill.core.version import package_version
 
 REPRODUCIBILITY_KEYS = ("python", "versions", "processor", "threads", "gpu", "ranks")
-LOCATIONS = ("data_root", "target", "weights", "origins", "set", "reuse", "out")  # paths
+LOCATIONS = (
+    "data_root",
+    "target",
+    "weights",
+    "start_set",
+    "origins",
+    "set",
+    "reuse",
+    "out",
+)  # paths
 FOLDER = "folder:"  # the name of a data set that is a folder is this and its path
 PACKAGES = ("datastill", "torch", "numpy", "scikit-learn", "pillow", "safetensors")
 

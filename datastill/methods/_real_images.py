@@ -69,7 +69,7 @@ def real_pairs(
     """Return the source images at `chosen` in unit pixels, with representations or labels."""
     unit = problem.images.unit_pixels(chosen)
     if targets == "representation":
-        g = problem.represent(chosen)
+        g = problem.coordinates(problem.represent(chosen))
         return method.pack(problem, unit, g, target_kind="representation", pixel_space="unit")
     labels = problem.labels[chosen]
     return method.pack(problem, unit, labels, target_kind="hard-label", pixel_space="unit")

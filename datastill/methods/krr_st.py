@@ -18,7 +18,7 @@ from datastill.core.rng import fork
 from datastill.distilled_set import DistilledSet, PixelSpace
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._pool import ModelPool
-from datastill.methods._starts import START_HELP, StartImages, choose_start
+from datastill.methods._starts import START_HELP, StartImages, start_pairs
 from datastill.methods.method import Method, Problem
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_predict, with_bias
@@ -91,6 +91,7 @@ class KRRST(Method[KRRSTState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("start", "stale_pool", "pixel_space")
     shares_work: ClassVar[bool] = True
+    takes_start_set: ClassVar[bool] = True
 
     start: StartImages = option("random", START_HELP, omit_default=True)
     outer_steps: int = option(160_000, "updates of the distilled set", at_least=1, smoke=3)
@@ -138,12 +139,12 @@ class KRRST(Method[KRRSTState]):
 
     def init(self, problem: Problem) -> KRRSTState:
         seed, images, target = problem.seed, problem.images, problem.needed_target
-        chosen = choose_start(problem, self.start, "initial-images")
-        x_syn = images.unit_pixels(chosen)
+        pairs = start_pairs(self, problem, self.start, stream="initial-images")
+        x_syn = pairs.images
         if self.pixel_space == "normalized":
             x_syn = images.normalizer(x_syn)
         x_syn = x_syn.to(problem.machine.device).requires_grad_()
-        y_syn = problem.represent(chosen).requires_grad_()
+        y_syn = pairs.y.requires_grad_()
         target_lr = self.outer_lr if self.target_lr is None else self.target_lr
         return KRRSTState(
             x_syn=x_syn,
@@ -153,7 +154,7 @@ class KRRST(Method[KRRSTState]):
             ),
             pool=ModelPool(
                 problem,
-                outputs=target.dim,
+                outputs=y_syn.shape[1],
                 networks=[problem.network] * self.pool_size,
                 max_age=self.max_age,
                 optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
@@ -225,6 +226,10 @@ class KRRST(Method[KRRSTState]):
             pixel_space=self.pixel_space,
         )
 
+    def _choose(self, problem: Problem) -> Tensor:  # (M,) int64
+        generator = fork(problem.seed, "initial-images")
+        return torch.randperm(len(problem.images), generator=generator)[: problem.count]
+
     def _real_batch(self, problem: Problem, state: KRRSTState) -> tuple[Tensor, Tensor]:
         """Return a view of each image of the next batch, and its target representation.
 
@@ -235,7 +240,8 @@ class KRRST(Method[KRRSTState]):
         view = crop_flip.draw(len(index), state.view_generator)
         index, view = problem.ranks.shard(index), problem.ranks.shard(view)
         unit = crop_flip(problem.source_pixels(index), view).float() / 255
-        return problem.images.normalizer(unit), state.target_cache(index, view)
+        g = problem.coordinates(state.target_cache(index, view))
+        return problem.images.normalizer(unit), g
 
     def _initial_ages(self, problem: Problem) -> list[int]:
         """Draw the initial age of each inner model uniformly from 1..max_age - 1.

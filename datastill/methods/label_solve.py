@@ -18,7 +18,7 @@ from datastill.core.progress import logger
 from datastill.core.rng import fork
 from datastill.distilled_set import DistilledSet
 from datastill.methods._pool import ModelPool
-from datastill.methods._starts import START_HELP, StartImages, choose_start
+from datastill.methods._starts import START_HELP, StartImages, start_pairs
 from datastill.methods.method import Method, Problem
 from datastill.networks.architecture import Architecture
 from datastill.ops.fusion import fuse_conv_bn
@@ -34,7 +34,7 @@ NETWORKS = "datastill.networks"
 class Start:
     """What stays as it is: the images with their first targets, and where targets come from."""
 
-    chosen: Tensor  # (M,) int64, indices of source images
+    original: Tensor  # (M, C, H, W), unit pixels
     x: Tensor  # (M, C, H, W), normalized
     y: Tensor  # (M, D)
     cache: TargetCache
@@ -72,10 +72,12 @@ class LabelSolveState:
 class LabelSolve(Method[LabelSolveState]):
     """Pair source images with the targets that predict real images best.
 
-    The images are those of `random-subset` unless `start` says otherwise, and stay as they are. One
-    after the other, inner models are trained on them, each from new weights to an age of its own.
-    Then they predict real images by kernel ridge regression from the M images, as in the outer loss
-    of KRR-ST, and the targets with the least squared error over all inner models are solved for.
+    The images are those of `random-subset` unless `start` says otherwise, or those of the set that
+    the problem starts from, and stay as they are; networks see them as decoded where the problem
+    has a compression. One after the other, inner models are trained on them, each from new weights
+    to an age of its own. Then they predict real images by kernel ridge regression from the M
+    images, as in the outer loss of KRR-ST, and the targets with the least squared error over all
+    inner models are solved for.
 
     Args:
         start: The images: `random` ones, or those of the method `high-loss` or `k-means`.
@@ -119,6 +121,7 @@ class LabelSolve(Method[LabelSolveState]):
     """
 
     variant_options: ClassVar[tuple[str, ...]] = ("start", "rounds", "inner_networks", "rescale")
+    takes_start_set: ClassVar[bool] = True
 
     start: StartImages = option("random", START_HELP, omit_default=True)
     rounds: int = option(1, "times that targets are solved", at_least=1)
@@ -181,8 +184,9 @@ class LabelSolve(Method[LabelSolveState]):
 
     def init(self, problem: Problem) -> LabelSolveState:
         images, target, machine = problem.images, problem.needed_target, problem.machine
-        chosen = choose_start(problem, self.start, "random-subset")
         architectures = self._architectures(problem)
+        pairs = start_pairs(self, problem, self.start, stream="random-subset")
+        dim = pairs.y.shape[1]
         cache = TargetCache(
             target,
             images,
@@ -192,10 +196,11 @@ class LabelSolve(Method[LabelSolveState]):
             max_gigabytes=self.bank_gigabytes,
             folder=problem.cache,
         )
-        start = Start(chosen, problem.network_input(chosen), problem.represent(chosen), cache)
+        x = images.normalizer(machine.to_device(pairs.images))
+        start = Start(pairs.original, x, pairs.y, cache)
         pool = ModelPool(
             problem,
-            outputs=target.dim,
+            outputs=dim,
             networks=architectures,
             max_age=self.max_age,
             optimizer=Sgd(self.inner_lr, self.inner_momentum, self.inner_weight_decay),
@@ -205,9 +210,9 @@ class LabelSolve(Method[LabelSolveState]):
         return LabelSolveState(
             y_syn=start.y.clone(),
             pool=pool,
-            equations=LeastSquares.zeros(problem.count, target.dim, machine.device),
+            equations=LeastSquares.zeros(problem.count, dim, machine.device),
             by_feature=[
-                LeastSquares.zeros(f, target.dim, machine.device) if f < problem.count else None
+                LeastSquares.zeros(f, dim, machine.device) if f < problem.count else None
                 for f in features
             ],
             first=start,
@@ -250,7 +255,7 @@ class LabelSolve(Method[LabelSolveState]):
     def result(self, problem: Problem, state: LabelSolveState) -> DistilledSet:
         return self.pack(
             problem,
-            problem.images.unit_pixels(state.start.chosen),
+            state.start.original,
             state.y_syn,
             target_kind="representation",
             pixel_space="unit",
@@ -302,7 +307,7 @@ class LabelSolve(Method[LabelSolveState]):
         unit = cache.crop_flip(problem.source_pixels(index), view).float() / 255
         x_real = problem.images.normalizer(unit)
         f_real = problem.machine.forward_in_chunks(trained.body, x_real)
-        return with_bias(f_real).double(), cache(index, view)
+        return with_bias(f_real).double(), problem.coordinates(cache(index, view))
 
     def _batches(self, problem: Problem) -> int:
         """Real batches of each inner model."""

@@ -9,20 +9,26 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from datastill.augment.crop_flip import CropFlip
 from datastill.core.errors import ConfigError
 from datastill.core.lookup import public_name
 from datastill.core.machine import Machine
 from datastill.core.options import to_json
 from datastill.core.progress import logger
 from datastill.core.ranks import Ranks
+from datastill.core.rng import fork
 from datastill.core.run_folder import versions
 from datastill.distilled_set import DistilledSet, PixelSpace, TargetKind
 from datastill.images import ImageSet, Normalizer
 from datastill.networks.architecture import Architecture, Network
 from datastill.networks.convnet import ConvNet
+from datastill.stored_form.compression import MOST_COMPONENTS, Compression, Encoder, Mosaics
+from datastill.stored_form.stored import TargetBasis
+from datastill.target_cache import TargetCache
 from datastill.target_model import TargetModel
 
 State = TypeVar("State")
+BASIS_IMAGES = 10_000  # source images at most that the basis of int8 targets is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +44,14 @@ class Problem:
         machine: Device, precision and ranks that are used.
         cache: Folder for what can be computed again and shared between runs (target
             representations, expert trajectories). None: in memory only.
+        compression: How the set is stored. `label-solve` and `krr-st` then start from images as
+            they will be decoded. None: in float32.
+        start_set: A set with M representations that `label-solve` and `krr-st` start from, in
+            place of source images.
 
     Raises:
-        ConfigError: `count` is not within 1 and N, the images are too small for the network, or the
-            target model was made for other images.
+        ConfigError: `count` is not within 1 and N, the images are too small for the network, the
+            target model was made for other images, or `start_set` does not fit.
 
     Example:
         >>> import datastill as ds
@@ -56,6 +66,8 @@ class Problem:
     network: Architecture = ConvNet()
     machine: Machine = Machine()
     cache: Path | None = None
+    compression: Compression | None = None
+    start_set: DistilledSet | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -66,6 +78,8 @@ class Problem:
         self.network.check(self.images.image_size)
         if self.target is not None:
             self.target.check_images(self.images)
+        if self.start_set is not None:
+            self._check_start(self.start_set)
 
     @property
     def ranks(self) -> Ranks:
@@ -87,6 +101,61 @@ class Problem:
     def represent(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, D)
         """Return the target representations of source images, not augmented."""
         return self.needed_target.represent_images(self.images.take(index))
+
+    @cached_property
+    def target_basis(self) -> TargetBasis | None:
+        """The basis of representations that are stored as int8 codes; else None.
+
+        The principal axes of the target model's outputs on a random part of the source, the same
+        for all seeds. Those of the set's own targets would be poor where M is small.
+        """
+        if self.compression is None or self.compression.targets not in (None, "int8"):
+            return None
+        sample = self.images.unlabelled().limit(BASIS_IMAGES, seed=0)
+        views, target = CropFlip(0, flip=False), self.needed_target
+        cache = TargetCache(
+            target, sample, views, mode="full", precision="float32", folder=self.cache
+        )
+        components = self.compression.components or MOST_COMPONENTS
+        return TargetBasis.principal(cache.values.cpu(), components).first(components)
+
+    def coordinates(self, g: Tensor) -> Tensor:  # (B, dim) -> (B, D)
+        """Return the targets that a network learns in place of the target model's outputs.
+
+        Coordinates in `target_basis` where there is one, else the outputs themselves.
+        """
+        basis = self._basis_on_device
+        return g if basis is None else basis.project(g)
+
+    @cached_property
+    def _basis_on_device(self) -> TargetBasis | None:
+        basis, to_device = self.target_basis, self.machine.to_device
+        return basis and TargetBasis(to_device(basis.mean), to_device(basis.basis))
+
+    def stored(self, distilled: DistilledSet) -> DistilledSet:
+        """Return a set as its file will have it: as it is where there is no compression.
+
+        Raises:
+            ConfigError: It does not fit in the bytes, or the options do not fit it.
+        """
+        if self.compression is None:
+            return distilled
+        represented = distilled.target_kind == "representation"
+        return distilled.encoded(
+            self.encoder(distilled, self.target_basis if represented else None)
+        )
+
+    def encoder(self, distilled: DistilledSet, basis: TargetBasis | None) -> Encoder:
+        """Prepare to encode a set, whose targets are coordinates in a basis if there is one."""
+        assert self.compression is not None, "else nothing is encoded"
+        return distilled.encoder(
+            self.compression, basis, in_basis=basis is not None, mosaics=self._mosaics
+        )
+
+    @cached_property
+    def _mosaics(self) -> Mosaics:
+        """What was encoded: the last encoding of images that stay as they are finds it."""
+        return {}
 
     def source_pixels(self, index: Tensor) -> Tensor:  # (B,) int64 -> (B, C, H, W) uint8
         """Return the bytes of source images, on the device."""
@@ -137,7 +206,40 @@ class Problem:
             "count": self.count,
             "seed": self.seed,
             "precision": self.machine.precision,
+            **self._form_identity,
         }
+
+    @property
+    def _form_identity(self) -> dict[str, Any]:
+        """What is chosen of the stored form and of the start; empty by default."""
+        identity: dict[str, Any] = {}
+        if self.compression is not None:
+            options = to_json(self.compression)
+            identity["compression"] = {k: v for k, v in options.items() if v is not None}
+        if self.start_set is not None:
+            identity["start"] = {
+                "method": self.start_set.method,
+                "fingerprint": self.start_set.fingerprint,
+            }
+        return identity
+
+    def _check_start(self, start: DistilledSet) -> None:
+        shape = (self.count, self.images.channels, *2 * [self.images.image_size])
+        if start.target_kind != "representation" or start.pixel_space == "raw":
+            raise ConfigError(
+                f"the set to start from has {start.target_kind} targets and {start.pixel_space}"
+                " pixels; expected representations, and unit or normalized pixels"
+            )
+        if start.images.shape != shape:
+            raise ConfigError(
+                f"the set to start from has images {tuple(start.images.shape)}, expected {shape}"
+            )
+        dim = None if self.target is None else self.target.dim
+        if start.target_outputs.shape[1] != dim:
+            raise ConfigError(
+                f"the set to start from has targets of {start.target_outputs.shape[1]} numbers, the"
+                f" target model {dim}; give the target model that it was made with"
+            )
 
 
 @dataclass(frozen=True)
@@ -170,6 +272,7 @@ class Method(ABC, Generic[State]):
     is_stochastic: ClassVar[bool] = True  # another seed can give another set
     by_class: ClassVar[bool] = False  # every class gets the same number of images
     shares_work: ClassVar[bool] = False  # several ranks are faster than one
+    takes_start_set: ClassVar[bool] = False  # the problem may have a set to start from
     default_network: ClassVar[Architecture] = ConvNet()  # of inner models, as published
 
     @property
@@ -208,6 +311,10 @@ class Method(ABC, Generic[State]):
                 f"{name} takes all {len(problem.images)} images of {problem.images.name};"
                 f" pass --count all instead of {problem.count}"
             )
+        if problem.start_set is not None and not self.takes_start_set:
+            raise ConfigError(f"{name} starts from source images; leave out the set to start from")
+        if problem.compression is not None:
+            self._check_budget(problem)
         if not self.by_class:
             return
         classes, smallest = len(problem.by_class), min(map(len, problem.by_class), default=0)
@@ -226,6 +333,28 @@ class Method(ABC, Generic[State]):
                 f"{name} was asked for {problem.count // classes} images per class of"
                 f" {problem.images.name}, whose smallest class has {smallest}; lower --count"
             )
+
+    def _check_budget(self, problem: Problem) -> None:
+        """Refuse a stored form that as many random source images cannot have."""
+        form, basis = problem.compression, None
+        if getattr(self, "zca", False):
+            raise ConfigError(
+                f"no codec stores whitened images; give {public_name(self)} zca=False"
+            )
+        index = torch.randperm(len(problem.images), generator=fork(problem.seed, "random-subset"))
+        index = index[: problem.count]
+        kind: TargetKind = "hard-label"
+        targets = torch.zeros(len(index), dtype=torch.int64)
+        if self.needs_target and form is not None:  # the basis takes long, its file size does not
+            kind, dim = "representation", problem.needed_target.dim
+            if form.targets in (None, "int8"):
+                columns = min(form.components or MOST_COMPONENTS, dim)
+                basis = TargetBasis(torch.zeros(dim), torch.eye(dim, columns))
+                dim = columns
+            targets = torch.zeros(len(index), dim)
+        images = problem.images.unit_pixels(index)
+        random = self.pack(problem, images, targets, target_kind=kind, pixel_space="unit")
+        problem.encoder(random, basis).check_budget(random.size_of)
 
     def short_preparations(self) -> tuple[Self, Self, int] | None:
         """For estimates: return how `init` can be cut short; None where it is short already.

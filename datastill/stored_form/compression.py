@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from datastill.stored_form.mosaic import (
 from datastill.stored_form.stored import Stored, TargetBasis, TargetForm
 
 MOST_COMPONENTS = 64  # that are chosen where none are given
+Mosaics = dict[tuple[str, int | None], tuple[Tensor, str]]  # encoded, and the checksum of decoded
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Encoder:
         basis: Of the numbers, where they are coordinates.
         options: What was asked for.
         form: What is the same in all stored forms of the set.
+        mosaics: By checksum of the tiles and quality: encoding takes long. An encoder of other
+            tiles empties it.
     """
 
     tiles: Bytes
@@ -81,7 +85,7 @@ class Encoder:
     basis: TargetBasis | None
     options: Compression
     form: Json
-    mosaics: dict[int | None, tuple[Tensor, str]] = field(default_factory=dict)  # by quality
+    mosaics: Mosaics = field(default_factory=dict)
 
     @staticmethod
     def make(
@@ -92,6 +96,7 @@ class Encoder:
         num_classes: int,
         basis: TargetBasis | None,
         in_basis: bool,
+        mosaics: Mosaics | None = None,
     ) -> "Encoder":
         """Prepare images and targets.
 
@@ -102,6 +107,7 @@ class Encoder:
             num_classes: K of soft labels or class labels, 0 where targets are representations.
             basis: Of the targets; None: their own principal axes.
             in_basis: Whether the targets are coordinates in a basis already.
+            mosaics: Those that another encoder has made; of equal tiles they are used.
 
         Raises:
             ConfigError: The options do not fit the set.
@@ -116,21 +122,30 @@ class Encoder:
         description = {"codec": codec, "size": size, "targets": form, "clipped": clipped}
         if in_basis or form == "int8":
             description["components"] = targets.shape[1]
-        return Encoder(tiles, targets, basis, options, description)
+        return Encoder(
+            tiles, targets, basis, options, description, {} if mosaics is None else mosaics
+        )
 
     @property
     def components(self) -> int:
         """The number of coordinates to choose from; 0 where the targets are none."""
         return 0 if self.form["targets"] != "int8" else int(self.targets.shape[1])
 
+    @cached_property
+    def _checksum(self) -> str:
+        return checksum(self.tiles)
+
     def encode(self, quality: int | None, components: int) -> Stored:
         """Return the set with the pixels at a quality, and the first `components` of its codes."""
         codec = self.options.codec
-        if quality not in self.mosaics:
+        key = self._checksum, quality
+        if key not in self.mosaics:
+            for other in [x for x in self.mosaics if x[0] != self._checksum]:
+                del self.mosaics[other]
             mosaic = encode_mosaic(self.tiles, codec, quality)
             decoded = decode_mosaic(mosaic, codec, *self.tiles.shape[:3])
-            self.mosaics[quality] = mosaic, checksum(decoded)
-        mosaic, pixels = self.mosaics[quality]
+            self.mosaics[key] = mosaic, checksum(decoded)
+        mosaic, pixels = self.mosaics[key]
         targets, scale, form = self.targets, None, dict(self.form)
         if components:
             targets = targets[:, :components]
@@ -159,21 +174,10 @@ class Encoder:
         Raises:
             ConfigError: The budget is below the smallest possible file.
         """
-        options, most = self.options, self.components
-        low, high = QUALITIES.get(options.codec, (None, None))
-        if options.quality is not None:
-            low = high = options.quality
-        if options.bytes is None:
+        most, (low, high) = self.components, self._qualities
+        if self.options.bytes is None:
             return self.encode(low, most)
-        least, budget = most if options.components else min(1, most), options.bytes
-        smallest = size_of(self.encode(low, least))
-        if smallest > budget:
-            needed = smallest + 8  # the header has the budget, which has more digits then
-            raise ConfigError(
-                f"a budget of {budget:,} bytes is below the smallest file of these"
-                f" {len(self.tiles):,} images, {needed:,} bytes ({options.codec},"
-                f" {self.form['size']} pixels on a side); raise it, or store them at a smaller size"
-            )
+        least, budget, smallest = self._least, self.options.bytes, self.check_budget(size_of)
         for_codes = budget if low == high else (budget + smallest) // 2
         count = _largest(least, most, lambda d: size_of(self.encode(low, d)) <= for_codes)
         if low is None or high is None:
@@ -181,6 +185,35 @@ class Encoder:
         best = _largest(low, high, lambda q: size_of(self.encode(q, count)) <= budget)
         count = _largest(count, most, lambda d: size_of(self.encode(best, d)) <= budget)
         return self.encode(best, count)
+
+    def check_budget(self, size_of: Callable[[Stored], int]) -> int:
+        """Return the bytes of the smallest possible file.
+
+        Raises:
+            ConfigError: The budget is below it.
+        """
+        smallest = size_of(self.encode(self._qualities[0], self._least))
+        budget = self.options.bytes
+        if budget is not None and smallest > budget:
+            needed = smallest + 8  # the header has the budget, which has more digits then
+            raise ConfigError(
+                f"a budget of {budget:,} bytes is below the smallest file of these"
+                f" {len(self.tiles):,} images, {needed:,} bytes ({self.options.codec},"
+                f" {self.form['size']} pixels on a side); raise it, or store them at a smaller size"
+            )
+        return smallest
+
+    @property
+    def _qualities(self) -> tuple[int | None, int | None]:
+        """The worst and the best quality to choose from."""
+        if self.options.quality is not None:
+            return self.options.quality, self.options.quality
+        return QUALITIES.get(self.options.codec, (None, None))
+
+    @property
+    def _least(self) -> int:
+        """The fewest components to choose from."""
+        return self.components if self.options.components else min(1, self.components)
 
 
 def _prepared_targets(
@@ -209,7 +242,7 @@ def _prepared_targets(
             raise ConfigError(f"the targets have values beyond the range of {form}; use float32")
         return kept, basis if in_basis else None, form
     if not in_basis:
-        basis = basis or TargetBasis.principal(targets)
+        basis = basis or TargetBasis.principal(targets, options.components or MOST_COMPONENTS)
         if len(basis.mean) != targets.shape[1]:
             raise ConfigError(
                 f"the basis is of {len(basis.mean)} numbers, the targets have {targets.shape[1]}"

@@ -33,7 +33,7 @@ class TargetBasis:
 
     Args:
         mean: (dim,) float32.
-        basis: (dim, D) float32, usually principal axes.
+        basis: (dim, D) float32, columns at right angles: usually principal axes.
 
     Example:
         >>> TargetBasis(torch.zeros(3), torch.eye(3)[:, :2]).project(torch.tensor([[1.0, 2, 3]]))
@@ -52,6 +52,11 @@ class TargetBasis:
         """Return the coordinates of a target model's outputs."""
         return (outputs - self.mean.to(outputs)) @ self.basis.to(outputs)
 
+    def outputs(self, coordinates: Tensor) -> Tensor:  # (N, D) -> (N, dim)
+        """Return the outputs nearest to the mean that have these coordinates."""
+        axes = (self.basis / self.basis.square().sum(0)).to(coordinates)
+        return coordinates @ axes.T + self.mean.to(coordinates)
+
     def first(self, components: int) -> "TargetBasis":
         """Return the basis of the first coordinates."""
         return TargetBasis(self.mean, self.basis[:, :components])
@@ -62,12 +67,19 @@ class TargetBasis:
         return digest({"mean": self.mean, "basis": self.basis}, {})[:16]
 
     @staticmethod
-    def principal(targets: Tensor) -> "TargetBasis":
-        """Fit the principal axes of targets (M, D), in the order of their variance."""
+    def principal(targets: Tensor, components: int) -> "TargetBasis":
+        """Fit the principal axes of targets (M, dim), in the order of their variance.
+
+        All have one scale, such that the first `components` coordinates have the mean variance of
+        the targets: with larger ones, usual learning rates of networks are too high.
+        """
         exact = targets.double()
         mean = exact.mean(0)
-        axes = torch.linalg.svd(exact - mean, full_matrices=False).Vh[: max(1, len(exact) - 1)]
-        return TargetBasis(mean.float(), axes.T.float().contiguous())
+        _, sizes, axes = torch.linalg.svd(exact - mean, full_matrices=False)
+        axes, variances = axes[: max(1, len(exact) - 1)], sizes.square()
+        first = variances[: min(components, len(axes))]
+        scale = (variances.sum() / targets.shape[1] / first.mean()).sqrt() if first.sum() else 1.0
+        return TargetBasis(mean.float(), (axes.T * scale).float().contiguous())
 
     @staticmethod
     def path(file: Path) -> Path:

@@ -379,6 +379,9 @@ def _settings(summary: SetSummary | None) -> dict[str, Any]:
     stored = provenance.get("stored")
     return {
         **({} if stored is None else {"stored": settings_text(stored)}),
+        # of sets that were coded while they were made, or made from another one
+        **({"compression": provenance["compression"]} if "compression" in provenance else {}),
+        **({"start": provenance["start"]["method"]} if "start" in provenance else {}),
         "method": provenance["method"].get("options", {}),
         "source": provenance["source"].get("fingerprint"),
         "target": (provenance.get("target") or {}).get("fingerprint"),

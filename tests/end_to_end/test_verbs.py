@@ -48,6 +48,52 @@ def test_show__distilled_set(datastill: Command, random_set: Path) -> None:
     assert facts["images"] == [4, 3, 16, 16] and facts["target_kind"] == "hard-label"
 
 
+def test_distill__codes_a_set_whose_targets_are_solved_learned_and_solved_again(
+    datastill: Command, photos: Path, runs: Path, tmp_path: Path
+) -> None:
+    common = ["--data", f"folder:{photos}", "--target", runs / "target", "--out"]
+    solve = ["--method", "label-solve", "--method.max_age", "2", "--method.inner_models", "2"]
+    first, learned, last = (tmp_path / name for name in ("first", "learned", "last"))
+    done = datastill("distill", *common, first, *solve, "--count", "6", *NETWORK)
+    assert done.code == 0, done.err
+    done = datastill("distill", *common, learned, *METHOD, *NETWORK, "--start-set", first)
+    assert done.code == 0, done.err
+    form = ["--start-set", learned, "--bytes", "6kB", "--codec", "webp", "--components", "2"]
+    done = datastill("distill", *common, last, *solve, *NETWORK, *form)
+    assert done.code == 0 and "6 distilled images, " in done.err, done.err
+    small = DistilledSet.load(last)
+    assert small.num_bytes <= 6000 and small.targets.shape == (6, 2)
+    assert small.provenance["start"]["fingerprint"] == DistilledSet.load(learned).fingerprint
+    again = datastill("distill", "--resume", "--out", last)
+    assert again.code == 0 and again.out.strip() == str(last / "distilled.safetensors")
+    assert yaml.safe_load((last / "config.yaml").read_text())["bytes"] == "6kB"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--bytes 100B", "a budget of 100 bytes is below the smallest file of these 6 images, "),
+        ("--bytes many", "--bytes many: expected a number of bytes such as 80000"),
+        ("--codec avif", "avif needs a quality; give it, or the bytes that the file may have"),
+        ("--bytes 9kB --components 7", "7 components: these targets have at most 6"),
+        (
+            "--start-set {set} --count 4",
+            "the set to start from has images (5, 3, 16, 16), expected (4",
+        ),
+        ("--start-set {set} --method dm", "dm starts from source images"),
+    ],
+)
+def test_distill__bad_form_or_start_is_one_sentence(
+    words: str, message: str, datastill: Command, photos: Path, runs: Path, tmp_path: Path
+) -> None:
+    common = ["--data", f"folder:{photos}", "--target", runs / "target"]
+    flags = words.format(set=runs / "set").split()
+    flags += [] if "--count" in words else ["--count", "5" if "--start-set" in words else "6"]
+    done = datastill("distill", *common, *flags, "--out", tmp_path / "new")
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_show__checkpoint(datastill: Command, tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "checkpoint-x.safetensors", {"step": 3}, {"seed": 7})
     facts = yaml.safe_load(datastill("show", tmp_path / "checkpoint-x.safetensors").out)

@@ -103,7 +103,7 @@ def test_label_solve__equals_dense_least_squares(problem: Problem) -> None:
 def test_label_solve__eps_pulls_towards_the_first_targets(problem: Problem, eps: float) -> None:
     state, models, _ = run(replace(EXACT, eps=eps), problem)
     a, g = dense(problem, models)
-    e, first = eps * (a.T @ a).diagonal().mean(), problem.represent(state.start.chosen).double()
+    e, first = eps * (a.T @ a).diagonal().mean(), state.start.y.double()
     y = torch.linalg.solve(a.T @ a + e * torch.eye(M), a.T @ g + e * first)
     torch.testing.assert_close(state.y_syn.double(), y, atol=1e-5, rtol=1e-5)
     assert (state.y_syn - first).norm() < 0.02 * first.norm() or eps < 1
