@@ -50,7 +50,8 @@ def build(folders: Sequence[Path], out: Path) -> ReportFiles:
             " 'datastill run quick' or 'datastill transfer DISTILLED --to DATA --out FOLDER'"
         )
         raise DataError("; ".join([advice, *failed, *problems]))
-    runs, tables = read_runs(locations, problems), result_tables(rows)
+    runs = read_runs(locations, problems)
+    tables = result_tables(rows, {run.after.fingerprint: run.seconds for run in runs if run.after})
     smoke = [run.name for run in runs if run.is_smoke]
     smoke = [name for name in smoke if not any(name.startswith(f"{other}/") for other in smoke)]
     left_out = [f"left out: {problem}" for problem in dict.fromkeys(problems)]

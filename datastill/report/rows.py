@@ -15,7 +15,7 @@ MEASUREMENT = [  # everything that decides a measurement
     *("method", "variant", "count", "target_kind", "pretrain_steps", "set_bytes", "settings"),
     *("data", "setting", "data_fingerprint", "task_options", "artefact", "seed"),
 ]
-VALUES = ["value", "wall_seconds", "peak_memory_bytes"]
+VALUES = ["value", "wall_seconds", "peak_memory_bytes", "pretrain_seconds"]
 
 
 def read_rows(locations: Sequence[RunLocation], problems: list[str]) -> pd.DataFrame:
@@ -83,6 +83,7 @@ def _row(line: Json) -> dict[str, Any]:
         "data_fingerprint": data_fingerprint,
         "value": _value(r_squared if is_r_squared else accuracy),
         "wall_seconds": number(line.get("wall_seconds")),
+        "pretrain_seconds": number(line.get("pretrain_seconds") or None),
     }
 
 
@@ -116,6 +117,7 @@ def _without_repetitions(rows: pd.DataFrame, problems: list[str]) -> pd.DataFram
             value=("value", lambda values: values.mean(skipna=False)),
             wall_seconds=("wall_seconds", "max"),
             peak_memory_bytes=("peak_memory_bytes", "max"),
+            pretrain_seconds=("pretrain_seconds", "max"),
         )
         first = merged.iloc[0]
         problems.append(

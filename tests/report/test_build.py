@@ -71,6 +71,25 @@ def test_page__has_tables_runs_and_configurations(report: ReportFiles) -> None:
         assert expected in text, expected
 
 
+def test_build__minutes_are_those_of_the_set_and_of_pre_training(tmp_path: Path) -> None:
+    made = distilled_set(torch.rand(4, 1, 8, 8))
+    (tmp_path / "set").mkdir()
+    made.save(tmp_path / "set" / "distilled.safetensors")
+    phases = [{"phase": name, "wall_seconds": 60.0} for name in ("warm-up", "distill")]
+    write_lines(tmp_path / "set" / "phases.jsonl", phases)
+    trained = {"pretrain_seconds": 30.0}
+    lines = [
+        row("krr-st", 50.0, artefact=made.fingerprint, **trained),
+        row("dm", 50.0, artefact="elsewhere", **trained),
+        row("full-source", 60.0, artefact="all", **trained),
+    ]
+    write_lines(tmp_path / "rows.jsonl", lines)
+    table = build([tmp_path], tmp_path / "report").table_markdown.read_text("utf-8")
+    assert "| M | minutes | digits |" in table
+    for expected in ("dm | 50 | –", "krr-st | 50 | 2.5", "full-source | – | 0.50"):
+        assert f"| {expected} |" in table
+
+
 def test_build__order_of_rows_and_folders_does_not_matter(tmp_path: Path) -> None:
     rows = [line for line in table_1() if line["data"] == "cub"] + [row("dm", 30.0)]
     contents = []
