@@ -189,7 +189,7 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
         if isinstance(ticks[0], str):
             x, line = part["x"].map(ticks.index) + 0.8 * shift, ""
         else:
-            x, line = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift), "-"
+            x, line = part["x"] * (ticks[-1] / ticks[0]) ** (0.04 * shift), "-"
         error, look = part["half_width95"].fillna(0), looks[str(key[0])] + line
         axes.errorbar(x, part["mean"], error, fmt=look, markersize=4.5, linewidth=0.9, label=label)
     for mean, name, steps in full[["mean", "label", "pretrain_steps"]].itertuples(index=False):
