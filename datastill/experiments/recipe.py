@@ -57,7 +57,7 @@ class Recipe:
         protocols: How the sets are evaluated.
         seeds: Networks per row.
         networks: Architectures that are pre-trained on the sets; empty: `network`.
-        probe_every: Outer steps between held-out probes; 0: none.
+        probe_every: Outer steps between held-out probes of sets that are not coded; 0: none.
         judge_target: Evaluate the target model itself, too.
         precision: Number format in which networks compute.
         scale: "smoke": ten to thirty synthetic images per split instead of the data sets.
@@ -69,7 +69,7 @@ class Recipe:
         >>> from datastill.experiments.recipe import get_recipe
         >>> recipe = get_recipe("quick")
         >>> recipe.source, recipe.data, [spec.count for spec in recipe.sets]
-        ('glyphs', ('digits',), [50, 50, 120, 120, 'all'])
+        ('glyphs', ('digits',), [50, 50, 100, 100, 'all'])
     """
 
     name: str

@@ -260,11 +260,10 @@ class ExperimentRunner:
         )
 
     def _distill(self, stage: DistillationStage) -> None:
-        method, probe = stage.spec.method, None
-        if self.recipe.probe_every and self.held_out is not None:
+        method, form, probe = stage.spec.method, stage.spec.compression, None
+        if self.recipe.probe_every and self.held_out is not None and form is None:
             pretraining = self.recipe.protocols[0].pretraining("representation")
             probe = Probe(self.held_out, self.recipe.probe_every, pretraining)
-        form = stage.spec.compression
         config = {"compression": to_json(form)} if form else {}
         folder = self._folder(stage.name, {**method.identity(), **config})
         problem = self._problem(stage.spec, stage.number)

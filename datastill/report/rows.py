@@ -65,6 +65,8 @@ def _row(line: Json) -> dict[str, Any]:
         settings["artefact"] = (
             artefact  # a converted set: without a seed, no other set is a repetition
         )
+    if " bytes" in str(settings.get("stored")):
+        settings.pop("outputs", None)  # components, of which a budget chooses some more or fewer
     if "pretraining" in options:
         settings["pretraining"] = options["pretraining"]
     settings["steps"] = int(line.get("steps") or 0)  # of the task

@@ -299,6 +299,14 @@ def test_control__has_the_same_target_model_and_image_size(tmp_path: Path) -> No
 CODED = {"stored": "avif, 8000 bytes, 16 pixels, int8"}
 
 
+def test_tables__sets_of_one_budget_share_a_line_with_other_numbers_of_components(
+    tmp_path: Path,
+) -> None:
+    outputs = [RECORDED | CODED | {"outputs": 20 + k} for k in range(2)]
+    lines = [row("krr-st", 1.0 + k, seed=k, settings=x) for k, x in enumerate(outputs)]
+    assert cell_of(only_table(tmp_path, lines), "krr-st, coded").values == (1.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [({}, 5.0), ({"set_bytes": 7_000}, None), ({"pretrain_steps": 9}, None), ({"count": 7}, 5.0)],
