@@ -24,6 +24,8 @@ class Sizes:
     paper_count: int = 1000  # M of the paper's rows
     paper_steps: int = 10_000  # of fine-tuning
     count: int = 500  # M of the comparison
+    bytes: int = 80_000  # of coded sets
+    inner_models: int = 6  # of label-solve
     batch: int = 512  # real images in an outer step
     target_batch: int = 256
     max_age: int = 1000
@@ -50,6 +52,8 @@ def toy_sizes() -> Sizes:
         paper_count=20,
         paper_steps=20,
         count=20,
+        bytes=8_000,
+        inner_models=2,
         batch=32,
         target_batch=32,
         max_age=10,

@@ -84,11 +84,13 @@ def knn_accuracy(part: Part, task: ds.TaskData) -> float:
 
 
 def distill(part: Part) -> None:
-    """Run KRR-ST for as long as there is time, and keep its start: the control.
+    """Solve for targets, then run KRR-ST for as long as there is time; keep its start: the control.
 
     The learning rate falls to zero at the last step, so the number of steps is planned first.
     """
     problem = part.problem(part.source.unlabelled(), part.target, 0)
+    solve = ds.LabelSolve(inner_models=part.sizes.inner_models, max_age=part.sizes.max_age)
+    solve_seconds = seconds_of(lambda: ds.distill(solve, problem).save(set_file(part, "solved")))
     method = ds.KRRST(outer_batch=part.sizes.batch, max_age=part.sizes.max_age)
     short = replace(method, pool_size=1)  # its warm-up is a tenth; a step costs the same
     each = (
@@ -108,7 +110,8 @@ def distill(part: Part) -> None:
     seconds = seconds_of(lambda: ds.distill(method, problem, folder=folder))
     last = (folder.path / "metrics.jsonl").read_text().splitlines()[-1]
     part.summarize(
-        f"{steps} outer steps and the warm-up in {seconds:.0f} s ({1e3 * each:.2f} ms a step);"
+        f"targets solved in {solve_seconds:.0f} s;"
+        f" {steps} outer steps and the warm-up in {seconds:.0f} s ({1e3 * each:.2f} ms a step);"
         f" outer loss {json.loads(last)['outer_loss']:.4g}"
     )
 
@@ -119,14 +122,20 @@ def set_file(part: Part, name: str) -> Path:
 
 
 def transfer(part: Part) -> None:
-    """Compare KRR-ST with its own start, class labels, the full source and no pre-training."""
+    """Compare KRR-ST with its own start, class labels, the full source and no pre-training.
+
+    Random images and images with solved targets stand beside it as coded files of equal bytes.
+    """
     sizes, images = part.sizes, part.source
     problem = part.problem(images, part.target, 0)
-    sets = [ds.DistilledSet.load(part.work / "krr-st")] if has_krr_st(part) else []
     start = ds.DistilledSet.load(part.work / "start")
     full = ds.distill(ds.FullSource(), replace(problem, count=len(images)))
-    origins = [pretrained(part, x) for x in sets]
+    origins = [pretrained(part, x) for x in made(part, "krr-st")]
     origins.append(replace(pretrained(part, start), method="random-subset", variant="its start"))
+    for method, uncoded in (("random-subset", [start]), ("label-solve", made(part, "solved"))):
+        for distilled in uncoded:  # WebP: Pillow may have been built without AVIF
+            origin = pretrained(part, distilled.compress(bytes=sizes.bytes, codec="webp"))
+            origins.append(replace(origin, method=method, variant="coded"))
     if images.labels is not None:
         labelled = ds.distill(ds.RandomSubset(targets="class-label"), problem)
         origins.append(pretrained(part, labelled))
@@ -153,8 +162,10 @@ def transfer(part: Part) -> None:
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
 
 
-def has_krr_st(part: Part) -> bool:
-    return (part.work / "krr-st" / "distilled.safetensors").exists()
+def made(part: Part, name: str) -> list[ds.DistilledSet]:
+    """Return the set of that name; none where there was no time for it."""
+    folder = part.work / name
+    return [ds.DistilledSet.load(folder)] if (folder / "distilled.safetensors").exists() else []
 
 
 def pretrained(part: Part, distilled: ds.DistilledSet) -> Origin:

@@ -14,6 +14,7 @@ from datastill.experiments.scale import Scale
 from datastill.methods.method import Method
 from datastill.networks.architecture import Architecture
 from datastill.protocols.protocol import Protocol
+from datastill.stored_form.compression import Compression
 from datastill.train_target import TargetTraining
 
 FOLDER = "datastill.recipes"
@@ -31,12 +32,14 @@ class DistillationSpec:
         count: Distilled images per set; "all": as many as the source has.
         number: Sets, with seeds 0, 1, ...; a network of seed n is trained on set n modulo `number`.
         network: Architecture of the inner models; None: that of the recipe.
+        compression: How finished sets are stored; None: in float32.
     """
 
     method: Method[Any]
     count: int | Literal["all"]
     number: int = 1
     network: Architecture | None = None
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Recipe:
         protocols: How the sets are evaluated.
         seeds: Networks per row.
         networks: Architectures that are pre-trained on the sets; empty: `network`.
-        probe_every: Outer steps between held-out probes; 0: none.
+        probe_every: Outer steps between held-out probes of sets that are not coded; 0: none.
         judge_target: Evaluate the target model itself, too.
         precision: Number format in which networks compute.
         scale: "smoke": ten to thirty synthetic images per split instead of the data sets.
@@ -66,7 +69,7 @@ class Recipe:
         >>> from datastill.experiments.recipe import get_recipe
         >>> recipe = get_recipe("quick")
         >>> recipe.source, recipe.data, [spec.count for spec in recipe.sets]
-        ('glyphs', ('digits',), [50, 50, 'all'])
+        ('glyphs', ('digits',), [50, 50, 100, 100, 'all'])
     """
 
     name: str
@@ -140,5 +143,6 @@ def describe(value: Any) -> Any:
     if not hasattr(value, "__dataclass_fields__"):
         return value
     name = type(value).__name__
-    fields: Json = {k: describe(v) for k, v in vars(value).items()}
+    values = {k: v for k, v in vars(value).items() if (k, v) != ("compression", None)}  # likewise
+    fields: Json = {k: describe(v) for k, v in values.items()}
     return {"kind": SAVED_NAMES.get(name, name), **fields}

@@ -11,6 +11,7 @@ from datastill.core.atomic import write_json
 from datastill.core.errors import ConfigError, GridError
 from datastill.core.locks import exclusive_lock
 from datastill.core.machine import Machine
+from datastill.core.options import to_json
 from datastill.core.progress import logger
 from datastill.core.run_folder import RunFolder
 from datastill.data.cache import cache_folder
@@ -259,12 +260,16 @@ class ExperimentRunner:
         )
 
     def _distill(self, stage: DistillationStage) -> None:
-        method, probe = stage.spec.method, None
-        if self.recipe.probe_every and self.held_out is not None:
+        method, form, probe = stage.spec.method, stage.spec.compression, None
+        if self.recipe.probe_every and self.held_out is not None and form is None:
             pretraining = self.recipe.protocols[0].pretraining("representation")
             probe = Probe(self.held_out, self.recipe.probe_every, pretraining)
-        folder = self._folder(stage.name, method.identity())
-        distill(method, self._problem(stage.spec, stage.number), folder=folder, probe=probe)
+        config = {"compression": to_json(form)} if form else {}
+        folder = self._folder(stage.name, {**method.identity(), **config})
+        problem = self._problem(stage.spec, stage.number)
+        distilled = distill(method, problem, folder=folder, probe=probe)
+        if form and distilled.stored is None:
+            distilled.compress(**to_json(form)).save(folder.path / "distilled.safetensors")
 
     def _evaluate(self, stage: EvaluationStage) -> None:
         origin = self._origin(stage)

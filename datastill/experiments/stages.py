@@ -94,7 +94,9 @@ def _evaluations(recipe: Recipe, protocol: Protocol, seed: int) -> Iterator[Eval
 
 def set_name(spec: DistillationSpec, number: int) -> str:
     """Return the name of the stage that makes a set, such as sets/krr-st-1000-0."""
-    return SETS + folder_name(public_name(spec.method), spec.method.variant, spec.count, number)
+    stored = non_default(spec.compression).values() if spec.compression else ()
+    name = (public_name(spec.method), spec.method.variant, *stored, spec.count, number)
+    return SETS + folder_name(*name)
 
 
 def network_name(network: Architecture) -> str:

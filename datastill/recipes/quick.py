@@ -8,11 +8,13 @@ from datastill.augment.views import TwoViews
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
+from datastill.methods.label_solve import LabelSolve
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.ops.optimizers import AdamW
 from datastill.protocols.protocol import custom_protocol
+from datastill.stored_form.compression import Compression
 from datastill.train_target import TargetTraining
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.linear_probe import LinearProbe
@@ -22,7 +24,7 @@ FEW = ("1-per-class", "5-per-class", "10-per-class")
 
 
 def recipe() -> Recipe:
-    """Return the recipe: 50 distilled images, five networks per row."""
+    """Return the recipe: 50 distilled images, 100 coded ones in 8 kB, five networks per row."""
     krr_st = KRRST(
         outer_steps=500,
         outer_batch=512,
@@ -35,6 +37,11 @@ def recipe() -> Recipe:
         bank="full",
         bank_precision="float32",
     )
+    label_solve = LabelSolve(
+        inner_models=4, max_age=300, real_images=4000, bank="full", bank_precision="float32"
+    )
+    # an eighth of the file of 50 images in float32; WebP, which every Pillow has
+    coded = Compression(bytes=8_000, codec="webp")
     return Recipe(
         name="quick",
         source="glyphs",
@@ -60,6 +67,8 @@ def recipe() -> Recipe:
         sets=(
             DistillationSpec(RandomSubset(), 50, number=5),
             DistillationSpec(krr_st, 50),
+            DistillationSpec(RandomSubset(), 100, number=5, compression=coded),
+            DistillationSpec(label_solve, 100, compression=coded),
             DistillationSpec(FullSource(), "all"),
         ),
         data=("digits",),

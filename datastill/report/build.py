@@ -23,7 +23,7 @@ class ReportFiles:
     table_csv: Path
     table_latex: Path
     page: Path
-    figures: tuple[Path, ...]  # PNG
+    figures: tuple[Path, ...]  # PNG and SVG
     headline: str
 
 
@@ -50,7 +50,8 @@ def build(folders: Sequence[Path], out: Path) -> ReportFiles:
             " 'datastill run quick' or 'datastill transfer DISTILLED --to DATA --out FOLDER'"
         )
         raise DataError("; ".join([advice, *failed, *problems]))
-    runs, tables = read_runs(locations, problems), result_tables(rows)
+    runs = read_runs(locations, problems)
+    tables = result_tables(rows, {run.after.fingerprint: run.seconds for run in runs if run.after})
     smoke = [run.name for run in runs if run.is_smoke]
     smoke = [name for name in smoke if not any(name.startswith(f"{other}/") for other in smoke)]
     left_out = [f"left out: {problem}" for problem in dict.fromkeys(problems)]
@@ -76,12 +77,13 @@ def build(folders: Sequence[Path], out: Path) -> ReportFiles:
 
 
 def _write_figures(plots: Sequence[Plot], folder: Path) -> tuple[Path, ...]:
-    """Write a PNG per plot; remove figures of an earlier report that this one has not."""
-    figures = tuple(folder / f"{plot.name}.png" for plot in plots)
-    for path, plot in zip(figures, plots, strict=True):
+    """Write a PNG and an SVG per plot; remove figures of an earlier report that are no more."""
+    contents = {folder / f"{plot.name}.png": plot.png for plot in plots}
+    contents |= {folder / f"{plot.name}.svg": plot.svg.encode() for plot in plots}
+    for path, content in contents.items():
         with atomic_write(path) as part:
-            part.write_bytes(plot.png)
+            part.write_bytes(content)
     for kind in KINDS:
-        for old in set(folder.glob(f"{kind}-[0-9][0-9]*.png")) - set(figures):
+        for old in set(folder.glob(f"{kind}-[0-9][0-9]*.[ps][nv]g")) - set(contents):
             old.unlink()
-    return figures
+    return tuple(contents)

@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, LogLocator
 
 from datastill.report.folders import Run
 from datastill.report.formatting import (
+    FULL_SOURCE,
     METHODS,
     natural_sort_key,
     protocol_family,
@@ -49,7 +50,7 @@ KINDS = {  # kind of plot: title on the page, column of x, label of x, columns w
         ["family", "network", *SAME],
     ),
     SIZES: (
-        *("Accuracy and size", "set_bytes", "size of the distilled set"),
+        *("Accuracy over bytes", "set_bytes", "size of the distilled set"),
         ["protocol", "network", *SAME],
     ),
 }
@@ -67,9 +68,9 @@ def to_svg(figure: Figure) -> str:
     return svg[svg.index("<svg") :].replace("'DejaVu Sans'", "'DejaVu Sans', sans-serif")
 
 
-def to_uri(figure: Figure) -> str:
-    """Return a figure as SVG in a data URI; shorter as quoted text than in base64."""
-    return f"data:image/svg+xml,{quote(to_svg(figure), safe=' =(){}:;,/!@*+$[]|^`~')}"
+def to_uri(svg: str) -> str:
+    """Return an SVG in a data URI; shorter as quoted text than in base64."""
+    return f"data:image/svg+xml,{quote(svg, safe=' =(){}:;,/!@*+$[]|^`~')}"
 
 
 def _saved(figure: Figure, **options: Any) -> bytes:
@@ -111,7 +112,7 @@ def curves(run: Run) -> list[tuple[str, str, str]]:
         caption = f"Running mean from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}"
         if metric == "age":
             caption += f"; {100 * (values == 0).mean():.1f} % of the steps used an untrained model"
-        drawn.append((title, to_uri(figure), caption))
+        drawn.append((title, to_uri(to_svg(figure)), caption))
     return drawn
 
 
@@ -119,12 +120,17 @@ def curves(run: Run) -> list[tuple[str, str, str]]:
 class Plot:
     """Means with intervals against one quantity."""
 
-    name: str  # of its file
+    name: str  # of its files
     kind: str
     title: str
     context: str  # protocol, task, network and source
-    uri: str  # of an SVG
+    svg: str
     png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The SVG in a data URI, for the page, which has the title as text."""
+        return to_uri(self.svg)
 
 
 def scatter_plots(tables: Sequence[ResultTable]) -> list[Plot]:
@@ -145,9 +151,10 @@ def scatter_plots(tables: Sequence[ResultTable]) -> list[Plot]:
         for _, group in points.groupby(keys, sort=False):
             part = group.assign(x=group[x])
             part = part[part["x"] != 0]
+            has_line = part.groupby("label")["x"].transform("nunique") > 1
             if kind == LENGTHS:
-                part = part[part.groupby("label")["x"].transform("nunique") > 1]
-            if kind == RESULTS or part["x"].nunique() > 1:
+                part = part[has_line]
+            if kind == RESULTS or (has_line.any() if kind == SIZES else part["x"].nunique() > 1):
                 plots.append(_scatter(kind, part, looks, len(plots) + 1))
     return plots
 
@@ -161,7 +168,11 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
         network = "" if kind == NETWORKS else first["network"]
         parts = (names, task_title(first["task"]), first["differing"], first["setting"], network)
         title, context = first["data"], " · ".join(filter(None, [*parts, first["source"]]))
-    units = {} if kind == SIZES else {"count": "images", "pretrain_steps": "updates"}
+    units = {"count": "images", "pretrain_steps": "updates"}
+    full = points[points["method"] == FULL_SOURCE] if kind == SIZES else points[:0]
+    points = points.drop(full.index)
+    if kind == SIZES:  # more images are more bytes, and may be more updates
+        units = {"pretrain_steps": "updates"} if points.duplicated(["label", "x"]).any() else {}
     varying = [  # numbers in a label
         name
         for name in units
@@ -178,21 +189,24 @@ def _scatter(kind: str, points: pd.DataFrame, looks: dict[str, str], number: int
         if isinstance(ticks[0], str):
             x, line = part["x"].map(ticks.index) + 0.8 * shift, ""
         else:
-            x, line = part["x"] * (ticks[-1] / ticks[0]) ** (0.1 * shift), "-"
+            x, line = part["x"] * (ticks[-1] / ticks[0]) ** (0.04 * shift), "-"
         error, look = part["half_width95"].fillna(0), looks[str(key[0])] + line
         axes.errorbar(x, part["mean"], error, fmt=look, markersize=4.5, linewidth=0.9, label=label)
+    for mean, name, steps in full[["mean", "label", "pretrain_steps"]].itertuples(index=False):
+        updates = f" ({steps:,} updates)" if len(full) > 1 else ""
+        axes.axhline(mean, color=METHODS[FULL_SOURCE][:2], label=f"{name}{updates}")
     axes.set(xlabel=KINDS[kind][2], ylabel=first["unit"])
     _set_ticks(axes, kind, ticks)
     labels = axes.get_legend_handles_labels()[1]
     columns = max(1, LEGEND_CHARACTERS // (8 + max(map(len, labels))))
     figure.set_figheight(2.7 - 0.18 * (-len(labels) // columns))
     figure.legend(loc="outside lower center", ncols=columns)
-    uri = to_uri(figure)
+    svg = to_svg(figure)
     lines = dict.fromkeys([*wrap(title, LEGEND_CHARACTERS), *wrap(context, LEGEND_CHARACTERS)])
     axes.set_title("\n".join(lines), fontsize=9, loc="left")  # the page has it as text
     png = _saved(figure, format="png", dpi=200, metadata={"Software": None})
     slug = re.sub(r"[^a-z0-9]+", "-", f"{kind}-{number:02}-{first['data']}".lower()).strip("-")
-    return Plot(slug[:50], kind, title, context, uri, png)
+    return Plot(slug[:50], kind, title, context, svg, png)
 
 
 def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
@@ -202,7 +216,7 @@ def _set_ticks(axes: Axes, kind: str, ticks: Sequence[Any]) -> None:
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.grid(visible=False, axis="x")
         return
-    if ticks[-1] > 5 * ticks[0]:
+    if kind == SIZES or ticks[-1] > 5 * ticks[0]:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter("B") if kind == SIZES else "{x:,.0f}")

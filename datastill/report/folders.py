@@ -52,6 +52,12 @@ class Run:
         return shlex.join(map(str, command)) if isinstance(command, list) else str(command)
 
     @property
+    def seconds(self) -> float:
+        """What all phases took; NaN where none was recorded."""
+        seconds = [number(phase.get("wall_seconds")) for phase in self.phases]
+        return math.fsum(seconds) if seconds else math.nan
+
+    @property
     def is_smoke(self) -> bool:
         """Whether the configuration names the scale smoke."""
         return re.search(r"^scale: *smoke *$", self.config, re.MULTILINE) is not None

@@ -35,6 +35,7 @@ TARGET_KINDS = {
 RANDOM = "random-subset"
 REFERENCES = frozenset({"scratch", "full-source", "target-model"})
 CONTROLS = REFERENCES | {RANDOM}
+FULL_SOURCE = "full-source"
 
 
 def protocol_family(protocol: str) -> str:
@@ -111,6 +112,12 @@ def format_seconds(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "–"
     return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+
+
+def format_minutes(minutes: float) -> str:
+    """Return 0.05, 2.5 or 120, "–" for NaN."""
+    digits = 2 if minutes < 1 else 1 if minutes < 10 else 0
+    return f"{minutes:,.{digits}f}" if math.isfinite(minutes) else "–"
 
 
 def format_bytes(count: float) -> str:

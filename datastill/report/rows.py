@@ -15,7 +15,7 @@ MEASUREMENT = [  # everything that decides a measurement
     *("method", "variant", "count", "target_kind", "pretrain_steps", "set_bytes", "settings"),
     *("data", "setting", "data_fingerprint", "task_options", "artefact", "seed"),
 ]
-VALUES = ["value", "wall_seconds", "peak_memory_bytes"]
+VALUES = ["value", "wall_seconds", "peak_memory_bytes", "pretrain_seconds"]
 
 
 def read_rows(locations: Sequence[RunLocation], problems: list[str]) -> pd.DataFrame:
@@ -65,6 +65,8 @@ def _row(line: Json) -> dict[str, Any]:
         settings["artefact"] = (
             artefact  # a converted set: without a seed, no other set is a repetition
         )
+    if " bytes" in str(settings.get("stored")):
+        settings.pop("outputs", None)  # components, of which a budget chooses some more or fewer
     if "pretraining" in options:
         settings["pretraining"] = options["pretraining"]
     settings["steps"] = int(line.get("steps") or 0)  # of the task
@@ -83,6 +85,7 @@ def _row(line: Json) -> dict[str, Any]:
         "data_fingerprint": data_fingerprint,
         "value": _value(r_squared if is_r_squared else accuracy),
         "wall_seconds": number(line.get("wall_seconds")),
+        "pretrain_seconds": number(line.get("pretrain_seconds") or None),
     }
 
 
@@ -116,6 +119,7 @@ def _without_repetitions(rows: pd.DataFrame, problems: list[str]) -> pd.DataFram
             value=("value", lambda values: values.mean(skipna=False)),
             wall_seconds=("wall_seconds", "max"),
             peak_memory_bytes=("peak_memory_bytes", "max"),
+            pretrain_seconds=("pretrain_seconds", "max"),
         )
         first = merged.iloc[0]
         problems.append(

@@ -3,18 +3,25 @@
 import json
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 
 import pandas as pd
 
 from datastill.report import formatting
-from datastill.report.formatting import CONTROLS, RANDOM, REFERENCES, natural_sort_key
+from datastill.report.formatting import (
+    CONTROLS,
+    FULL_SOURCE,
+    RANDOM,
+    REFERENCES,
+    natural_sort_key,
+)
 from datastill.report.statistics import Difference, Summary, difference, summarize
 
 MIN_N = 3  # measurements of a line that may be bold; an interval of fewer is too wide
-OF_CONTROL = ("image_size", "source", "outputs", "precision", "pretraining.")  # must be the same
+OF_DATA = ("image_size", "source", "precision")  # must be the same in what is compared
+SAME_BYTES = 1.05  # sizes within this factor count as equal
 FINGERPRINTS = (
     "source",
     "target",
@@ -38,7 +45,18 @@ class Line:
 
     @property
     def name(self) -> str:
-        return f"{self.method} · {self.variant}" if self.variant else self.method
+        name = f"{self.method} · {self.variant}" if self.variant else self.method
+        return f"{name}, coded" if self.is_coded else name
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether an image codec stores the set, and not plain pixels."""
+        return not str(self.options["stored"]).startswith(("plain", "raw"))
+
+    def has_bytes_of(self, other: "Line") -> bool:
+        """Whether the files have the same size, but for what a budget leaves over."""
+        sizes = sorted([self.set_bytes, other.set_bytes])
+        return sizes[1] <= SAME_BYTES * sizes[0]
 
     @property
     def length(self) -> tuple[int, int]:
@@ -115,6 +133,7 @@ class ResultTable:
     cells: dict[tuple[Line, Column], Cell]
     differing: str = ""  # task options in which tables of the same heading differ
     suffixes: dict[Line | Column, str] = field(default_factory=dict)  # likewise of their labels
+    minutes: dict[Line, float] = field(default_factory=dict)  # of set and pre-training, if known
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -154,7 +173,7 @@ class ResultTable:
 
     @cached_property
     def details(self) -> dict[str, list[str]]:
-        """Columns beside the names of lines: kind of targets, updates, M and size."""
+        """Columns beside the names of lines: kind of targets, updates, M, size and minutes."""
         target_kinds = [
             formatting.TARGET_KINDS.get(x.target_kind, x.target_kind) for x in self.lines
         ]
@@ -163,6 +182,9 @@ class ResultTable:
             "updates": [formatting.format_count(line.pretrain_steps) for line in self.lines],
             "M": [formatting.format_count(line.count) for line in self.lines],
             "size": [formatting.format_bytes(line.set_bytes) for line in self.lines],
+            "minutes": [
+                formatting.format_minutes(self.minutes.get(line, math.nan)) for line in self.lines
+            ],
         }
         return {title: column for title, column in texts.items() if set(column) != {"–"}}
 
@@ -188,22 +210,43 @@ class ResultTable:
         return marked
 
     def control_of(self, line: Line) -> Line | None:
-        """Find random images of the same M, targets, updates and data settings.
+        """Find random images of the same targets, updates and data settings.
 
-        Where kinds of targets were not recorded, only random images without a variant count: a
-        variant may have other targets.
+        Coded ones of the same bytes, else those of the same M. Where kinds of targets were not
+        recorded, only random images without a variant count: a variant may have other targets.
         """
-        is_regressed = line.target_kind == "representation"
-        same = (*OF_CONTROL, "target") if is_regressed else OF_CONTROL
-        candidates = [
+        random = [
+            other
+            for other in self._comparable(line, RANDOM)
+            if line.method not in CONTROLS and (line.target_kind or not other.variant)
+            if other.pretrain_steps == line.pretrain_steps
+            if not any(key.startswith("pretraining.") for key in line.differs_in(other))
+        ]
+        coded = [other for other in random if other.is_coded and other.has_bytes_of(line)]
+        same_count = [
+            other
+            for other in random
+            if other.count == line.count and "outputs" not in line.differs_in(other)
+        ]
+        return min(coded or same_count, key=line.distance, default=None)
+
+    def full_source_of(self, line: Line) -> Line | None:
+        """Find the full source with the same targets and data settings, and the nearest updates."""
+        return min(
+            self._comparable(line, FULL_SOURCE),
+            key=lambda x: (abs(x.pretrain_steps - line.pretrain_steps), line.distance(x)),
+            default=None,
+        )
+
+    def _comparable(self, line: Line, method: str) -> list[Line]:
+        """Return the lines of a method with the same targets and data settings."""
+        same = (*OF_DATA, "target") if line.target_kind == "representation" else OF_DATA
+        return [
             other
             for other in self.lines
-            if other.method == RANDOM and line.method not in CONTROLS
-            if other.length == line.length and other.target_kind == line.target_kind
-            if line.target_kind or not other.variant
+            if other.method == method and other.target_kind == line.target_kind
             if not any(key.startswith(same) for key in line.differs_in(other))
         ]
-        return min(candidates, key=line.distance, default=None)
 
     def default_of(self, line: Line) -> Line | None:
         """Find the method's defaults, of the same M and updates, for a variant."""
@@ -215,27 +258,41 @@ class ResultTable:
         self, line: Line, reference: Callable[[Line], Line | None]
     ) -> dict[Column, Difference]:
         """Subtract the reference (`control_of`, `default_of`) where both were measured."""
-        other = reference(line)
+        return self._minus(line, reference(line))
+
+    def head_room(self, line: Line) -> dict[Column, Difference]:
+        """Subtract the line's control from the full source, where both were measured."""
+        return self._minus(self.full_source_of(line), self.control_of(line))
+
+    @cached_property
+    def without_head_room(self) -> set[Column]:
+        """Columns that cannot tell sets apart: no full source is better than random images."""
+        rooms = [room for line in self.lines for room in self.head_room(line).items()]
+        return {c for c, room in rooms if room.low <= 0} - {c for c, room in rooms if room.low > 0}
+
+    def _minus(self, line: Line | None, other: Line | None) -> dict[Column, Difference]:
         return {
             column: self.cells[line, column].minus(self.cells[other, column])
             for column in self.columns
-            if other and (line, column) in self.cells and (other, column) in self.cells
+            if line and other and (line, column) in self.cells and (other, column) in self.cells
         }
 
     def records(self) -> Iterator[dict[str, object]]:
         """Yield the keys, labels and unrounded numbers of each cell, line by line."""
         best = {column: self.not_significantly_worse_than_best(column) for column in self.columns}
         for line in self.lines:
-            gaps = self.differences(line, self.control_of)
+            control = self.control_of(line)
+            gaps, rooms = self._minus(line, control), self.head_room(line)
             for column in self.columns:
                 if cell := self.cells.get((line, column)):
-                    gap = gaps.get(column)
+                    gap, room = gaps.get(column), rooms.get(column)
                     yield {
                         **{"task": self.task, "network": self.network, "source": self.source},
                         **asdict(column),
                         **asdict(line),
                         "protocol": self.protocol,
                         "label": self.label(line),
+                        "minutes": self.minutes.get(line),
                         "column": self.label(column),
                         "metric": "r_squared" if self.is_r_squared else "accuracy_percent",
                         **asdict(cell.summary),
@@ -243,19 +300,39 @@ class ResultTable:
                         "high": cell.summary.high,
                         "distilled_sets": cell.distilled_sets,
                         "best_within_noise": line in best[column],
+                        "random": control and self.label(control),
+                        "random_count": control and control.count,
                         "minus_random": gap and gap.mean,
                         "minus_random_low": gap and gap.low,
                         "minus_random_high": gap and gap.high,
                         "minus_random_paired": gap and gap.paired,
+                        "head_room": room and room.mean,
+                        "head_room_low": room and room.low,
+                        "head_room_high": room and room.high,
+                        "share_of_head_room": gap and room and share_of_head_room(gap, room),
                     }
 
 
-def result_tables(rows: pd.DataFrame) -> list[ResultTable]:
+def share_of_head_room(gap: Difference, room: Difference) -> float | None:
+    """Divide a difference to random images by that of the full source; None without head-room."""
+    return gap.mean / room.mean if room.low > 0 else None
+
+
+def result_tables(
+    rows: pd.DataFrame, seconds: Mapping[str, float] | None = None
+) -> list[ResultTable]:
     """Arrange rows into tables, in the order of protocols, tasks, networks and sources.
 
     Rows are averaged only where nothing but seeds differs. Lines, columns and tables that would
     look the same show as few of the options in which they differ as are needed.
+
+    Args:
+        rows: From `read_rows`.
+        seconds: What it took to make distilled sets, by fingerprint, where known.
     """
+    is_full = rows["method"] == FULL_SOURCE
+    of_set = rows["artefact"].map(seconds or {}).astype(float).where(~is_full, 0.0)
+    rows = rows.assign(minutes=(of_set + rows["pretrain_seconds"]) / 60)
     groups = _replicate_reference_rows(rows).groupby(TABLE)
     tables = [_table(part) for _, group in groups for part in _split(group)]
     tables.sort(key=_table_order)
@@ -326,6 +403,8 @@ def _split(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _table(rows: pd.DataFrame) -> ResultTable:
     cells = {}
+    means = rows.groupby(LINE, as_index=False)["minutes"].mean()
+    minutes = {Line(*key): mean for *key, mean in means.itertuples(index=False)}
     for _, group in rows.groupby([*LINE, *COLUMN]):
         first = group.iloc[0].to_dict()
         line, column = Line(*(first[k] for k in LINE)), Column(*(first[k] for k in COLUMN))
@@ -339,7 +418,7 @@ def _table(rows: pd.DataFrame) -> ResultTable:
     columns = differing_options([table.label(column) for column in table.columns], data)
     suffixes: dict[Line | Column, str] = dict(zip(table.lines, lines, strict=True))
     suffixes |= dict(zip(table.columns, columns, strict=True))
-    return replace(table, suffixes=suffixes)
+    return replace(table, suffixes=suffixes, minutes=minutes)
 
 
 def _table_order(table: ResultTable) -> tuple[object, ...]:

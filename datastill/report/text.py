@@ -9,18 +9,23 @@ from datastill.report.formatting import (
     CONTROLS,
     RANDOM,
     format_difference,
+    format_number,
     format_summary,
     protocol_title,
     task_title,
 )
-from datastill.report.tables import MIN_N, Line, ResultTable
+from datastill.report.statistics import Difference
+from datastill.report.tables import MIN_N, Line, ResultTable, share_of_head_room
 
 NOTE = (
     "Mean ± half width of Student's 95 % interval (n measurements; no interval for n = 1). Bold:"
     " among the distilled and selected sets of one M with at least"
     f" {MIN_N} measurements, the best and every one not significantly worse (Welch, 95 %)."
     " Differences are paired where both sides have the same seeds, else Welch's; intervals are"
-    " not corrected for their number. Size: bytes of a set's file."
+    " not corrected for their number. Size: bytes of a set's file. Minutes: to make the set, and to"
+    " pre-train a network on it. Percent of a difference: its share of the head-room, which is the"
+    " full source minus the same random images. ‡: no head-room, that interval is not above 0, so"
+    " the column cannot tell sets apart."
 )
 NO_CONTROL = (
     "† No random images of the same M, targets, updates and settings were measured here; make them"
@@ -31,7 +36,8 @@ LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"}
     | {"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "·": r"$\cdot$", "²": "$^2$"}
-    | {"†": r"$^\dagger$", "[": "{[}", "*": "{*}"}  # [ and * at the start of a line are options
+    | {"†": r"$^\dagger$", "‡": r"$^\ddagger$"}
+    | {"[": "{[}", "*": "{*}"}  # at the start of a line they are options
 )
 MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\|*`["} | {"<": "&lt;"})
 
@@ -112,7 +118,7 @@ def headline(tables: Sequence[ResultTable]) -> Headline:
 
 def text_tables(table: ResultTable) -> list[TextTable]:
     """Return the numbers of a table and, where there are any, its differences as texts."""
-    head = [*table.details, *map(table.label, table.columns)]
+    head = [*table.details, *_column_heads(table)]
     best = {column: table.not_significantly_worse_than_best(column) for column in table.columns}
     rows, bold = [], set[tuple[int, int]]()
     for k, line in enumerate(table.lines):
@@ -141,22 +147,40 @@ def _differences(
     missing: str,
 ) -> TextTable:
     varying = {  # details that differ
-        title: texts
+        title: dict(zip(table.lines, texts, strict=True))
         for title, texts in table.details.items()
-        if title == "M" or (title != "size" and len(set(texts) - {"–"}) > 1)
+        if title == "M" or (title not in ("size", "minutes") and len(set(texts) - {"–"}) > 1)
     }
+    references = [reference(line) for line in lines]
+    if any(other and other.is_coded for other in references):
+        names = [f"{table.label(x)} ({x.count:,})" if x else "–" for x in references]
+        varying["to"] = dict(zip(lines, names, strict=True))
     rows = []
     for line in lines:
         gaps = table.differences(line, reference)
-        details = [texts[table.lines.index(line)] for texts in varying.values()]
+        rooms = table.head_room(line) if reference == table.control_of else {}
+        details = [texts[line] for texts in varying.values()]
         texts = [
-            format_difference(gaps[column], table.digits) if column in gaps else missing
+            format_difference(gaps[column], table.digits) + _share(gaps[column], rooms.get(column))
+            if column in gaps
+            else missing
             for column in table.columns
         ]
         rows.append([table.label(line), *details, *texts])
-    head = ["difference", *varying, *map(table.label, table.columns)]
+    head = ["difference", *varying, *_column_heads(table)]
     is_missing = any("– †" in row for row in rows)
     return TextTable(title, head, rows, set(), NO_CONTROL if is_missing else "")
+
+
+def _column_heads(table: ResultTable) -> list[str]:
+    marked = table.without_head_room
+    return [table.label(column) + " ‡" * (column in marked) for column in table.columns]
+
+
+def _share(gap: Difference, room: Difference | None) -> str:
+    """Return ", 38 %" of the head-room, "" where it is not known or none."""
+    share = share_of_head_room(gap, room) if room else None
+    return "" if share is None else f", {format_number(100 * share, 0)} %"
 
 
 def markdown(tables: Sequence[ResultTable], warnings: ReportWarnings) -> str:

@@ -236,6 +236,7 @@ class _Job:
     number: int  # from 1
     keeps_network: bool = False
     network: Network | None = None
+    pretrain_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         origin, summary = self.origin, self.origin.summary
@@ -316,9 +317,12 @@ class _Job:
         if self.network is None:
             logger.info(progress)
             saving = self._saving(replace(self.row, task="pre-train"))
+            start_time = time.monotonic()
             self.network = self.origin.make(self.seed, saving)
-            if self.keeps_network and self.origin.distilled is not None:
-                self._keep(self.network, self.origin.distilled)
+            if self.origin.distilled is not None:
+                self.pretrain_seconds = round(time.monotonic() - start_time, 3)
+                if self.keeps_network:
+                    self._keep(self.network, self.origin.distilled)
         return self.network
 
     def _keep(self, network: Network, distilled: DistilledSet) -> None:
@@ -365,6 +369,7 @@ class _Job:
             peak_memory_bytes=peak_memory_bytes(),
             versions=versions(),
             settings=settings,
+            pretrain_seconds=self.pretrain_seconds,
         )
         file = ROWS if self.ranks.size == 1 else ROWS_OF_RANK.format(self.ranks.rank)
         rows = [replace(row, **asdict(result)) for result in results]

@@ -140,6 +140,9 @@ class TransferRow:
     set_bytes: int = 0  # of the file of the distilled set; 0 without one
     pretrain_steps: int = 0  # updates; 0 without pre-training
     settings: dict[str, Any] = field(default_factory=dict)  # what else decides the number
+    pretrain_seconds: float = (
+        0.0  # since the last start; 0 where it was done elsewhere or not at all
+    )
 
 
 @dataclass(frozen=True)

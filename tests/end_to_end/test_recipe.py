@@ -9,6 +9,7 @@ import pytest
 from commands import Command
 
 from datastill.cli import run as command
+from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.methods.full_source import FullSource
 from datastill.methods.krr_st import KRRST
@@ -16,6 +17,7 @@ from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.protocols.protocol import Protocol, custom_protocol
+from datastill.stored_form.compression import Compression
 from datastill.train_target import TargetTraining
 from datastill.transfer.linear_probe import LinearProbe
 
@@ -77,6 +79,20 @@ def test_run__makes_all_rows_and_the_report(datastill: Command, tmp_path: Path) 
     assert rows(tmp_path / "run") == (methods, 5 * 2 * 2 + 3 * 2)
     assert "| krr-st | 5 |" in done.out
     assert (tmp_path / "run" / "report" / "report.html").exists()
+
+
+def test_run__a_coded_set_is_a_file_within_its_bytes(
+    datastill: Command, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coded = DistillationSpec(RandomSubset(), 5, compression=Compression(4_000, "webp"))
+    stand_in(monkeypatch, replace(tiny, sets=(tiny.sets[0], coded), seeds=1))
+    words = ("run", "quick", "--out", tmp_path / "run")
+    assert datastill(*words).code == 0
+    distilled = DistilledSet.load(tmp_path / "run" / "sets" / "random-subset-4000-webp-5-0")
+    assert distilled.num_bytes <= 4_000
+    assert distilled.fingerprint in {row["artefact"] for row in lines(tmp_path / "run")}
+    done = datastill(*words, "--resume")
+    assert done.code == 0 and len(lines(tmp_path / "run")) == 4 * 2 + 2
 
 
 def test_run__in_two_processes_gives_the_same_rows(

@@ -71,6 +71,25 @@ def test_page__has_tables_runs_and_configurations(report: ReportFiles) -> None:
         assert expected in text, expected
 
 
+def test_build__minutes_are_those_of_the_set_and_of_pre_training(tmp_path: Path) -> None:
+    made = distilled_set(torch.rand(4, 1, 8, 8))
+    (tmp_path / "set").mkdir()
+    made.save(tmp_path / "set" / "distilled.safetensors")
+    phases = [{"phase": name, "wall_seconds": 60.0} for name in ("warm-up", "distill")]
+    write_lines(tmp_path / "set" / "phases.jsonl", phases)
+    trained = {"pretrain_seconds": 30.0}
+    lines = [
+        row("krr-st", 50.0, artefact=made.fingerprint, **trained),
+        row("dm", 50.0, artefact="elsewhere", **trained),
+        row("full-source", 60.0, artefact="all", **trained),
+    ]
+    write_lines(tmp_path / "rows.jsonl", lines)
+    table = build([tmp_path], tmp_path / "report").table_markdown.read_text("utf-8")
+    assert "| M | minutes | digits |" in table
+    for expected in ("dm | 50 | –", "krr-st | 50 | 2.5", "full-source | – | 0.50"):
+        assert f"| {expected} |" in table
+
+
 def test_build__order_of_rows_and_folders_does_not_matter(tmp_path: Path) -> None:
     rows = [line for line in table_1() if line["data"] == "cub"] + [row("dm", 30.0)]
     contents = []
@@ -102,7 +121,7 @@ def test_build__hostile_names_are_only_text(tmp_path: Path) -> None:
 def test_build__a_whole_table_1_is_one_file_that_can_be_mailed(tmp_path: Path) -> None:
     files = build([write_grid(tmp_path / "run", table_1())], tmp_path / "report")
     assert files.page.stat().st_size < 500_000
-    assert len(files.figures) == 1 + 7
+    assert [file.suffix for file in files.figures] == [".png", ".svg"]
 
 
 def test_build__figures_of_an_earlier_report_go(tmp_path: Path) -> None:
@@ -158,7 +177,7 @@ def test_build__rows_alone_of_no_smoke_run_have_no_warning(tmp_path: Path, confi
     Attributes(page)
 
 
-def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> None:
+def test_scatter_plots__compare_networks_and_lengths(tmp_path: Path) -> None:
     methods = {("krr-st", ""), ("mtt", "")}
     rows = [
         r for r in whole_grid() if r["data"] == "cub" and (r["method"], r["variant"]) in methods
@@ -170,7 +189,6 @@ def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> No
         "results": len(tables),
         "networks": 1,
         "lengths": 1,
-        "sizes": kinds.count("sizes"),
     }
     assert [plot.title for plot in plots if plot.kind == "results"] == [t.heading for t in tables]
     for plot in plots:
@@ -179,6 +197,21 @@ def test_scatter_plots__compare_networks_lengths_and_sizes(tmp_path: Path) -> No
     assert len(set(names)) == len(names)
     assert all(re.fullmatch("[a-z0-9-]+", name) for name in names)
     assert len(set(METHODS.values())) == len(METHODS)
+
+
+def test_scatter_plots__draw_accuracy_over_bytes_where_a_row_has_two_sizes(tmp_path: Path) -> None:
+    sizes = (20_000, 80_000, 1_600_000)
+    coded = {"settings": {"stored": "avif, 9 bytes, 16 pixels, int8"}}
+    lines = [row("krr-st", 50.0, set_bytes=size, count=size // 200, **coded) for size in sizes]
+    lines += [row("dm", 40.0, set_bytes=80_000), row("full-source", 60.0, set_bytes=10**9)]
+    (plot,) = (x for x in scatter_plots(arranged(tmp_path, lines)) if x.kind == "sizes")
+    texts = re.findall("<text[^>]*>([^<]*)</text>", plot.svg)
+    assert {"krr-st, coded", "dm", "full-source", "size of the distilled set"} <= {*texts}
+    assert "100 kB" in texts and not [text for text in texts if text.endswith(" GB")]
+    one_size = [line for line in lines if line["set_bytes"] >= 80_000]
+    one_size = [line for line in one_size if line["set_bytes"] != 1_600_000]
+    kinds = [x.kind for x in scatter_plots(arranged(tmp_path, one_size))]
+    assert "sizes" not in kinds
 
 
 def test_curves__of_many_steps_with_odd_losses_stay_small_files(tmp_path: Path) -> None:

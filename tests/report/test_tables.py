@@ -108,8 +108,8 @@ def test_tables__stored_forms_are_lines_with_controls_of_their_own(tmp_path: Pat
     ]
     table = only_table(tmp_path, lines)
     assert labels(table)[:3] == [
-        "random-subset, stored=avif, 8000 bytes, 32 pixels, int8",
-        "random-subset, stored=webp, 8000 bytes, 32 pixels, int8",
+        "random-subset, coded, stored=avif, 8000 bytes, 32 pixels, int8",
+        "random-subset, coded, stored=webp, 8000 bytes, 32 pixels, int8",
         "random-subset",
     ]
     for line in table.lines[3:]:
@@ -294,6 +294,67 @@ def test_control__has_the_same_target_model_and_image_size(tmp_path: Path) -> No
             row("krr-st", 35.0, settings=RECORDED, **soft),
         ]
         assert gap(only_table(tmp_path, lines), "krr-st") == expected, name
+
+
+CODED = {"stored": "avif, 8000 bytes, 16 pixels, int8"}
+
+
+def test_tables__sets_of_one_budget_share_a_line_with_other_numbers_of_components(
+    tmp_path: Path,
+) -> None:
+    outputs = [RECORDED | CODED | {"outputs": 20 + k} for k in range(2)]
+    lines = [row("krr-st", 1.0 + k, seed=k, settings=x) for k, x in enumerate(outputs)]
+    assert cell_of(only_table(tmp_path, lines), "krr-st, coded").values == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [({}, 5.0), ({"set_bytes": 7_000}, None), ({"pretrain_steps": 9}, None), ({"count": 7}, 5.0)],
+)
+def test_control__is_coded_where_there_are_coded_images_of_the_same_bytes(
+    tmp_path: Path, changed: dict[str, Any], expected: float | None
+) -> None:
+    same = {"target_kind": "representation", "pretrain_steps": 80}
+    settings = RECORDED | CODED
+    random = {"count": 100, "set_bytes": 7_900, "settings": settings | {"outputs": 24}} | same
+    lines = [
+        row("random-subset", 30.0, **random | changed),
+        row("label-solve", 35.0, count=90, set_bytes=8_000, settings=settings, **same),
+    ]
+    assert gap(only_table(tmp_path, lines), "label-solve, coded") == expected
+
+
+def test_control__of_a_set_of_plain_pixels_is_coded_too(tmp_path: Path) -> None:
+    lines = [
+        row("random-subset", 20.0, set_bytes=8_000, settings=RECORDED),
+        row("random-subset", 30.0, count=100, set_bytes=7_900, settings=RECORDED | CODED),
+        row("krr-st", 35.0, set_bytes=8_000, settings=RECORDED),
+    ]
+    assert gap(only_table(tmp_path, lines), "krr-st") == 5.0
+
+
+def test_head_room__is_what_the_full_source_gains_over_random_images(tmp_path: Path) -> None:
+    levels = {"random-subset": 30.0, "krr-st": 35.0, "full-source": 50.0}
+    lines = [x for name, y in levels.items() for x in seeds(name, y, y + 1.0, y + 3.0)]
+    flat = {"data": "kanji"}
+    lines += [x for name in levels for x in seeds(name, 20.0, 21.0, 22.0, **flat)]
+    lines += [row(name, y, data="one") for name, y in levels.items()]
+    table = only_table(tmp_path, lines)
+    shares = {
+        x["column"]: x["share_of_head_room"] for x in table.records() if x["label"] == "krr-st"
+    }
+    assert shares == {"digits": 0.25, "kanji": None, "one": None}
+    assert {table.label(column) for column in table.without_head_room} == {"kanji"}
+
+
+def test_head_room__is_that_of_the_full_source_with_the_nearest_updates(tmp_path: Path) -> None:
+    soft = {"target_kind": "representation"}
+    lines = [row("krr-st", 35.0, pretrain_steps=80, **soft)]
+    lines += [row("full-source", 1.0, pretrain_steps=n, **soft) for n in (9_000, 100)]
+    lines += [row("full-source", 1.0, pretrain_steps=80, target_kind="hard-label")]
+    table = only_table(tmp_path, lines)
+    full = table.full_source_of(line_of(table, "krr-st"))
+    assert full is not None and full.pretrain_steps == 100
 
 
 def test_default_of__a_variant_is_the_method_with_defaults(tmp_path: Path) -> None:

@@ -68,6 +68,27 @@ def test_markdown__tells_differences_and_what_was_not_measured(tmp_path: Path) -
     assert "| random-subset | 50 | 41.0 ± 2.5 (3) | – |" in table
 
 
+def test_markdown__tells_shares_of_the_head_room_and_columns_without(tmp_path: Path) -> None:
+    lines = seeds("krr-st", 50.0, 51.0, 52.0) + seeds("random-subset", 40.0, 41.0, 42.0)
+    lines += seeds("full-source", 80.0, 81.0, 82.0)
+    names = ("krr-st", "random-subset", "full-source")
+    lines += [x for name in names for x in seeds(name, 5.0, 7.0, 6.0, data="kanji")]
+    table = as_markdown(tmp_path, lines)
+    assert (
+        "| krr-st | 50 | +10.0 (10.0 to 10.0; excludes 0), 25 % | 0.0 (0.0 to 0.0; includes"
+        in table
+    )
+    assert table.count("| digits | kanji ‡ |") == 2
+
+
+def test_markdown__tells_which_coded_images_a_difference_is_to(tmp_path: Path) -> None:
+    stored = {"settings": {"stored": "avif, 8000 bytes, 16 pixels, int8"}, "set_bytes": 8_000}
+    lines = [row("krr-st", 50.0, **stored), row("random-subset", 40.0, count=60, **stored)]
+    table = as_markdown(tmp_path, [*lines, row("dm", 50.0), row("random-subset", 40.0)])
+    assert "| krr-st, coded | 50 | random-subset, coded (60) | +10.0 (no interval) |" in table
+    assert "| dm | 50 | random-subset (50) | +10.0 (no interval) |" in table
+
+
 def test_markdown__names_cannot_break_the_table(tmp_path: Path) -> None:
     table = as_markdown(tmp_path, [row("a|b\n<script>", 1.0, variant="[x](y) **z**")])
     assert "| a\\|b &lt;script> · \\[x](y) \\*\\*z\\*\\* | 50 |" in table

@@ -71,6 +71,7 @@ def test_transfer_rows__row_says_what_the_set_is(rows: list[TransferRow]) -> Non
         "random-subset": ("representation", distill(RandomSubset(), PROBLEM).num_bytes, 3, ""),
         "target-model": ("", 0, 0, ""),
     }
+    assert all((row.pretrain_seconds > 0) == (row.method == "random-subset") for row in rows)
 
 
 def test_transfer_rows__row_says_how_its_set_was_made(rows: list[TransferRow]) -> None:
