@@ -83,7 +83,9 @@ def coded(method: Method[Any], row: Row) -> ds.DistilledSet:
 def solved(row: Row, **options: Any) -> ds.DistilledSet:
     """Random images, coded first; then their targets are solved, and coded."""
     problem = row.with_count(COUNTS[row.budget])
-    method = SolveAfterCoding(**{**BANK, "max_age": 300, "inner_batch": 128, **options})
+    method = SolveAfterCoding(
+        **{**BANK, "max_age": 300, "inner_batch": 128, "eps": 1e-6, **options}
+    )
     smaller = {**row.coded, "bytes": row.budget - LONGER_HEADER}
     quality = method.code(problem, smaller).provenance["stored"]["quality"]
     distilled = ds.distill(method, problem, folder=row.folder)

@@ -245,6 +245,7 @@ class ExperimentRunner:
             count=len(self.images) if spec.count == "all" else spec.count,
             seed=self.experiment.seed + number,
             network=spec.network or self.recipe.network,
+            compression=spec.compression,
         )
         if spec.method.needs_labels:
             problem = replace(problem, images=self.images)
@@ -267,9 +268,7 @@ class ExperimentRunner:
         config = {"compression": to_json(form)} if form else {}
         folder = self._folder(stage.name, {**method.identity(), **config})
         problem = self._problem(stage.spec, stage.number)
-        distilled = distill(method, problem, folder=folder, probe=probe)
-        if form and distilled.stored is None:
-            distilled.compress(**to_json(form)).save(folder.path / "distilled.safetensors")
+        distill(method, problem, folder=folder, probe=probe)
 
     def _evaluate(self, stage: EvaluationStage) -> None:
         origin = self._origin(stage)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.core.errors import ConfigError
 from datastill.core.lookup import check_name, find, names, public_name
 from datastill.core.options import check_bounds, option
 from datastill.core.progress import logger
@@ -94,8 +93,6 @@ class LabelSolve(Method[LabelSolveState]):
         eps: Weight of the first targets in the equations, as a share of their mean diagonal.
         rescale: Stretch each component of the solved targets about the mean of the target model's
             outputs, to the standard deviation of these.
-        own_share: Share of the target model's own outputs in the targets: rescaled solved targets
-            and own ones are added with shares, and rescaled again.
         ridge_of_trace: Ridge as a share of the trace of the M x M kernel matrix.
         ridge_of_mean: Ridge as a share of its mean diagonal, added.
         inner_batch: Of the M images per training step of an inner model. Default: all of them.
@@ -123,13 +120,7 @@ class LabelSolve(Method[LabelSolveState]):
         (torch.Size([10, 1, 16, 16]), torch.Size([10, 256]))
     """
 
-    variant_options: ClassVar[tuple[str, ...]] = (
-        "start",
-        "rounds",
-        "inner_networks",
-        "rescale",
-        "own_share",
-    )
+    variant_options: ClassVar[tuple[str, ...]] = ("start", "rounds", "inner_networks", "rescale")
     takes_start_set: ClassVar[bool] = True
 
     start: StartImages = option("random", START_HELP, omit_default=True)
@@ -146,12 +137,9 @@ class LabelSolve(Method[LabelSolveState]):
     )
     real_batch: int = option(1024, "of them per step", at_least=1, smoke=8)
     eps: float = option(
-        1e-6, "weight of the first targets, as a share of the equations' mean diagonal", at_least=0
+        0.1, "weight of the first targets, as a share of the equations' mean diagonal", at_least=0
     )
     rescale: bool = option(True, "solved targets get the deviations of the target model's outputs")
-    own_share: float = option(
-        0.0, "share of the target model's own outputs in the targets", at_least=0, at_most=1
-    )
     ridge_of_trace: float = option(1e-6, "ridge as a share of the trace of K_mm", at_least=0)
     ridge_of_mean: float = option(
         0.0, "ridge as a share of the mean diagonal of K_mm, added", at_least=0
@@ -178,11 +166,6 @@ class LabelSolve(Method[LabelSolveState]):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.own_share and not self.rescale:
-            raise ConfigError(
-                f"own_share={self.own_share}: solved targets are mixed with own ones of the same"
-                " spread; leave rescale at true"
-            )
         for name in self.inner_networks:
             check_name(name, names(NETWORKS), kind="networks")
 
@@ -286,9 +269,6 @@ class LabelSolve(Method[LabelSolveState]):
         metrics: dict[str, Tensor | float | int] = {"solved_loss": equations.mean_squared_error(y)}
         if self.rescale:
             y = rescale(y, equations.mean, equations.deviation)
-            if self.own_share:
-                y = torch.lerp(y, state.start.y.to(y), self.own_share)
-                y = rescale(y, equations.mean, equations.deviation)
             metrics["rescaled_loss"] = equations.mean_squared_error(y)
         state.y_syn = y.to(state.y_syn.dtype)
         equations.clear()

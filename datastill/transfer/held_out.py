@@ -40,7 +40,8 @@ class HeldOut:
         Args:
             network: Pre-trained on the target model's outputs, or on their coordinates.
             machine: Device and precision.
-            basis: Of the coordinates; the target model's outputs are projected onto it.
+            basis: Of the coordinates; what they leave out is predicted by its mean, so that R² is
+                over all D outputs.
 
         Raises:
             ConfigError: The network does not have D outputs, or the basis is of another target.
@@ -51,7 +52,7 @@ class HeldOut:
                 f"the network has {network.outputs} outputs, the target model {self.target.dim};"
                 " only networks pre-trained on target representations have a held-out error"
             )
-        outputs = self.images.predict(network.eval(), machine)
-        truth = self.target_representations.cpu()
-        truth = truth if basis is None else basis.project(truth)
-        return r_squared(outputs.cpu(), truth)
+        outputs = self.images.predict(network.eval(), machine).cpu()
+        if basis is not None:
+            outputs = basis.outputs(outputs)
+        return r_squared(outputs, self.target_representations.cpu())

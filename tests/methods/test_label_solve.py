@@ -173,20 +173,6 @@ def test_label_solve__rescaled_targets_have_the_deviations_of_the_target_model(
     assert metrics[-1]["rescaled_loss"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_label_solve__own_share_adds_the_target_models_outputs(problem: Problem) -> None:
-    method = replace(EXACT, rescale=True)
-    solved, *_ = run(method, problem)
-    mixed, models, _ = run(replace(method, own_share=0.25), problem)
-    g = torch.cat([m.g_real for m in models])
-    own = problem.represent(RandomSubset().choose(problem)).double()
-    sum_ = 0.75 * solved.y_syn.double() + 0.25 * own
-    factor = g.std(0, correction=0) / sum_.std(0, correction=0)
-    expected = g.mean(0) + (sum_ - g.mean(0)) * factor
-    torch.testing.assert_close(mixed.y_syn.double(), expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ConfigError, match="leave rescale at true"):
-        replace(EXACT, own_share=0.5)
-
-
 def test_label_solve__scaling_of_the_target_model_passes_through(problem: Problem) -> None:
     """Targets in other units, far from zero, give nearly the same targets in these units."""
     known, method = problem.needed_target, replace(EXACT, max_age=0, rescale=True)
