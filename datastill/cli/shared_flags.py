@@ -12,7 +12,7 @@ from datastill.cli.parser import flag_of
 from datastill.core import lookup
 from datastill.core.errors import ConfigError
 from datastill.core.machine import Machine, PrecisionChoice
-from datastill.core.options import Json, check_bounds, from_json, option, options
+from datastill.core.options import Json, check_bounds, from_json, option, options, to_json
 from datastill.core.progress import logger
 from datastill.core.ranks import TIMEOUT_SECONDS, init_ranks
 from datastill.core.run_folder import RunFolder
@@ -138,7 +138,11 @@ def _bytes(text: str) -> int:
 def saved(config: Json) -> Json:
     """Return what config.yaml keeps of the flags."""
     given = [key for key, value in config.items() if value is not None or key not in NEW_FLAGS]
-    return {key: config[key] for key in given if key not in NOT_IN_CONFIG}
+    kept = {key: config[key] for key in given if key not in NOT_IN_CONFIG}
+    if "method" in kept:  # without the defaults of its new options
+        method = component("datastill.methods", kept["method"])
+        kept["method"] = {"name": kept["method"]["name"], **to_json(method)}
+    return kept
 
 
 def component(package: str, group: Json) -> Any:
