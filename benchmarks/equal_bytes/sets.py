@@ -18,6 +18,7 @@ BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are
 COMPONENTS = 64
 COUNTS = {20_000: 105, 80_000: 450, 400_000: 2_250, 1_600_000: 9_000}  # coded images, by bytes
 LONGER_HEADER = 400  # bytes: that of a set with solved targets has more options
+FULL: list[ds.DistilledSet] = []
 BANK: dict[str, Any] = {"crop_padding": 0, "flip": False, "bank": "full"}
 
 
@@ -106,7 +107,10 @@ def mixed(row: Row, share: float) -> ds.DistilledSet:
 
 
 def full_source(row: Row) -> ds.DistilledSet:
-    return ds.distill(ds.FullSource(), row.with_count(len(row.problem.images)))
+    """All images, the same for all seeds: their targets take minutes."""
+    if not FULL:
+        FULL.append(ds.distill(ds.FullSource(), row.with_count(len(row.problem.images))))
+    return FULL[0]
 
 
 KRR_ST = ds.KRRST(outer_steps=1200, max_age=300, **BANK)
