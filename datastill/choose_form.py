@@ -49,10 +49,15 @@ class Form:
 
 
 @dataclass
-class Scores:
+class ChooseState:
     """What is known of the candidates; a checkpoint stores it."""
 
-    values: Tensor  # (candidates,) float64: held-out R², or accuracy in percent
+    scores: Tensor  # (candidates,) float64: held-out R², or accuracy in percent
+    count: int
+
+    @property
+    def best(self) -> int:
+        return int(self.scores.argmax())
 
 
 def smallest_count(method: Method[Any], images: ImageSet) -> int:
@@ -87,44 +92,43 @@ def choose_form(
 
     Example:
         >>> import datastill as ds
-        >>> form = Compression(bytes=8000, codec="webp", quality=40)
-        >>> images = ds.source("digits").load("train").limit(200, seed=0)
-        >>> problem = ds.Problem(images, None, count=10, network=ds.ConvNet((4,)), compression=form)
+        >>> form = Compression(bytes=8000, codec="webp")
+        >>> images = ds.source("digits").load("train")
+        >>> problem = ds.Problem(images, None, count=10, compression=form)
         >>> subset = ds.RandomSubset(targets="class-label", balanced=True)
-        >>> choose_form(subset, problem).count
-        40
+        >>> choose_form(subset, problem, count=10) is problem  # labels: nothing is left to choose
+        True
     """
     form = problem.compression
     if form is None or form.bytes is None:
         return problem
-    search = _Search(method, problem, count)
+    search = _Search(method, problem, form, count)
     forms = search.forms
     if not forms or (count is not None and len(forms) == 1):
         return problem
-    scores, name = Scores(torch.zeros(len(forms)).double()), "accuracy" if search.labelled else "r2"
+    state = ChooseState(torch.zeros(len(forms), dtype=torch.float64), problem.count)
 
     def step(number: int) -> dict[str, Tensor | float | int]:
-        scores.values[number] = search.score(forms[number])
-        return {name: float(scores.values[number])}
+        if number < len(forms):
+            state.scores[number] = search.score(forms[number])
+            return {search.measure: float(state.scores[number])}
+        if count is None:
+            state.count = search.fitting_count(search.chosen(state), forms[state.best])
+        return {"count": state.count}
 
     identity = {"method": method.identity(), **problem.identity, "decoder": decoder(form.codec)}
     identity["forms"] = list(map(asdict, forms))
-    saving = None if folder is None else folder.saving("choose", identity)
-    run_steps("choose", scores, step, length=len(forms), saving=saving, lower="--bytes")
-    columns = {key: [asdict(form)[key] for form in forms] for key in asdict(forms[0])}
-    table = {key: column for key, column in columns.items() if column[0] is not None}
-    table[name] = [round(float(value), 4) for value in scores.values]
-    best = int(scores.values.argmax())
-    logger.info("".join(f"{title:>12}" for title in table))
-    for number, row in enumerate(zip(*table.values(), strict=True)):
-        mark = "  chosen" if number == best else ""
-        logger.info("".join(f"{value:>12}" for value in row) + mark)
-    form = replace(form, components=forms[best].components)
-    problem = replace(problem, compression=form, choice=table)
-    if count is None:
-        problem = replace(problem, count=search.fitting_count(problem, forms[best]))
-    problem.ranks.check_equal(best * len(problem.images) + problem.count, "the form they chose")
-    return problem
+    saving = None
+    if folder is not None:  # each candidate takes long, and its score few bytes
+        saving = replace(folder.saving("choose", identity), every_seconds=0.0)
+    run_steps("choose", state, step, length=len(forms) + 1, saving=saving, lower="--bytes")
+    problem.ranks.check_equal(state.count, "the number of images that they chose")
+    chosen = search.chosen(state)
+    columns = [[name, *values] for name, values in (chosen.choice or {}).items()]
+    for number, row in enumerate(zip(*columns, strict=True)):
+        mark = "  chosen" if number == state.best + 1 else ""
+        logger.info("".join(f"{cell:>12}" for cell in row) + mark)
+    return chosen
 
 
 def _is_labelled(method: Method[Any]) -> bool:
@@ -132,17 +136,18 @@ def _is_labelled(method: Method[Any]) -> bool:
 
 
 class _Search:
-    def __init__(self, method: Method[Any], problem: Problem, count: int | None) -> None:
-        self.method, self.problem, self.count = method, problem, count
+    def __init__(
+        self, method: Method[Any], problem: Problem, form: Compression, count: int | None
+    ) -> None:
+        self.method, self.problem, self.compression, self.count = method, problem, form, count
         self.labelled, images = _is_labelled(method), problem.images
+        self.bytes = form.bytes or 0
+        self.measure = "accuracy" if self.labelled else "r2"
         self.unit = smallest_count(method, images)
         self.held_out = max(2, min(HELD_OUT, len(images) // 10))
         most = (len(images) - self.held_out) // self.unit
         self.most = self.unit * min([most, *map(len, problem.by_class if self.labelled else [])])
-        # Random images: those that `random-subset` and `label-solve` keep.
-        self.subset = (
-            RandomSubset("class-label", balanced=True) if self.labelled else RandomSubset()
-        )
+        self.subset = RandomSubset(balanced=self.labelled)  # draws the images of label-solve
         if isinstance(method, RandomSubset):
             self.subset = method
 
@@ -152,7 +157,8 @@ class _Search:
         form, count = self.compression, self.count or max(1, min(SAMPLE, self.most))
         problem = replace(self.problem, count=count)
         pairs, encoder = self.method.sized(problem, self.subset.choose(problem))
-        grid = {min(d, encoder.components) for d in COMPONENT_GRID if form.components is None}
+        most = min(encoder.components, len(self.problem.images) - self.held_out - 1)  # axes
+        grid = {min(d, most) for d in COMPONENT_GRID if form.components is None}
         forms = []
         for d in sorted(grid) or [encoder.components]:
             if self.count is not None:  # then the quality is the best that fits
@@ -171,14 +177,17 @@ class _Search:
                     forms.append(Form(quality, d or None, min(fitting, self.most)))
         return forms
 
-    @property
-    def compression(self) -> Compression:
-        assert self.problem.compression is not None, "else nothing is chosen"
-        return self.problem.compression
+    def chosen(self, state: ChooseState) -> Problem:
+        """Return the problem with the best form, and the table of all."""
+        columns = {key: [asdict(form)[key] for form in self.forms] for key in asdict(self.forms[0])}
+        table = {key: column for key, column in columns.items() if column[0] is not None}
+        table[self.measure] = [round(float(score), 4) for score in state.scores]
+        options = replace(self.compression, components=self.forms[state.best].components)
+        return replace(self.problem, compression=options, count=state.count, choice=table)
 
     def _room(self, pairs: DistilledSet, stored: Stored) -> tuple[int, float]:
         """Return the bytes that a file leaves, and those that an image with its target takes."""
-        room = (self.compression.bytes or 0) - MARGIN - pairs.size_of(stored)
+        room = self.bytes - MARGIN - pairs.size_of(stored)
         return room, (stored.mosaic.nbytes + stored.targets.nbytes) / len(pairs)
 
     def fitting_count(self, problem: Problem, form: Form) -> int:
@@ -190,7 +199,7 @@ class _Search:
             room, per_image = self._room(pairs, encoder.encode(form.quality, encoder.components))
             logger.info(f"{drawn.count} images of quality {form.quality} leave {room:,} bytes")
             low, high = (drawn.count, high) if room >= 0 else (low, drawn.count)
-            if 0 <= room <= (self.compression.bytes or 0) // 100:
+            if 0 <= room <= self.bytes // 100:
                 break
             count = drawn.count + self.unit * math.floor(room / per_image / self.unit)
         return low
@@ -198,56 +207,43 @@ class _Search:
     @cached_property
     def judged(self) -> tuple[ImageSet, ImageSet, Tensor, Tensor]:
         """Images for the forms, held-out images, and the targets of both."""
-        images, largest = self.problem.images, max(form.count for form in self.forms)
-        if not self.labelled:
-            images = images.limit(max(BASIS_IMAGES, largest + self.held_out), seed=0)
-        order = torch.randperm(len(images), generator=fork(0, "choose-form"))
+        problem, largest = self.problem, max(form.count for form in self.forms)
+        images = problem.images.limit(max(BASIS_IMAGES, largest + self.held_out), seed=0)
         if self.labelled:
-            targets = self.problem.labels
-        else:  # for up to BASIS_IMAGES they are those of the problem's basis, too
-            views, model = CropFlip(0, flip=False), self.problem.needed_target
+            assert images.labels is not None, "Method.check refuses this"
+            targets = images.labels
+        else:  # up to BASIS_IMAGES images and views are those of the problem's basis: one cache
+            target, source, views = problem.needed_target, images.unlabelled(), CropFlip(0, False)
             cache = TargetCache(
-                model,
-                images.unlabelled(),
-                views,
-                mode="full",
-                precision="float32",
-                folder=self.problem.cache,
+                target, source, views, mode="full", precision="float32", folder=problem.cache
             )
             targets = cache.values.cpu()
+        order = torch.randperm(len(images), generator=fork(0, "choose-form"))
         left, kept = order[: self.held_out], order[self.held_out :]
         return images.take(kept), images.take(left), targets[kept], targets[left]
 
     def score(self, form: Form) -> float:
         """Pre-train on random images in a form; return R² in all outputs, or accuracy."""
         (images, held_out, targets, truth), basis = self.judged, None
-        problem = self.problem
         kind: TargetKind = "hard-label" if self.labelled else "representation"
         index = torch.arange(min(form.count, len(images)))
         if self.labelled:  # as many of each class
-            source = Problem(images, None, len(index), network=problem.network)
-            index = RandomSubset("class-label", balanced=True).choose(source)
-        if form.components:
-            basis = TargetBasis.principal(targets[:BASIS_IMAGES], form.components)
-            basis = basis.first(form.components)
+            source = Problem(images, None, len(index), network=self.problem.network)
+            index = RandomSubset(balanced=True).choose(source)
+        if d := form.components:
+            basis = TargetBasis.principal(targets[:BASIS_IMAGES], d).first(d)
             targets = basis.project(targets)
-        pairs = self.method.pack(
-            problem,
-            images.unit_pixels(index),
-            targets[index],
-            target_kind=kind,
-            pixel_space="unit",
-        )
-        options = replace(
-            self.compression, bytes=None, quality=form.quality, components=form.components
-        )
+        unit, y = images.unit_pixels(index), targets[index]
+        pairs = self.method.pack(self.problem, unit, y, target_kind=kind, pixel_space="unit")
+        options = replace(self.compression, bytes=None, quality=form.quality, components=d)
+        encoder = pairs.encoder(options, basis, in_basis=basis is not None)
         network = pretrain(
-            problem.network,
-            pairs.encoded(pairs.encoder(options, basis, in_basis=basis is not None)),
+            self.problem.network,
+            pairs.encoded(encoder),
             pretraining=replace(PRETRAINING[kind], schedule=Cosine(), batch=BATCH, steps=UPDATES),
-            machine=problem.machine,
+            machine=self.problem.machine,
         )
-        outputs = held_out.predict(network, problem.machine).cpu()
+        outputs = held_out.predict(network, self.problem.machine).cpu()
         if self.labelled:
             return accuracy_percent(outputs, truth)
         return r_squared(outputs if basis is None else basis.outputs(outputs), truth)
