@@ -62,7 +62,7 @@ class ChooseState:
 
 def smallest_count(method: Method[Any], images: ImageSet) -> int:
     """Return the step between counts to choose from: one image, or one of each class."""
-    return images.num_classes if _is_labelled(method) else 1
+    return max(1, images.num_classes) if _is_labelled(method) else 1
 
 
 def choose_form(
