@@ -121,7 +121,12 @@ def choose_form(
     saving = None
     if folder is not None:  # each candidate takes long, and its score few bytes
         saving = replace(folder.saving("choose", identity), every_seconds=0.0)
-    run_steps("choose", state, step, length=len(forms) + 1, saving=saving, lower="--bytes")
+    length = len(forms) + 1
+    cost = run_steps("choose", state, step, length=length, saving=saving, lower="--bytes")
+    if folder is not None:
+        phases = folder.path / "phases.jsonl"
+        if not phases.exists() or '"choose"' not in phases.read_text(encoding="utf-8"):
+            folder.finish_phase("choose", cost)  # a resumed run has it
     problem.ranks.check_equal(state.count, "the number of images that they chose")
     chosen = search.chosen(state)
     columns = [[name, *values] for name, values in (chosen.choice or {}).items()]

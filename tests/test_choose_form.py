@@ -76,6 +76,7 @@ def test_choice__resumes_where_it_was_killed(tmp_path: Path) -> None:
         assert s.call_count == 5
         assert choose("killed").identity == whole.identity  # from the checkpoint
         assert s.call_count == 5
+    assert (tmp_path / "killed" / "phases.jsonl").read_text().count('"choose"') == 1
 
 
 @pytest.mark.parametrize(
