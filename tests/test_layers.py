@@ -24,7 +24,7 @@ LAYERS = (  # from the lowest; within a layer, from left to right
         "convert",
     ),
     ("target_monitor", "train_target", "pretrain", "methods", "transfer", "protocols"),
-    ("distill", "report", "experiments", "recipes"),
+    ("choose_form", "distill", "report", "experiments", "recipes"),
     ("cli", "__main__", "__init__"),
 )
 LAYER = {name: number for number, name in enumerate(name for layer in LAYERS for name in layer)}

@@ -1,9 +1,10 @@
 """Distill the images of a data set into a small set of images and targets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from datastill.choose_form import choose_form, smallest_count
 from datastill.cli import shared_flags
 from datastill.cli.parser import CommandParser
 from datastill.core.machine import Machine
@@ -14,6 +15,7 @@ from datastill.distill import Probe, distill
 from datastill.distilled_set import DistilledSet
 from datastill.methods.method import Method, Problem
 from datastill.networks.architecture import Architecture
+from datastill.stored_form.compression import Compression
 from datastill.target_model import TargetModel
 from datastill.transfer.held_out import HeldOut
 
@@ -29,7 +31,9 @@ class Distill:
 
     target: str | None = option(None, TARGET)
     count: int | Literal["all"] | None = option(
-        None, "number M of distilled images; default: 1000, or that of --start-set", at_least=1
+        None,
+        "number M of distilled images; default: that of --start-set, chosen for --bytes, or 1000",
+        at_least=1,
     )
     start_set: str | None = option(None, START)
     probe_every: int = option(0, PROBE, at_least=0)
@@ -58,10 +62,8 @@ def run(config: Json) -> None:
         network: Architecture = method.default_network
         if "network" in config:
             network = shared_flags.component("datastill.networks", config["network"])
-        problem = replace(
-            _problem(flags, source_options, method, network, machine),
-            compression=shared_flags.compression(config),
-        )
+        form = shared_flags.compression(config)
+        problem = _problem(flags, source_options, method, network, machine, form)
         method.check(problem)
         if flags.probe_every:
             size = problem.images.image_size
@@ -76,6 +78,9 @@ def run(config: Json) -> None:
         if problem.start_set is not None:
             data["set to start from"] = problem.start_set.fingerprint
         folder = run_options.open_folder(config, data, machine)
+        given = flags.count is not None or problem.start_set is not None
+        count = problem.count if given else None
+        problem = choose_form(method, problem, count=count, folder=folder)
         distilled = distill(method, problem, folder=folder, probe=probe)
         logger.info(
             f"{len(distilled)} distilled images, {distilled.num_bytes:,} bytes, fingerprint"
@@ -90,6 +95,7 @@ def _problem(
     method: Method[Any],
     network: Architecture,
     machine: Machine,
+    form: Compression | None,
 ) -> Problem:
     """Load the source images and the target model."""
     target, size = None, options.image_size
@@ -101,6 +107,8 @@ def _problem(
         target = shared_flags.target_model(images, flags.target, machine)
     start = None if flags.start_set is None else DistilledSet.load(flags.start_set)
     default = 1000 if start is None else len(start)
+    if form is not None and form.bytes and start is None:
+        default = smallest_count(method, images)  # until it is chosen
     return Problem(
         images if method.needs_labels else images.unlabelled(),
         target,
@@ -109,5 +117,6 @@ def _problem(
         network=network,
         machine=machine,
         cache=cache_folder(),
+        compression=form,
         start_set=start,
     )

@@ -90,6 +90,7 @@ class FRePo(Method[FRePoState]):
 
     variant_options: ClassVar[tuple[str, ...]] = ("learn_labels", "mirror", "zca")
     by_class: ClassVar[bool] = True
+    soft_labels: ClassVar[bool] = True
 
     outer_steps: int = option(500_000, "updates of the distilled set", at_least=1, smoke=3)
     outer_batch: int = option(1024, "real images per outer step", at_least=1, smoke=8)

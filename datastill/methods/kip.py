@@ -83,6 +83,7 @@ class KIP(Method[KIPState]):
     """
 
     by_class: ClassVar[bool] = True
+    soft_labels: ClassVar[bool] = True
     variant_options: ClassVar[tuple[str, ...]] = ("learn", "kernel", "depth", "zca")
 
     learn: Learned = option(

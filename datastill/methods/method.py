@@ -48,6 +48,7 @@ class Problem:
             they will be decoded. None: in float32.
         start_set: A set with M representations that `label-solve` and `krr-st` start from, in
             place of source images.
+        choice: The table by which `choose_form` chose count and stored form, kept as provenance.
 
     Raises:
         ConfigError: `count` is not within 1 and N, the images are too small for the network, the
@@ -68,6 +69,7 @@ class Problem:
     cache: Path | None = None
     compression: Compression | None = None
     start_set: DistilledSet | None = None
+    choice: dict[str, list[Any]] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.images):
@@ -221,6 +223,8 @@ class Problem:
                 "method": self.start_set.method,
                 "fingerprint": self.start_set.fingerprint,
             }
+        if self.choice is not None:
+            identity["choice"] = self.choice
         return identity
 
     def _check_start(self, start: DistilledSet) -> None:
@@ -271,6 +275,7 @@ class Method(ABC, Generic[State]):
     no_target_hint: ClassVar[str] = ""  # flags with which no target model is needed
     is_stochastic: ClassVar[bool] = True  # another seed can give another set
     by_class: ClassVar[bool] = False  # every class gets the same number of images
+    soft_labels: ClassVar[bool] = False  # the targets are numbers for each class
     shares_work: ClassVar[bool] = False  # several ranks are faster than one
     takes_start_set: ClassVar[bool] = False  # the problem may have a set to start from
     default_network: ClassVar[Architecture] = ConvNet()  # of inner models, as published
@@ -336,15 +341,24 @@ class Method(ABC, Generic[State]):
 
     def _check_budget(self, problem: Problem) -> None:
         """Refuse a stored form that as many random source images cannot have."""
-        form, basis = problem.compression, None
         if getattr(self, "zca", False):
             raise ConfigError(
                 f"no codec stores whitened images; give {public_name(self)} zca=False"
             )
         index = torch.randperm(len(problem.images), generator=fork(problem.seed, "random-subset"))
-        index = index[: problem.count]
+        random, encoder = self.sized(problem, index[: problem.count])
+        encoder.check_budget(random.size_of)
+
+    def sized(self, problem: Problem, index: Tensor) -> tuple[DistilledSet, Encoder]:
+        """Return source images (M,) with targets of zeros, and their encoder: to know file sizes.
+
+        Only for a problem with a `compression`.
+        """
+        form, basis = problem.compression, None
         kind: TargetKind = "hard-label"
         targets = torch.zeros(len(index), dtype=torch.int64)
+        if self.soft_labels:
+            kind, targets = "soft-label", torch.zeros(len(index), problem.images.num_classes)
         if self.needs_target and form is not None:  # the basis takes long, its file size does not
             kind, dim = "representation", problem.needed_target.dim
             if form.targets in (None, "int8"):
@@ -353,8 +367,8 @@ class Method(ABC, Generic[State]):
                 dim = columns
             targets = torch.zeros(len(index), dim)
         images = problem.images.unit_pixels(index)
-        random = self.pack(problem, images, targets, target_kind=kind, pixel_space="unit")
-        problem.encoder(random, basis).check_budget(random.size_of)
+        pairs = self.pack(problem, images, targets, target_kind=kind, pixel_space="unit")
+        return pairs, problem.encoder(pairs, basis)
 
     def short_preparations(self) -> tuple[Self, Self, int] | None:
         """For estimates: return how `init` can be cut short; None where it is short already.

@@ -69,6 +69,24 @@ def test_distill__codes_a_set_whose_targets_are_solved_learned_and_solved_again(
     assert yaml.safe_load((last / "config.yaml").read_text())["bytes"] == "6kB"
 
 
+def test_distill__chooses_what_fills_the_bytes(
+    datastill: Command, photos: Path, runs: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", f"folder:{photos}", "--target", runs / "target", *NETWORK]
+    flags += ["--method", "random-subset", "--codec", "webp", "--out"]
+    small = datastill("distill", *flags, tmp_path / "small", "--bytes", "900")
+    assert small.code == 2 and "smallest file of these 1 images, " in small.err
+    assert not (tmp_path / "small").exists()
+    done = datastill("distill", *flags, tmp_path / "set", "--bytes", "9kB")
+    assert done.code == 0 and "     quality  components       count          r2\n" in done.err
+    made = DistilledSet.load(tmp_path / "set")
+    assert 0.97 * 9000 <= made.num_bytes <= 9000
+    shown = yaml.safe_load(datastill("show", tmp_path / "set").out)
+    assert shown["choice"] == made.provenance["choice"] and shown["count"] == len(made)
+    again = datastill("distill", "--resume", "--out", tmp_path / "set")
+    assert again.code == 0 and "is finished already" in again.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
