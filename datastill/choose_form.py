@@ -161,6 +161,7 @@ class _Search:
         """The forms to compare, each of which fits in the bytes."""
         form, count = self.compression, self.count or max(1, min(SAMPLE, self.most))
         problem = replace(self.problem, count=count)
+        logger.info(f"measuring the bytes of {count} coded images")
         pairs, encoder = self.method.sized(problem, self.subset.choose(problem))
         most = min(encoder.components, len(self.problem.images) - self.held_out - 1)  # axes
         grid = {min(d, most) for d in COMPONENT_GRID if form.components is None}
