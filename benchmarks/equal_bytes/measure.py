@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from sets import ROWS, Row
 from targets import load_images, load_target, load_task
 from torch import nn
@@ -22,6 +21,7 @@ import datastill as ds
 from datastill.core.rng import derive, seeded
 from datastill.ops.metrics import r_squared
 from datastill.ops.schedules import Cosine
+from datastill.stored_form.stored import TargetBasis
 from datastill.transfer._labels import choose_labelled, labels_of
 from datastill.transfer._probe import Features
 from datastill.transfer.task import TaskContext, TaskData
@@ -53,14 +53,19 @@ def probe(network: nn.Module, body: nn.Module, task: TaskData, seed: int, machin
 
 
 def evaluate(
-    network: Any, tasks: list[TaskData], held_out: tuple[Any, Any], seed: int, machine: ds.Machine
+    network: Any,
+    basis: TargetBasis | None,
+    tasks: list[TaskData],
+    held_out: tuple[Any, Any],
+    seed: int,
+    machine: ds.Machine,
 ) -> Iterator[tuple[str, float]]:
     """Yield everything that is measured of a pre-trained network."""
     images, truth = held_out
     outputs = images.predict(network, machine).cpu()
-    padded = torch.zeros_like(truth)  # components that are not stored are predicted by their mean
-    padded[:, : outputs.shape[1]] = outputs
-    yield "held-out r2", r_squared(padded, truth)
+    if basis is not None:  # components that are not stored are predicted by their mean
+        outputs = basis.outputs(outputs)
+    yield "held-out r2", r_squared(outputs, truth)
     for task in tasks:
         yield from probe(network, network.body, task, seed, machine)
         if task.name == FINETUNE_DATA:
@@ -102,7 +107,7 @@ def main() -> None:
                 machine=machine,
                 cache=options.work,
             )
-            began, facts = time.monotonic(), {}
+            began, facts, basis = time.monotonic(), {}, None
             if row == "target model":
                 results = {
                     k: v
@@ -116,7 +121,7 @@ def main() -> None:
                     network = machine.to_device(network).eval()
                 else:
                     distilled = ROWS[row](Row(problem, budget, folder))
-                    stored = distilled.provenance.get("stored", {})
+                    stored, basis = distilled.provenance.get("stored", {}), distilled.basis
                     facts = {
                         "count": len(distilled),
                         "file_bytes": distilled.num_bytes,
@@ -127,7 +132,7 @@ def main() -> None:
                     network = ds.pretrain(
                         STUDENT, distilled, seed=seed, pretraining=PRETRAINING, machine=machine
                     )
-                results = dict(evaluate(network, tasks, (held_out, truth), seed, machine))
+                results = dict(evaluate(network, basis, tasks, (held_out, truth), seed, machine))
             line = {
                 "target": name,
                 "bytes": budget,

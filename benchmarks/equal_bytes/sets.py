@@ -12,6 +12,7 @@ from targets import OUTPUTS
 import datastill as ds
 from datastill.methods.label_solve import LabelSolveState
 from datastill.methods.method import Method, Problem
+from datastill.stored_form.compression import Compression
 from datastill.stored_form.stored import TargetBasis
 
 BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are coordinates already
@@ -93,6 +94,14 @@ def solved(row: Row, **options: Any) -> ds.DistilledSet:
     return distilled.compress(quality=quality, **row.coded)
 
 
+def by_package(row: Row) -> ds.DistilledSet:
+    """The same by the package alone, as `datastill distill --method label-solve --bytes` does."""
+    form = Compression(bytes=row.budget, components=COMPONENTS)
+    problem = replace(row.with_count(COUNTS[row.budget]), compression=form)
+    method = ds.LabelSolve(max_age=300, inner_batch=128, **BANK)
+    return ds.distill(method, problem, folder=row.folder)
+
+
 def mixed(row: Row, share: float) -> ds.DistilledSet:
     """Solved targets and the target model's own, added with shares; spread as the latter."""
     folder = row.folder.with_name(f"solved-{row.problem.seed}")
@@ -127,6 +136,7 @@ ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
     "solved, pull 0.1": partial(solved, eps=0.1),
     "solved, pull 1": partial(solved, eps=1.0),
     "solved, 2 rounds": partial(solved, rounds=2, inner_models=4),
+    "label-solve": by_package,
     "solved, half own": partial(mixed, share=0.5),
     "full source": full_source,
 }
