@@ -139,7 +139,7 @@ def saved(config: Json) -> Json:
     """Return what config.yaml keeps of the flags."""
     given = [key for key, value in config.items() if value is not None or key not in NEW_FLAGS]
     kept = {key: config[key] for key in given if key not in NOT_IN_CONFIG}
-    if "method" in kept:  # without the defaults of its new options
+    if isinstance(kept.get("method"), dict):  # without the defaults of its new options
         method = component("datastill.methods", kept["method"])
         kept["method"] = {"name": kept["method"]["name"], **to_json(method)}
     return kept

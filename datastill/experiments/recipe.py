@@ -69,7 +69,7 @@ class Recipe:
         >>> from datastill.experiments.recipe import get_recipe
         >>> recipe = get_recipe("quick")
         >>> recipe.source, recipe.data, [spec.count for spec in recipe.sets]
-        ('glyphs', ('digits',), [50, 50, 100, 100, 'all'])
+        ('glyphs', ('digits',), [50, 50, 107, 107, 'all'])
     """
 
     name: str
