@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     cells = defaultdict(list)  # by row and bytes
     for line in map(json.loads, options.lines.read_text().splitlines()):
-        if line["target"] == options.target:
+        if line["target"] == options.target and not {"student", "updates"} & set(line):
             cells[line["row"], line["bytes"]].append(line["results"])
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex=True)
     for axis, (name, title) in zip(axes.flat, PANELS.items(), strict=True):

@@ -123,12 +123,25 @@ def full_source(row: Row) -> ds.DistilledSet:
 
 
 KRR_ST = ds.KRRST(outer_steps=1200, max_age=300, **BANK)
+# published: 100 experts of 20 epochs, 5,000 outer steps of 40 student steps on 256 images
+MKDT = ds.MKDT(
+    experts=5,
+    expert_epochs=4,
+    expert_seed=0,  # all sets share the experts
+    max_start_epoch=2,
+    outer_steps=500,
+    syn_steps=20,
+    syn_batch=128,
+)
 ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
     "random, plain": partial(plain, ds.RandomSubset()),
     "random, coded": partial(coded, ds.RandomSubset()),
     "k-means, coded": partial(coded, ds.KMeans()),
     "krr-st, plain": partial(plain, KRR_ST),
     "krr-st, coded": partial(coded, KRR_ST),
+    "mkdt, plain": partial(plain, MKDT),
+    "mkdt, coded": partial(coded, MKDT),
+    "high-loss, coded": partial(coded, ds.HighLoss()),
     "solved": solved,
     "solved, ages to 1000": partial(solved, max_age=1000),
     "solved, not rescaled": partial(solved, rescale=False),

@@ -1,6 +1,7 @@
 """Turn lines of measure.py into a Markdown table: means, and differences to random coded images.
 
 Usage: python benchmarks/equal_bytes/table.py rows.jsonl [--target efficientnet-lite0]
+       [--student resnet10] [--updates 80]
 A cell is mean ± half the 95 % interval; below it the paired difference to `random, coded` of the
 same bytes, bold where its interval excludes 0. Columns whose full source does not beat random coded
 images have no head-room, and are marked with *.
@@ -34,11 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, nargs="+")
     parser.add_argument("--target", default="efficientnet-lite0")
+    parser.add_argument("--student", default="convnet")
+    parser.add_argument("--updates", type=int, default=1000)
     options = parser.parse_args()
+    wanted = options.target, options.student, options.updates
     table: dict[tuple[int, str], Lines] = {}
     for path in options.rows:
         for line in map(json.loads, path.read_text().splitlines()):
-            if line["target"] == options.target:
+            found = line["target"], line.get("student", "convnet"), line.get("updates", 1000)
+            if found == wanted:
                 row = table.setdefault((line["bytes"], line["row"]), {})
                 row[line["seed"]] = line
     columns = list(

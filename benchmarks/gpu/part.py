@@ -33,6 +33,7 @@ class Sizes:
     max_finetuning_steps: int = 10_000
     max_training_steps: int = 10**6  # of the target model, and outer steps
     seeds: int = 3
+    updates: int = 1000  # of pre-training in the part equal-bytes
     matrix_side: int = 8192
     timed_steps: tuple[int, int] = (20, 220)
     timed_seconds: float = 0.5  # of each rate
@@ -61,6 +62,7 @@ def toy_sizes() -> Sizes:
         max_finetuning_steps=30,
         max_training_steps=100,
         seeds=2,
+        updates=10,
         matrix_side=256,
         timed_steps=(2, 6),
         timed_seconds=0.05,

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from part import Part, real_sizes, toy_sizes
-from science import distill, paper_rows, target, transfer
+from science import distill, equal_bytes, paper_rows, target, transfer
 from timing import facts, speed
 
 from datastill.core.errors import SubsetWarning
@@ -64,6 +64,7 @@ PARTS = {
     "target": target,
     "distill": distill,
     "transfer": transfer,
+    "equal-bytes": equal_bytes,
 }
 
 

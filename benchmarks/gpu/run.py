@@ -52,6 +52,7 @@ PLANS: dict[str, dict[str, float | Share]] = {
         "distill": Share(1.3),
         "transfer": Share(1.2),
     },
+    "equal-bytes": {"data": 35, "target": Share(1), "equal-bytes": Share(1.5)},
 }  # fmt: skip
 
 

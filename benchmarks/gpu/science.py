@@ -1,6 +1,9 @@
 """The gain of distillation: a target model, a set, and the accuracy of networks trained on it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +26,12 @@ PUBLISHED = {
     "cifar100": {"scratch": "64.95 ± 0.21", "random-subset": "65.23 ± 0.12"},
     "cifar10": {"scratch": "87.34", "random-subset": "87.55"},
 }
+EQUAL_BYTES = Path(__file__).parents[1] / "equal_bytes"
+EQUAL_BYTES_ROWS = (
+    "random, coded", "solved, pull 0.1", "krr-st, plain", "full source", "target model"
+)  # fmt: skip
+EQUAL_BYTES_SEEDS = 5
+GRACE_SECONDS = 8.0  # for the table
 TARGET_MODEL_COST = 5  # one fine-tuning takes about as long as that of five small networks
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
 
@@ -160,6 +169,38 @@ def transfer(part: Part) -> None:
         rows = pd.concat([rows, target])
     part.write_table(transfer_table(rows))
     part.summarize(f"{len(rows)} rows, {steps} fine-tuning steps of {1e3 * each:.2f} ms")
+
+
+def equal_bytes(part: Part) -> None:
+    """Measure files of equal bytes by probes with few labels; a process for each seed."""
+    packed, packs = Path(os.environ["PACKED"]) / "data", part.work / "packs"
+    for pack in packed.glob("*.zip"):
+        (packs / pack.stem).mkdir(parents=True)
+        unpack = [sys.executable, str(packed / "unpack.py"), pack.stem, str(packs / pack.stem)]
+        subprocess.run(unpack, check=True)
+    updates = ["--updates", str(part.sizes.updates)]
+    command = [sys.executable, str(EQUAL_BYTES / "measure.py"), *updates]
+    command += ["--packs", str(packs), "--target", str(part.work / "target")]
+    command += ["--work", str(part.work / "sets"), "--bytes", "80000", "20000"]
+    files = [part.work / f"equal-bytes-{seed}.jsonl" for seed in range(EQUAL_BYTES_SEEDS)]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(files)))}
+    running = []
+    for seed, file in enumerate(files):
+        options = ["--out", str(file), "--seeds", str(seed), "--rows", *EQUAL_BYTES_ROWS]
+        running.append(subprocess.Popen([*command, *options], env=os.environ | threads))
+    while part.seconds_left > GRACE_SECONDS and any(x.poll() is None for x in running):
+        time.sleep(0.5)
+    states = [process.poll() for process in running]
+    for process in running:
+        process.kill()
+        process.wait()
+    written = [str(file) for file in files if file.exists()]
+    table = [sys.executable, str(EQUAL_BYTES / "table.py"), *written, *updates]
+    table += ["--target", "barlow-twins"]
+    text = subprocess.run(table, check=True, capture_output=True, text=True).stdout
+    (part.work / "equal-bytes.table.md").write_text(text)
+    networks = sum(len(Path(file).read_text().splitlines()) for file in written)
+    part.summarize(f"{networks} networks; exit codes of the seeds: {states}, None: out of time")
 
 
 def made(part: Part, name: str) -> list[ds.DistilledSet]:
