@@ -19,7 +19,6 @@ from .methods.k_means import KMeans
 from .methods.kip import KIP
 from .methods.krr_st import KRRST
 from .methods.label_solve import LabelSolve
-from .methods.method import Problem
 from .methods.mkdt import MKDT
 from .methods.mtt import MTT
 from .methods.random_subset import RandomSubset
@@ -29,6 +28,7 @@ from .objectives.barlow_twins import BarlowTwins
 from .ops.optimizers import AdamW, Lars, Sgd
 from .pretrain import Pretraining, pretrain
 from .pretrained_network import ImageTransform, PretrainedNetwork, load_network
+from .problem import Problem
 from .protocols.protocol import protocol
 from .target_model import TargetModel
 from .train_target import TargetTraining, train_target

@@ -21,11 +21,12 @@ from datastill.core.rng import fork
 from datastill.core.run_folder import RunFolder
 from datastill.distilled_set import DistilledSet, TargetKind
 from datastill.images import ImageSet
-from datastill.methods.method import BASIS_IMAGES, Method, Problem
+from datastill.methods.method import Method
 from datastill.methods.random_subset import RandomSubset
 from datastill.ops.metrics import accuracy_percent, r_squared
 from datastill.ops.schedules import Cosine
 from datastill.pretrain import PRETRAINING, pretrain
+from datastill.problem import BASIS_IMAGES, Problem
 from datastill.stored_form.compression import Compression
 from datastill.stored_form.mosaic import decoder
 from datastill.stored_form.stored import Stored, TargetBasis

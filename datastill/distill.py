@@ -13,8 +13,9 @@ from datastill.core.progress import logger
 from datastill.core.rng import derive
 from datastill.core.run_folder import RunFolder
 from datastill.distilled_set import DistilledSet
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.pretrain import Pretraining, pretrain
+from datastill.problem import Problem
 from datastill.stored_form.mosaic import decoder
 from datastill.transfer.held_out import HeldOut
 

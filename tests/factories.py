@@ -18,10 +18,10 @@ from datastill.core.rng import fork, seeded
 from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet, Normalizer
-from datastill.methods.method import Problem
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 from datastill.target_model import TargetModel
 from datastill.transfer.task import Task, TaskContext, TaskData, TaskResult
 

@@ -18,8 +18,8 @@ from datastill.core.ranks import Ranks
 from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
 from datastill.methods.krr_st import KRRST
-from datastill.methods.method import Problem
 from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.problem import Problem
 from datastill.train_target import TargetTraining, train_target
 
 SHORT = KRRST(outer_steps=3, outer_batch=8, pool_size=2, max_age=2)

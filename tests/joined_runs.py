@@ -20,12 +20,13 @@ from datastill.core.ranks import Ranks
 from datastill.distill import warm_up
 from datastill.images import ImageSet, Normalizer
 from datastill.methods.krr_st import KRRST
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
 from datastill.objectives.byol import BYOL
 from datastill.objectives.objective import Objective
 from datastill.ops.optimizers import Sgd
+from datastill.problem import Problem
 from datastill.train_target import TargetTraining, train_target
 
 NETWORK = ConvNet(widths=(4, 8), norm="batch")

@@ -18,8 +18,9 @@ from datastill.distilled_set import DistilledSet
 from datastill.methods.dm import DM
 from datastill.methods.frepo import FRePo
 from datastill.methods.label_solve import LabelSolve
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.methods.random_subset import RandomSubset
+from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
 
 SOLVE = LabelSolve(inner_models=1, max_age=2, real_images=60, real_batch=60)

@@ -15,12 +15,12 @@ from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 from datastill.images import ImageSet
 from datastill.methods.krr_st import KRRST
-from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
 from datastill.objectives.barlow_twins import BarlowTwins
+from datastill.problem import Problem
 from datastill.target_model import TargetModel
 from datastill.train_target import TargetTraining, train_target
-from datastill.transfer.evaluation import read_rows
+from datastill.transfer.rows import read_rows
 
 OLD = Path(__file__).parent / "compatibility"
 RECORD = Path(__file__).parents[1] / "benchmarks" / "records" / "2026-11-22-quick-2core"

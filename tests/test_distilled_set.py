@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from datastill.core.errors import ArtefactError, NotFiniteError
 from datastill.core.rng import fork
-from datastill.distilled_set import FORMAT_VERSION, DistilledSet, PixelSpace, picture_grid
+from datastill.distilled_set import FORMAT_VERSION, DistilledSet, PixelSpace
 from datastill.images import Normalizer
+from datastill.picture_grid import picture_grid
 
 NORMALIZER = Normalizer((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 

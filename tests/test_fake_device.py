@@ -25,9 +25,10 @@ from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 from datastill.experiments.recipe import get_recipe
 from datastill.experiments.runner import Experiment, run_recipe
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.ops.optimizers import Sgd
 from datastill.pretrain import pretrain
+from datastill.problem import Problem
 from datastill.train_target import TargetTraining, train_target
 from datastill.transfer.task import TaskContext
 

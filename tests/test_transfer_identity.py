@@ -17,7 +17,7 @@ from datastill.transfer._supervised import Supervised
 from datastill.transfer.data_free_kd import DataFreeKd
 from datastill.transfer.evaluation import EvaluationSuite, evaluate_networks
 from datastill.transfer.origins import from_distilled
-from datastill.transfer.task import TransferRow
+from datastill.transfer.rows import TransferRow
 
 
 def several(folder: Path, number: int = 4) -> list[TransferRow]:

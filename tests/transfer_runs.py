@@ -15,7 +15,7 @@ from datastill.transfer.finetune import Finetune
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.linear_probe import LinearProbe
 from datastill.transfer.origins import Origin, from_distilled, from_scratch, from_target
-from datastill.transfer.task import TransferRow
+from datastill.transfer.rows import TransferRow
 
 PROBLEM = toy_problem(12)
 PROBE = LinearProbe(steps=4, batch=8, labels=("2-per-class", "all"))

@@ -11,7 +11,8 @@ from targets import OUTPUTS
 
 import datastill as ds
 from datastill.methods.label_solve import LabelSolveState
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
+from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
 from datastill.stored_form.stored import TargetBasis
 

@@ -26,9 +26,10 @@ from targets import load_images, load_target, load_task
 import datastill as ds
 from datastill.core.rng import derive
 from datastill.distill import warm_up
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.ops.krr import krr_predict, with_bias
 from datastill.ops.metrics import r_squared
+from datastill.problem import Problem
 
 COUNT, HELD_OUT = 500, 2000
 AGES = (30, 100, 300)  # training steps of the fresh inner models that judge

@@ -15,7 +15,7 @@ from datastill.core.options import Json, option
 from datastill.core.progress import logger
 from datastill.data.check import check, contact_sheet, prepare
 from datastill.data.source import ImageSource
-from datastill.distilled_set import picture_grid
+from datastill.picture_grid import picture_grid
 
 ACTIONS = ("prepare", "check")
 COLUMNS = 10  # of the contact sheet

@@ -13,8 +13,9 @@ from datastill.core.progress import logger
 from datastill.data.cache import cache_folder
 from datastill.distill import Probe, distill
 from datastill.distilled_set import DistilledSet
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.architecture import Architecture
+from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
 from datastill.target_model import TargetModel
 from datastill.transfer.held_out import HeldOut

@@ -32,7 +32,7 @@ from datastill.experiments.recipe import DistillationSpec, Recipe
 from datastill.experiments.runner import Experiment, ExperimentRunner
 from datastill.experiments.stages import DistillationStage, EvaluationStage, Stage, stages
 from datastill.images import ImageSet, Normalizer
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 
 FEW = 256  # images to select from, where the time grows with their number
 BATCH = 128  # images of one step of a prediction

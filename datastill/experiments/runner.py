@@ -38,7 +38,7 @@ from datastill.experiments.stages import (
     stages,
 )
 from datastill.images import ImageSet
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 from datastill.report.build import ReportFiles, build
 from datastill.target_model import TargetModel
 from datastill.train_target import train_target

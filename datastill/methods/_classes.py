@@ -12,8 +12,8 @@ from torch import Generator, Tensor, nn
 
 from datastill.augment.dsa import Dsa
 from datastill.core.rng import fork, seeded
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Network
+from datastill.problem import Problem
 
 InitialImages = Literal["real", "noise"]
 

@@ -30,10 +30,10 @@ from datastill.core.progress import logger, progress_bar
 from datastill.core.rng import fork, seeded
 from datastill.core.tensor_file import read_checked, write_checked
 from datastill.images import ImageSet
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Network
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import Sgd
+from datastill.problem import Problem
 from datastill.target_cache import TargetCache
 
 FORMAT = "datastill.expert"

@@ -31,11 +31,12 @@ from datastill.methods._classes import (
     random_network,
     sample_each_class,
 )
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.architecture import Architecture, Network
 from datastill.networks.convnet import ConvNet
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import Sgd
+from datastill.problem import Problem
 
 # images per class: (outer loops, inner epochs), as released
 PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

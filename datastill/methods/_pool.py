@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from datastill.core.profile import profile_section
 from datastill.core.rng import seeded
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture, Network
 from datastill.networks.train_step import train_step
 from datastill.ops.optimizers import OptimizerSpec
+from datastill.problem import Problem
 
 
 @dataclass

@@ -12,7 +12,8 @@ from datastill.core.lookup import public_name
 from datastill.core.options import check_bounds, option
 from datastill.core.rng import derive
 from datastill.distilled_set import DistilledSet
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
+from datastill.problem import Problem
 
 RealTargets = Literal["representation", "class-label"]
 Space = Literal["representation", "pixels"]

@@ -9,7 +9,8 @@ from torch import Tensor
 from datastill.core.rng import fork
 from datastill.methods.high_loss import HighLoss
 from datastill.methods.k_means import KMeans
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
+from datastill.problem import Problem
 
 StartImages = Literal["random", "high-loss", "k-means"]
 START_HELP = "images to start from: random, or those of the method high-loss or k-means"

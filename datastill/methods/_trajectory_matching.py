@@ -21,8 +21,9 @@ from datastill.core.rng import fork, seeded
 from datastill.distilled_set import DistilledSet
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._experts import Experts, ExpertTraining, functional_forward
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.architecture import Network
+from datastill.problem import Problem
 
 
 @dataclass(kw_only=True)

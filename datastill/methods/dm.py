@@ -27,9 +27,10 @@ from datastill.methods._classes import (
     initial_images,
     random_network,
 )
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from datastill.methods._classes import (
     source_label_vectors,
 )
 from datastill.methods._pool import ModelPool
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_predict
 from datastill.ops.optimizers import AdamW, Lamb
 from datastill.ops.schedules import Cosine, set_learning_rates
 from datastill.pretrain import LOSSES
+from datastill.problem import Problem
 
 half_square = LOSSES["soft-label"]  # ½‖·‖², as in pre-training on what is distilled here
 

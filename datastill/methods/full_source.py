@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datastill.methods._real_images import RealImagesMethod
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

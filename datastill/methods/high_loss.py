@@ -12,7 +12,7 @@ from torch import Tensor
 from datastill.core.options import option
 from datastill.methods._experts import Experts, ExpertTraining, source_representations
 from datastill.methods._real_images import RealImagesMethod, groups
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from datastill.methods._classes import (
     sample_each_class,
     source_label_vectors,
 )
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.ops.kernels import InfiniteWidthMLP
 from datastill.ops.krr import solve_positive
 from datastill.ops.label_solve import solve_labels
 from datastill.ops.optimizers import AdamW
+from datastill.problem import Problem
 
 Learned = Literal["images", "labels", "images-and-labels"]
 Kernel = Literal["ntk", "nngp"]

@@ -19,11 +19,12 @@ from datastill.distilled_set import DistilledSet, PixelSpace
 from datastill.methods._checked_step import checked_optimizer_step
 from datastill.methods._pool import ModelPool
 from datastill.methods._starts import START_HELP, StartImages, start_pairs
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_predict, with_bias
 from datastill.ops.optimizers import AdamW, Sgd
 from datastill.ops.schedules import Linear, set_learning_rates
+from datastill.problem import Problem
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 
 

@@ -19,12 +19,13 @@ from datastill.core.rng import fork
 from datastill.distilled_set import DistilledSet
 from datastill.methods._pool import ModelPool
 from datastill.methods._starts import START_HELP, StartImages, start_pairs
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.networks.architecture import Architecture
 from datastill.ops.fusion import fuse_conv_bn
 from datastill.ops.krr import krr_map, with_bias
 from datastill.ops.label_solve import LeastSquares, rescale
 from datastill.ops.optimizers import Sgd
+from datastill.problem import Problem
 from datastill.target_cache import CacheMode, StoredPrecision, TargetCache
 
 NETWORKS = "datastill.networks"

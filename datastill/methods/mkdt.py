@@ -13,9 +13,9 @@ from datastill.methods._experts import Experts, source_representations
 from datastill.methods._starts import StartImages, choose_start
 from datastill.methods._trajectory_matching import TrajectoryMatching, TrajectoryState
 from datastill.methods.high_loss import highest
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

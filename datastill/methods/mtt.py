@@ -12,9 +12,9 @@ from datastill.core.rng import fork
 from datastill.methods._classes import balanced_labels, images_per_class, sample_each_class
 from datastill.methods._experts import Experts
 from datastill.methods._trajectory_matching import TrajectoryMatching, TrajectoryState
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

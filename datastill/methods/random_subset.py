@@ -13,7 +13,7 @@ from torch import Tensor
 from datastill.core.options import option
 from datastill.core.rng import fork
 from datastill.methods._real_images import RealImagesMethod
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from datastill.core.atomic import atomic_write, write_text
 from datastill.core.errors import DataError
+from datastill.report.arrange import result_tables
 from datastill.report.charts import KINDS, Plot, scatter_plots
 from datastill.report.folders import find_runs, read_failures, read_runs
 from datastill.report.formatting import printable
 from datastill.report.page import render
 from datastill.report.rows import read_rows
-from datastill.report.tables import result_tables
 from datastill.report.text import ReportWarnings, csv, headline, latex, markdown
 
 

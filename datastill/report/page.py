@@ -9,7 +9,8 @@ from importlib.resources import files
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from datastill.distilled_set import DistilledSet, picture_grid
+from datastill.distilled_set import DistilledSet
+from datastill.picture_grid import picture_grid
 from datastill.report.charts import KINDS, RESULTS, Plot, curves
 from datastill.report.folders import Run, number
 from datastill.report.formatting import format_bytes, format_seconds, task_order, task_title

@@ -10,11 +10,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from datastill.core.atomic import write_text
-from datastill.core.errors import ConfigError, DataError
+from datastill.core.errors import ConfigError
 from datastill.core.lookup import public_name
 from datastill.core.loop import CheckpointConfig, peak_memory_bytes
 from datastill.core.machine import Machine
@@ -29,16 +28,23 @@ from datastill.pretrained_network import FILE_NAME
 from datastill.stored_form.stored import settings_text
 from datastill.transfer.held_out import HeldOut
 from datastill.transfer.origins import Origin
+from datastill.transfer.rows import (
+    Key,
+    TransferRow,
+    is_done,
+    key_of,
+    lines_of,
+    network_key_of,
+    read_rows,
+)
 from datastill.transfer.task import (
     Task,
     TaskContext,
     TaskData,
     TaskResult,
-    TransferRow,
     check_same_classes,
 )
 
-Key = tuple[str, ...]
 HELD_OUT = "held-out-r2"  # the task of rows that have a held-out R²
 NETWORKS = "networks"  # folder of those that are kept
 ROWS, ROWS_OF_RANK = "rows.jsonl", "rows-of-rank-{}.jsonl"
@@ -140,7 +146,7 @@ def evaluate_networks(
     targets = [replace(x, name=names.get(x.fingerprint, x.name)) for x in suite.targets]
     suite = replace(suite, targets=targets)
     _refuse_other_rows(rows, work, suite, folder)
-    done = {_key_of(row) for row in rows}
+    done = {key_of(row) for row in rows}
     for job in jobs[ranks.rank :: ranks.size]:
         job.measure_all(suite, done, of=len(jobs))
     return _joined(folder, jobs)
@@ -177,44 +183,17 @@ def _joined(folder: RunFolder, jobs: "Sequence[_Job]") -> list[TransferRow]:
     folder.ranks.barrier()
     if folder.writes:
         parts = sorted(folder.path.glob(ROWS_OF_RANK.format("*")))
-        merged = {_key_of(row) for row in read_rows(file)}
-        new = [row for part in parts for row in read_rows(part) if _key_of(row) not in merged]
-        order = {_network_key_of(job.row): job.number for job in jobs}
-        new.sort(key=lambda row: order.get(_network_key_of(row), len(jobs) + 1))
+        merged = {key_of(row) for row in read_rows(file)}
+        new = [row for part in parts for row in read_rows(part) if key_of(row) not in merged]
+        order = {network_key_of(job.row): job.number for job in jobs}
+        new.sort(key=lambda row: order.get(network_key_of(row), len(jobs) + 1))
         if new:
             before = file.read_text(encoding="utf-8") if file.exists() else ""
-            write_text(file, before + _lines(new))
+            write_text(file, before + lines_of(new))
         for part in parts:
             part.unlink()
     folder.ranks.barrier()
     return read_rows(file)
-
-
-def read_rows(file: Path) -> list[TransferRow]:
-    """Read the rows of a file, and repair one whose last line was cut short by a kill.
-
-    All rows of the task of that line are removed, from the file too, so that the task is measured
-    again with all its settings.
-
-    Raises:
-        DataError: A line is not a row, or was written by a newer version.
-    """
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        rows = [TransferRow(**json.loads(line)) for line in lines if line.endswith("\n")]
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{file} has a line that this version of datastill cannot read ({error}); remove or"
-            " repair it, or pass another --out"
-        ) from error
-    if len(rows) < len(lines):
-        incomplete = _key_of(rows[-1]) if rows else None
-        while rows and _key_of(rows[-1]) == incomplete:
-            rows.pop()
-        write_text(file, "".join(lines[: len(rows)]))
-    return rows
 
 
 def architecture_text(architecture: Architecture) -> str:
@@ -271,7 +250,7 @@ class _Job:
             for data in suite.targets:
                 row = self._row(public_name(task), data.name, data.fingerprint, options)
                 saving = self._saving(row)
-                if not _is_done(row, done):
+                if not is_done(row, done):
                     network = self._network(progress)
                     self._measure(row, task, data, network, saving)
                 saving.clear()  # its rows are stored, now or by the killed run
@@ -279,7 +258,7 @@ class _Job:
         if held_out is not None and self.origin.regresses(held_out.target):
             images = held_out.images
             row = self._row(HELD_OUT, images.name.partition("/")[0], images.fingerprint)
-            if not _is_done(row, done):
+            if not is_done(row, done):
                 network, start_time = self._network(progress), time.monotonic()
                 r2 = held_out.r2(network, self.machine, basis=self.origin.basis)
                 results = [TaskResult("", None, r2, 0)]
@@ -327,7 +306,7 @@ class _Job:
 
     def _keep(self, network: Network, distilled: DistilledSet) -> None:
         """Write the network below `networks/`, in a folder for its set, architecture and steps."""
-        *key, _ = _network_key_of(self.row)
+        *key, _ = network_key_of(self.row)
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:8]
         folder = self.folder.path / NETWORKS / f"{self.origin.method}-{len(distilled)}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -343,7 +322,7 @@ class _Job:
 
     def _saving(self, row: TransferRow) -> CheckpointConfig:
         """Return the checkpoint of the work for a row; each has its own file."""
-        key = _key_of(row)
+        key = key_of(row)
         if row.settings:  # of a task: the name of the data decides which images it draws
             key = (*key, row.data)
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
@@ -373,7 +352,7 @@ class _Job:
         )
         file = ROWS if self.ranks.size == 1 else ROWS_OF_RANK.format(self.ranks.rank)
         rows = [replace(row, **asdict(result)) for result in results]
-        self.folder.append_text(file, _lines(rows))  # in one write: a kill leaves all or none
+        self.folder.append_text(file, lines_of(rows))  # in one write: a kill leaves all or none
 
 
 def _settings(summary: SetSummary | None) -> dict[str, Any]:
@@ -394,28 +373,3 @@ def _settings(summary: SetSummary | None) -> dict[str, Any]:
         "distillation_precision": provenance.get("precision"),
         "distillation_seed": provenance.get("seed"),
     }
-
-
-def _network_key_of(row: TransferRow) -> Key:
-    """Return everything that identifies the evaluated network."""
-    names = (row.artefact, row.method, row.network, row.protocol)
-    return *names, _json(row.options.get("pretraining")), str(row.seed)
-
-
-def _key_of(row: TransferRow) -> Key:
-    *network, seed = _network_key_of(row)
-    data = row.settings.get("data", row.data)
-    return *network, row.task, _json(row.options.get("task")), data, seed
-
-
-def _is_done(row: TransferRow, done: set[Key]) -> bool:
-    """Return whether a row was measured; rows of older versions have no fingerprint of the data."""
-    return not {_key_of(row), _key_of(replace(row, settings={}))}.isdisjoint(done)
-
-
-def _lines(rows: Sequence[TransferRow]) -> str:
-    return "".join(json.dumps(asdict(row)) + "\n" for row in rows)
-
-
-def _json(options: object) -> str:
-    return json.dumps(options, sort_keys=True)

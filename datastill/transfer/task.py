@@ -2,9 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from datastill.core.errors import ConfigError, DataError
 from datastill.core.lookup import public_name
@@ -112,37 +112,6 @@ class TaskResult:
     accuracy_percent: float | None  # [0, 100]
     r_squared: float | None  # (-inf, 1]
     steps: int
-
-
-@dataclass(frozen=True)
-class TransferRow:
-    """One measured number and all settings that are needed to repeat it: a line of rows.jsonl."""
-
-    method: str
-    variant: str
-    count: int  # M; 0 without a distilled set
-    source: str
-    data: str
-    task: str
-    setting: str
-    network: str
-    seed: int
-    accuracy_percent: float | None
-    r_squared: float | None
-    steps: int
-    wall_seconds: float
-    peak_memory_bytes: int
-    artefact: str  # fingerprint of the distilled set or target model; "" for scratch
-    versions: dict[str, str] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)  # of task and pre-training
-    protocol: str = ""  # such as "mkdt" or "mkdt, 100 epochs"; "" for custom settings
-    target_kind: str = ""  # of the distilled set; "" without one
-    set_bytes: int = 0  # of the file of the distilled set; 0 without one
-    pretrain_steps: int = 0  # updates; 0 without pre-training
-    settings: dict[str, Any] = field(default_factory=dict)  # what else decides the number
-    pretrain_seconds: float = (
-        0.0  # since the last start; 0 where it was done elsewhere or not at all
-    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from datastill.core.options import from_json, options, to_json, with_smoke_value
 from datastill.core.run_folder import RunFolder
 from datastill.distill import Probe, distill
 from datastill.distilled_set import DistilledSet
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
+from datastill.problem import Problem
 from datastill.protocols.paper import PROTOCOL
 from datastill.transfer.held_out import HeldOut
 

@@ -18,9 +18,10 @@ from datastill.methods.dm import DM
 from datastill.methods.frepo import FRePo
 from datastill.methods.krr_st import KRRST
 from datastill.methods.label_solve import LabelSolve
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.methods.random_subset import RandomSubset
 from datastill.pretrain import Pretraining
+from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
 from datastill.stored_form.stored import TargetBasis
 from datastill.transfer.held_out import HeldOut

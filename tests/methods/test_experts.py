@@ -19,8 +19,8 @@ from datastill.core.errors import NotFiniteError
 from datastill.core.rng import fork, seeded
 from datastill.images import ImageSet, Normalizer
 from datastill.methods._experts import Experts, ExpertTraining, flat_parameters
-from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 TRAINING = ExpertTraining(
     epochs=3, batch=10, lr=0.05, momentum=0.0, weight_decay=0.0, seed=0, zca_ridge_of_mean=None

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from datastill.batches import Batches
 from datastill.core.rng import fork
 from datastill.methods.frepo import FRePo, FRePoState, capped_margin
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Network
+from datastill.problem import Problem
 
 STEPS, SEED, K, M = 12, 3, 4, 8
 OURS = FRePo(

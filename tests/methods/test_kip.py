@@ -17,9 +17,9 @@ from datastill.distill import distill
 from datastill.methods import kip
 from datastill.methods._classes import sample_each_class
 from datastill.methods.kip import KIP, KIPState
-from datastill.methods.method import Problem
 from datastill.networks.convnet import ConvNet
 from datastill.ops.kernels import InfiniteWidthMLP
+from datastill.problem import Problem
 
 COUNT, CLASSES, SEED = 8, 4, 3
 OURS = KIP(outer_steps=4, outer_batch=12)

@@ -14,7 +14,7 @@ from datastill.batches import Batches
 from datastill.core.rng import fork, seeded
 from datastill.distill import warm_up
 from datastill.methods.krr_st import KRRST, KRRSTState
-from datastill.methods.method import Problem
+from datastill.problem import Problem
 
 STEPS, SEED = 12, 3
 OURS = KRRST(

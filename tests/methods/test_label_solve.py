@@ -16,10 +16,10 @@ from datastill.core.run_folder import RunFolder
 from datastill.distill import distill
 from datastill.distilled_set import DistilledSet
 from datastill.methods.label_solve import LabelSolve, LabelSolveState, TrainedModel
-from datastill.methods.method import Problem
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.ops.krr import krr_predict, with_bias
+from datastill.problem import Problem
 from datastill.target_cache import TargetCache
 
 SEED, M, D = 3, 6, 5

@@ -29,9 +29,9 @@ from datastill.methods._gradient_matching import (
 from datastill.methods.dc import DC
 from datastill.methods.dm import DM
 from datastill.methods.dsa import DSA
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 COUNT, CLASSES, PER_CLASS, SEED = 8, 4, 2, 3
 INSTANCE = ConvNet(widths=(4, 8), norm="instance")

@@ -21,13 +21,13 @@ from datastill.methods.high_loss import HighLoss
 from datastill.methods.k_means import KMeans
 from datastill.methods.krr_st import KRRST
 from datastill.methods.label_solve import LabelSolve
-from datastill.methods.method import Problem
 from datastill.methods.mkdt import MKDT
 from datastill.methods.mtt import MTT
 from datastill.methods.random_subset import RandomSubset
 from datastill.networks.convnet import ConvNet
 from datastill.ops.optimizers import Sgd
 from datastill.pretrain import Pretraining, pretrain
+from datastill.problem import Problem
 from datastill.protocols.protocol import protocol
 
 NETWORK = ConvNet(widths=(4, 8), norm="instance")

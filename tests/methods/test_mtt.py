@@ -18,10 +18,10 @@ from datastill.core.rng import fork, seeded
 from datastill.distill import distill
 from datastill.methods._experts import flat_parameters, functional_forward
 from datastill.methods._trajectory_matching import TrajectoryState, normalized_distance, unroll
-from datastill.methods.method import Problem
 from datastill.methods.mtt import MTT
 from datastill.networks.architecture import Network
 from datastill.networks.convnet import ConvNet
+from datastill.problem import Problem
 
 NETWORK = ConvNet(widths=(4, 8), norm="instance")
 TINY = MTT(

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from datastill.core.rng import fork, seeded
 from datastill.methods._pool import ModelPool
-from datastill.methods.method import Problem
 from datastill.networks.architecture import Architecture, Network
 from datastill.ops.optimizers import AdamW, OptimizerSpec, Sgd
+from datastill.problem import Problem
 
 SGD = Sgd(0.1, momentum=0.9, weight_decay=1e-3)
 

@@ -14,8 +14,9 @@ from datastill.distill import distill
 from datastill.methods.full_source import FullSource
 from datastill.methods.herding import Herding, herding_indices
 from datastill.methods.k_means import KMeans
-from datastill.methods.method import Method, Problem
+from datastill.methods.method import Method
 from datastill.methods.random_subset import RandomSubset
+from datastill.problem import Problem
 
 EACH: list[type[Herding] | type[KMeans]] = [Herding, KMeans]
 each = pytest.mark.parametrize("kind", EACH)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datastill.networks._resnet import BasicBlock
+from datastill.networks._resnet import BasicBlock, StridedPointwise
 from datastill.networks.architecture import Architecture, Network
 from datastill.networks.resnet10 import ResNet10
 from datastill.networks.resnet18 import ResNet18
@@ -60,3 +60,16 @@ def test_basic_block__equals_its_formula() -> None:
     torch.testing.assert_close(block(x), expected)
     assert expected.shape == (1, 4, 3, 3)
     assert isinstance(BasicBlock(4, 4, stride=1).shortcut, nn.Identity)
+
+
+@pytest.mark.parametrize("channels", [4, 12])
+def test_strided_pointwise__is_a_strided_convolution(channels: int) -> None:
+    layer = StridedPointwise(channels, 8, stride=2)
+    x = torch.randn(4, channels, 7, 7, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    out, weight = layer(x), layer.weight.detach().double().requires_grad_()
+    expected = nn.functional.conv2d(x.double(), weight, stride=2)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad(out.square().sum(), layer.weight)
+    (reference,) = torch.autograd.grad(expected.square().sum(), weight)
+    torch.testing.assert_close(gradient.double(), reference, rtol=1e-4, atol=1e-5)

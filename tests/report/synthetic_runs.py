@@ -10,9 +10,10 @@ import torch
 
 from datastill.distilled_set import DistilledSet
 from datastill.images import Normalizer
+from datastill.report.arrange import result_tables
 from datastill.report.folders import find_runs
 from datastill.report.rows import read_rows
-from datastill.report.tables import Cell, Line, ResultTable, result_tables
+from datastill.report.tables import Cell, Line, ResultTable
 
 NETWORK = "convnet(widths=[32, 64, 128])"
 

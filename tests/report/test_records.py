@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from datastill.report.arrange import result_tables
 from datastill.report.folders import find_runs
 from datastill.report.rows import read_rows
-from datastill.report.tables import result_tables
 from datastill.report.text import ReportWarnings, markdown
 
 RECORDS = Path(__file__).parents[2] / "benchmarks" / "records"

@@ -10,7 +10,8 @@ from scipy import stats
 from synthetic_grid import whole_grid
 from synthetic_runs import arranged, cell_of, line_of, only_table, row, seeds
 
-from datastill.report.tables import ResultTable, differing_options
+from datastill.report.arrange import differing_options
+from datastill.report.tables import ResultTable
 
 RECORDED = {
     "image_size": 16,

@@ -19,10 +19,9 @@ from datastill.distill import distill
 from datastill.methods.random_subset import RandomSubset
 from datastill.transfer._probe import FeatureProbe
 from datastill.transfer._supervised import Supervised
-from datastill.transfer.evaluation import read_rows
 from datastill.transfer.finetune import Finetune
 from datastill.transfer.origins import from_distilled
-from datastill.transfer.task import TransferRow
+from datastill.transfer.rows import TransferRow, read_rows
 
 
 @pytest.fixture(scope="module")
