@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import features
 from targets import OUTPUTS
 
 import datastill as ds
-from datastill.methods.label_solve import LabelSolveState
 from datastill.methods.method import Method
 from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
@@ -19,7 +19,7 @@ from datastill.stored_form.stored import TargetBasis
 BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are coordinates already
 COMPONENTS = 64
 COUNTS = {20_000: 105, 80_000: 450, 400_000: 2_250, 1_600_000: 9_000}  # coded images, by bytes
-LONGER_HEADER = 400  # bytes: that of a set with solved targets has more options
+CODEC = "avif" if features.check("avif") else "webp"
 FULL: list[ds.DistilledSet] = []
 BANK: dict[str, Any] = {"crop_padding": 0, "flip": False, "bank": "full"}
 
@@ -41,26 +41,11 @@ class Row:
     @property
     def coded(self) -> dict[str, Any]:
         """The stored form of coded rows."""
-        return {"bytes": self.budget, "components": COMPONENTS, "basis": BASIS}
+        form = {"bytes": self.budget, "codec": CODEC, "components": COMPONENTS}
+        return {**form, "basis": BASIS}
 
     def with_count(self, count: int) -> Problem:
         return replace(self.problem, count=count)
-
-
-class SolveAfterCoding(ds.LabelSolve):
-    """`label-solve` whose inner models and regressions see the images as they are decoded."""
-
-    def code(self, problem: Problem, coded: dict[str, Any]) -> ds.DistilledSet:
-        """Return the start, coded, and keep its pixels for `init`."""
-        start = ds.distill(ds.RandomSubset(), problem).compress(**coded)
-        object.__setattr__(self, "decoded", start.images)
-        return start
-
-    def init(self, problem: Problem) -> LabelSolveState:
-        state = super().init(problem)
-        x = problem.images.normalizer(self.decoded.to(problem.machine.device))
-        state.start = replace(state.start, x=x)
-        return state
 
 
 def plain(method: Method[Any], row: Row) -> ds.DistilledSet:
@@ -78,42 +63,17 @@ def plain(method: Method[Any], row: Row) -> ds.DistilledSet:
 
 
 def coded(method: Method[Any], row: Row) -> ds.DistilledSet:
-    """A mosaic by AVIF and int8 codes; learned first, coded afterwards."""
+    """A mosaic and int8 codes; learned first, coded afterwards."""
     problem = row.with_count(COUNTS[row.budget])
     return ds.distill(method, problem, folder=row.folder).compress(**row.coded)
 
 
 def solved(row: Row, **options: Any) -> ds.DistilledSet:
-    """Random images, coded first; then their targets are solved, and coded."""
-    problem = row.with_count(COUNTS[row.budget])
-    method = SolveAfterCoding(
-        **{**BANK, "max_age": 300, "inner_batch": 128, "eps": 1e-6, **options}
-    )
-    smaller = {**row.coded, "bytes": row.budget - LONGER_HEADER}
-    quality = method.code(problem, smaller).provenance["stored"]["quality"]
-    distilled = ds.distill(method, problem, folder=row.folder)
-    return distilled.compress(quality=quality, **row.coded)
-
-
-def by_package(row: Row) -> ds.DistilledSet:
-    """The same by the package alone, as `datastill distill --method label-solve --bytes` does."""
-    form = Compression(bytes=row.budget, components=COMPONENTS)
+    """Random images, coded, with solved targets, as `datastill distill --bytes` makes them."""
+    form = Compression(bytes=row.budget, codec=CODEC, components=COMPONENTS)
     problem = replace(row.with_count(COUNTS[row.budget]), compression=form)
-    method = ds.LabelSolve(max_age=300, inner_batch=128, **BANK)
+    method = ds.LabelSolve(**{**BANK, "max_age": 300, "inner_batch": 128, "eps": 1e-6, **options})
     return ds.distill(method, problem, folder=row.folder)
-
-
-def mixed(row: Row, share: float) -> ds.DistilledSet:
-    """Solved targets and the target model's own, added with shares; spread as the latter."""
-    folder = row.folder.with_name(f"solved-{row.problem.seed}")
-    distilled = solved(replace(row, folder=folder))  # reads the finished one
-    quality = distilled.provenance["stored"]["quality"]
-    plain = ds.DistilledSet.load(folder / "distilled.safetensors")
-    own = ds.DistilledSet.load(folder / "initial.safetensors").targets
-    sum_ = share * plain.targets + (1 - share) * own
-    mean, std = own.mean(0), own.std(0) / sum_.std(0)
-    targets = (sum_ - sum_.mean(0)) * std + mean
-    return replace(plain, targets=targets).compress(quality=quality, **row.coded)
 
 
 def full_source(row: Row) -> ds.DistilledSet:
@@ -130,7 +90,7 @@ MKDT = ds.MKDT(
     expert_epochs=4,
     expert_seed=0,  # all sets share the experts
     max_start_epoch=2,
-    outer_steps=500,
+    outer_steps=150,
     syn_steps=20,
     syn_batch=128,
 )
@@ -150,7 +110,5 @@ ROWS: dict[str, Callable[[Row], ds.DistilledSet]] = {
     "solved, pull 0.1": partial(solved, eps=0.1),
     "solved, pull 1": partial(solved, eps=1.0),
     "solved, 2 rounds": partial(solved, rounds=2, inner_models=4),
-    "label-solve": by_package,
-    "solved, half own": partial(mixed, share=0.5),
     "full source": full_source,
 }
