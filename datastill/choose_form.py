@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datastill.augment.crop_flip import CropFlip
-from datastill.core.errors import ConfigError
+from datastill.core.errors import ConfigError, NotFiniteError
 from datastill.core.loop import run_steps
 from datastill.core.progress import logger
 from datastill.core.rng import fork
@@ -111,8 +111,13 @@ def choose_form(
 
     def step(number: int) -> dict[str, Tensor | float | int]:
         if number < len(forms):
-            state.scores[number] = search.score(forms[number])
-            return {search.measure: float(state.scores[number])}
+            score = search.score(forms[number])
+            state.scores[number] = score
+            return {search.measure: score} if math.isfinite(score) else {}
+        if not state.scores.isfinite().any():
+            raise NotFiniteError(
+                "the networks of all forms diverged; give --count, --quality and --components"
+            )
         if count is None:
             state.count = search.fitting_count(search.chosen(state), forms[state.best])
         return {"count": state.count}
@@ -133,7 +138,7 @@ def choose_form(
     columns = [[name, *values] for name, values in (chosen.choice or {}).items()]
     for number, row in enumerate(zip(*columns, strict=True)):
         mark = "  chosen" if number == state.best + 1 else ""
-        logger.info("".join(f"{cell:>12}" for cell in row) + mark)
+        logger.info("".join(f"{cell!s:>12}" for cell in row) + mark)
     return chosen
 
 
@@ -188,7 +193,8 @@ class _Search:
         """Return the problem with the best form, and the table of all."""
         columns = {key: [asdict(form)[key] for form in self.forms] for key in asdict(self.forms[0])}
         table = {key: column for key, column in columns.items() if column[0] is not None}
-        table[self.measure] = [round(float(score), 4) for score in state.scores]
+        scores = map(float, state.scores)
+        table[self.measure] = [round(x, 4) if math.isfinite(x) else None for x in scores]
         options = replace(self.compression, components=self.forms[state.best].components)
         return replace(self.problem, compression=options, count=state.count, choice=table)
 
@@ -230,7 +236,10 @@ class _Search:
         return images.take(kept), images.take(left), targets[kept], targets[left]
 
     def score(self, form: Form) -> float:
-        """Pre-train on random images in a form; return R² in all outputs, or accuracy."""
+        """Pre-train on random images in a form; return R² in all outputs, or accuracy.
+
+        -inf where the training diverges.
+        """
         (images, held_out, targets, truth), basis = self.judged, None
         kind: TargetKind = "hard-label" if self.labelled else "representation"
         index = torch.arange(min(form.count, len(images)))
@@ -244,13 +253,14 @@ class _Search:
         pairs = self.method.pack(self.problem, unit, y, target_kind=kind, pixel_space="unit")
         options = replace(self.compression, bytes=None, quality=form.quality, components=d)
         encoder = pairs.encoder(options, basis, in_basis=basis is not None)
-        network = pretrain(
-            self.problem.network,
-            pairs.encoded(encoder),
-            pretraining=replace(PRETRAINING[kind], schedule=Cosine(), batch=BATCH, steps=UPDATES),
-            machine=self.problem.machine,
-        )
-        outputs = held_out.predict(network, self.problem.machine).cpu()
+        training = replace(PRETRAINING[kind], schedule=Cosine(), batch=BATCH, steps=UPDATES)
+        student, coded, machine = self.problem.network, pairs.encoded(encoder), self.problem.machine
+        try:
+            network = pretrain(student, coded, pretraining=training, machine=machine)
+        except NotFiniteError as error:
+            logger.warning(f"{form} is left out: {error}")
+            return -math.inf
+        outputs = held_out.predict(network, machine).cpu()
         if self.labelled:
             return accuracy_percent(outputs, truth)
         return r_squared(outputs if basis is None else basis.outputs(outputs), truth)

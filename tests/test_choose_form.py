@@ -1,5 +1,6 @@
 """What is chosen for a budget of bytes."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from factories import NETWORK, killed, toy_target
 
 from datastill import choose_form as module
 from datastill.choose_form import choose_form, smallest_count
-from datastill.core.errors import ConfigError
+from datastill.core.errors import ConfigError, NotFiniteError
 from datastill.core.run_folder import RunFolder
 from datastill.data.source import source
 from datastill.distill import distill
@@ -60,6 +61,25 @@ def test_choice__is_the_best_row_and_fills_the_bytes(method: Method[Any]) -> Non
     assert table["components"] == [16] * 3 + [32] * 3 + [40] * 3
     assert distilled.outputs == table["components"][best]
     assert abs(distilled.stored.form["quality"] - table["quality"][best]) <= 3
+
+
+@pytest.mark.parametrize("diverging", [1, 3])
+def test_choice__leaves_out_forms_whose_training_diverges(diverging: int) -> None:
+    pretrain, calls = module.pretrain, itertools.count()
+
+    def diverge(*args: Any, **options: Any) -> Any:
+        if next(calls) < diverging:
+            raise NotFiniteError("the loss is nan")
+        return pretrain(*args, **options)
+
+    with patch.object(module, "pretrain", diverge):
+        if diverging == 3:
+            with pytest.raises(NotFiniteError, match="give --count"):
+                choose_form(LABELS, made_problem(LABELS))
+            return
+        chosen = choose_form(LABELS, made_problem(LABELS))
+    assert chosen.choice is not None and chosen.choice["accuracy"][0] is None
+    assert len(chosen.choice["accuracy"]) == 3
 
 
 def test_choice__resumes_where_it_was_killed(tmp_path: Path) -> None:
