@@ -72,7 +72,7 @@ def solved(row: Row, **options: Any) -> ds.DistilledSet:
     """Random images, coded, with solved targets, as `datastill distill --bytes` makes them."""
     form = Compression(bytes=row.budget, codec=CODEC, components=COMPONENTS)
     problem = replace(row.with_count(COUNTS[row.budget]), compression=form)
-    method = ds.LabelSolve(**{**BANK, "max_age": 300, "inner_batch": 128, "eps": 1e-6, **options})
+    method = ds.LabelSolve(**{**BANK, "eps": 1e-6, **options})
     return ds.distill(method, problem, folder=row.folder)
 
 

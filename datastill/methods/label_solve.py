@@ -96,7 +96,7 @@ class LabelSolve(Method[LabelSolveState]):
             outputs, to the standard deviation of these.
         ridge_of_trace: Ridge as a share of the trace of the M x M kernel matrix.
         ridge_of_mean: Ridge as a share of its mean diagonal, added.
-        inner_batch: Of the M images per training step of an inner model. Default: all of them.
+        inner_batch: Of the M images per training step of an inner model. None: all of them.
         inner_lr: SGD learning rate of inner models.
         inner_momentum: SGD momentum of inner models.
         inner_weight_decay: SGD weight decay of inner models.
@@ -131,7 +131,7 @@ class LabelSolve(Method[LabelSolveState]):
         (), "architectures of inner models, in turn, such as convnet,resnet10; default: --network"
     )
     max_age: int = option(
-        1000, "training steps of an inner model at most, drawn from 0", at_least=0, smoke=2
+        300, "training steps of an inner model at most, drawn from 0", at_least=0, smoke=2
     )
     real_images: int = option(
         10_000, "real images that each inner model predicts", at_least=1, smoke=16
@@ -146,7 +146,7 @@ class LabelSolve(Method[LabelSolveState]):
         0.0, "ridge as a share of the mean diagonal of K_mm, added", at_least=0
     )
     inner_batch: int | None = option(
-        None, "of the M images per training step of an inner model; default: all", at_least=1
+        128, "of the M images per training step of an inner model; null: all of them", at_least=1
     )
     inner_lr: float = option(0.1, "SGD learning rate of inner models", above=0)
     inner_momentum: float = option(0.9, "SGD momentum of inner models", at_least=0, below=1)
@@ -292,7 +292,7 @@ class LabelSolve(Method[LabelSolveState]):
 
     def _inner_batch(self, problem: Problem, model: int, age: int) -> slice | Tensor:
         """Return which of the M images an inner model is trained on in this step."""
-        if self.inner_batch is None:
+        if self.inner_batch is None or self.inner_batch >= problem.count:
             return slice(None)
         generator = fork(problem.seed, "label-solve-inner-batch", model, age)
         order = torch.randperm(problem.count, generator=generator)
