@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from PIL import features
-from targets import OUTPUTS
 
 import datastill as ds
 from datastill.methods.method import Method
@@ -16,7 +15,6 @@ from datastill.problem import Problem
 from datastill.stored_form.compression import Compression
 from datastill.stored_form.stored import TargetBasis
 
-BASIS = TargetBasis(torch.zeros(OUTPUTS), torch.eye(OUTPUTS))  # its outputs are coordinates already
 COMPONENTS = 64
 COUNTS = {20_000: 105, 80_000: 450, 400_000: 2_250, 1_600_000: 9_000}  # coded images, by bytes
 CODEC = "avif" if features.check("avif") else "webp"
@@ -41,8 +39,14 @@ class Row:
     @property
     def coded(self) -> dict[str, Any]:
         """The stored form of coded rows."""
-        form = {"bytes": self.budget, "codec": CODEC, "components": COMPONENTS}
-        return {**form, "basis": BASIS}
+        dim = self.problem.needed_target.dim  # its outputs are coordinates already
+        basis = TargetBasis(torch.zeros(dim), torch.eye(dim))
+        form = {"bytes": self.budget, "codec": CODEC, "components": self.components}
+        return {**form, "basis": basis}
+
+    @property
+    def components(self) -> int:
+        return min(COMPONENTS, self.problem.needed_target.dim)
 
     def with_count(self, count: int) -> Problem:
         return replace(self.problem, count=count)
@@ -70,7 +74,7 @@ def coded(method: Method[Any], row: Row) -> ds.DistilledSet:
 
 def solved(row: Row, **options: Any) -> ds.DistilledSet:
     """Random images, coded, with solved targets, as `datastill distill --bytes` makes them."""
-    form = Compression(bytes=row.budget, codec=CODEC, components=COMPONENTS)
+    form = Compression(bytes=row.budget, codec=CODEC, components=row.components)
     problem = replace(row.with_count(COUNTS[row.budget]), compression=form)
     method = ds.LabelSolve(**{**BANK, "eps": 1e-6, **options})
     return ds.distill(method, problem, folder=row.folder)

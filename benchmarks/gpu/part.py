@@ -34,6 +34,7 @@ class Sizes:
     max_training_steps: int = 10**6  # of the target model, and outer steps
     seeds: int = 3
     updates: int = 1000  # of pre-training in the part equal-bytes
+    equal_bytes_seeds: int = 5
     matrix_side: int = 8192
     timed_steps: tuple[int, int] = (20, 220)
     timed_seconds: float = 0.5  # of each rate
@@ -63,6 +64,7 @@ def toy_sizes() -> Sizes:
         max_training_steps=100,
         seeds=2,
         updates=10,
+        equal_bytes_seeds=1,
         matrix_side=256,
         timed_steps=(2, 6),
         timed_seconds=0.05,

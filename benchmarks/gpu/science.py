@@ -30,7 +30,6 @@ EQUAL_BYTES = Path(__file__).parents[1] / "equal_bytes"
 EQUAL_BYTES_ROWS = (
     "random, coded", "solved, pull 0.1", "krr-st, plain", "full source", "target model"
 )  # fmt: skip
-EQUAL_BYTES_SEEDS = 5
 GRACE_SECONDS = 8.0  # for the table
 TARGET_MODEL_COST = 5  # one fine-tuning takes about as long as that of five small networks
 PLANNED_SHARE = 0.9  # of the time that is left is planned for
@@ -182,7 +181,9 @@ def equal_bytes(part: Part) -> None:
     command = [sys.executable, str(EQUAL_BYTES / "measure.py"), *updates]
     command += ["--packs", str(packs), "--target", str(part.work / "target")]
     command += ["--work", str(part.work / "sets"), "--bytes", "80000", "20000"]
-    files = [part.work / f"equal-bytes-{seed}.jsonl" for seed in range(EQUAL_BYTES_SEEDS)]
+    files = [
+        part.work / f"equal-bytes-{seed}.jsonl" for seed in range(part.sizes.equal_bytes_seeds)
+    ]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(files)))}
     running = []
     for seed, file in enumerate(files):
@@ -195,6 +196,8 @@ def equal_bytes(part: Part) -> None:
         process.kill()
         process.wait()
     written = [str(file) for file in files if file.exists()]
+    if not written:
+        raise RuntimeError(f"no network was measured; exit codes of the seeds: {states}")
     table = [sys.executable, str(EQUAL_BYTES / "table.py"), *written, *updates]
     table += ["--target", "barlow-twins"]
     text = subprocess.run(table, check=True, capture_output=True, text=True).stdout
