@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import datastill as ds
+from datastill.core.atomic import atomic_write
 from datastill.transfer.task import TaskData
 
 OUTPUTS = 128
@@ -83,8 +84,9 @@ def load_target(name: str, source: ds.ImageSet, work: Path, machine: ds.Machine)
         axes = torch.linalg.svd(standardised, full_matrices=False).Vh[:OUTPUTS].T  # (F, 128)
         scale = (standardised @ axes).square().mean().sqrt()
         projection = axes / std[:, None] / scale
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"offset": mean.float(), "projection": projection.float().contiguous()}, file)
+        fitted = {"offset": mean.float(), "projection": projection.float().contiguous()}
+        with atomic_write(file) as part:  # another process may be looking for it
+            save_file(fitted, part)
     fitted = load_file(file)
     module = Projected(body, fitted["offset"], fitted["projection"])
     label = name if name == "efficientnet-lite0" else "barlow-twins"
