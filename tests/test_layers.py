@@ -11,10 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "datastill"
 LAYERS = (  # from the lowest; within a layer, from left to right
     ("core",),
-    ("batches", "ops", "networks", "augment", "objectives"),
+    ("batches", "ops", "networks", "augment", "objectives", "picture_grid"),
     (
         "images",
-        "picture_grid",
         "stored_form",
         "distilled_set",
         "data",
@@ -91,7 +90,6 @@ def test_layers__distilled_set_needs_little() -> None:
         "core",
         "ops",
         "images",
-        "picture_grid",
         "stored_form",
         "compression",
     }

@@ -149,8 +149,8 @@ def moments(problem: Problem) -> list[Moment]:
 @pytest.mark.parametrize("step", range(STEPS))
 def test_krr_st__step_equals_released_code(moments: list[Moment], step: int) -> None:
     moment = moments[step]
-    # Rounding that the kernels of torch 2.6 and 2.11 do in another order reaches 1.4e-5 here.
-    assert moment.losses[0] == pytest.approx(moment.losses[1], rel=3e-5)
+    # Rounding reaches 1.4e-5 here with the kernels of torch 2.6 and 2.11, 3.2e-5 without AVX-512.
+    assert moment.losses[0] == pytest.approx(moment.losses[1], rel=1e-4)
     for ours, theirs in zip(moment.ours, moment.theirs, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
