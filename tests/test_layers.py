@@ -90,6 +90,7 @@ def test_layers__distilled_set_needs_little() -> None:
         "core",
         "ops",
         "images",
+        "picture_grid",
         "stored_form",
         "compression",
     }
