@@ -258,7 +258,7 @@ class _Search:
         try:
             network = pretrain(student, coded, pretraining=training, machine=machine)
         except NotFiniteError as error:
-            logger.warning(f"{form} is left out: {error}")
+            logger.warning(f"{form.count} images of quality {form.quality} are left out: {error}")
             return -math.inf
         outputs = held_out.predict(network, machine).cpu()
         if self.labelled:
