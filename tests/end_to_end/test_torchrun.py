@@ -18,7 +18,8 @@ from test_processes import DEADLINE_SECONDS, wait_for_steps
 from datastill.distilled_set import DistilledSet
 
 MINUTE = 60.0
-LONG = (*METHOD, "--method.outer_steps", "500", *NETWORK, "--checkpoint-seconds", "0.2")
+LONG = (*METHOD, "--method.outer_steps", "500", *NETWORK, "--precision", "float32")
+LONG = (*LONG, "--checkpoint-seconds", "0.2")  # last, so that tests can replace it
 
 
 @dataclass(frozen=True)
