@@ -43,10 +43,12 @@ def main() -> None:
         if line["target"] != options.target or "student" in line:
             continue
         updates, size = line.get("updates", UPDATES), line["bytes"]
-        if options.updates_at is None and updates == UPDATES:
-            cells[line["row"], size / 1000].append(line["results"])
-        elif size in (0, options.updates_at):
-            cells[line["row"], updates].append(line["results"])
+        if options.updates_at is None:
+            place = size / 1000 if updates == UPDATES else None
+        else:
+            place = updates if size in (0, options.updates_at) else None
+        if place is not None:
+            cells[line["row"], place].append(line["results"])
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex=True)
     for axis, (name, title) in zip(axes.flat, PANELS.items(), strict=True):
         for row, (label, style) in LIMITS.items():

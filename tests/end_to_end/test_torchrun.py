@@ -18,8 +18,10 @@ from test_processes import DEADLINE_SECONDS, wait_for_steps
 from datastill.distilled_set import DistilledSet
 
 MINUTE = 60.0
-LONG = (*METHOD, "--method.outer_steps", "500", *NETWORK, "--precision", "float32")
-LONG = (*LONG, "--checkpoint-seconds", "0.2")  # last, so that tests can replace it
+LONG = (
+    *(*METHOD, "--method.outer_steps", "500", *NETWORK, "--precision", "float32"),
+    *("--checkpoint-seconds", "0.2"),  # last: tests replace it
+)
 
 
 @dataclass(frozen=True)
